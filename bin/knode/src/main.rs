@@ -1,0 +1,2 @@
+//! A Kubernetes node in one binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Generic Kubernetes API registry: HTTP, authentication, authorization, watch fan-out.

@@ -1,0 +1,1 @@
+//! Pure reconcile functions, one shared runner.

@@ -1,0 +1,1 @@
+//! The kind table: defaulting, validation, table columns; one small strategy a kind.

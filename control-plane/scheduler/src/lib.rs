@@ -1,0 +1,1 @@
+//! Pure filter and score, thin binder.

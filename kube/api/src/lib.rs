@@ -1,0 +1,1 @@
+//! Kubernetes objects: schema, kind identities, quantities, selectors, protobuf codec, patches.

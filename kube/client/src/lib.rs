@@ -1,0 +1,1 @@
+//! One Kubernetes client over any transport, informers, work queue, back-off, clock.

@@ -1,0 +1,1 @@
+//! The container engine behind the CRI traits: sandboxes, containers, shims, logs, streaming.

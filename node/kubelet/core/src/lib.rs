@@ -1,0 +1,1 @@
+//! Pod workers: plan(pod, observed, now) to actions; probes, status.

@@ -1,0 +1,1 @@
+//! Flannel-compatible overlay: leases, backends, subnet file.

@@ -1,0 +1,1 @@
+//! Service proxy: services and endpoint slices to nftables.

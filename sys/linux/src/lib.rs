@@ -1,0 +1,1 @@
+//! Linux primitives: namespaces, mounts, openat2, cgroup queries, processes.

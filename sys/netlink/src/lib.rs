@@ -1,0 +1,1 @@
+//! Typed route netlink: links, addresses, routes, neighbours, FDB; namespaces.

@@ -1,0 +1,1 @@
+//! nf_tables by netlink: printable rulesets, atomic batches, dumps.

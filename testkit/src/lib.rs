@@ -1,0 +1,1 @@
+//! Test support: namespace hosts, image builder, registry, waiting with a bound.

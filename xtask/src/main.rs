@@ -1,0 +1,2 @@
+//! Repository checks and generated data.
+fn main() {}
