@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+use crate::layout::DEFAULT_DATA_DIR;
+
+/// A Kubernetes node in one binary: container engine, kubelet, flannel-compatible overlay network and
+/// service proxy, with a control plane of its own when there is no other.
+#[derive(Debug, Parser)]
+#[command(name = "knode", version = crate::version::FULL, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What goes to the log: error, warn, info, debug, trace, or directives such as `info,knode_proxy=debug`.
+    #[arg(long, global = true, env = "KNODE_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a one-machine cluster: control plane and node in this process.
+    ///
+    /// On a machine that has a cluster of ours in the data directory it takes that one up again, with the
+    /// pods that run there.
+    Up(UpArgs),
+    /// End what runs from a data directory: pods, links, rules, mounts and control groups.
+    Down(DownArgs),
+    /// The control plane alone.
+    Server(ServerArgs),
+    /// The node part alone, joined to the API server that a bootstrap kubeconfig names.
+    Node(NodeArgs),
+    /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
+    Verify(VerifyArgs),
+    /// The container engine's own commands.
+    #[command(subcommand)]
+    Engine(EngineCommand),
+}
+
+/// Where a knode keeps its data.
+#[derive(Args, Clone, Debug)]
+pub struct DataDir {
+    /// Where the cluster's data lies. With another directory than the default everything of this knode
+    /// lies below it, so that several can share a machine.
+    #[arg(long, default_value = DEFAULT_DATA_DIR, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// What the control plane can be told.
+#[derive(Args, Clone, Debug)]
+pub struct ControlPlaneOptions {
+    /// The addresses of pods; each node gets a /24 of it. Must not overlap the service range or a route
+    /// of the host. Fixed when the cluster is made.
+    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR")]
+    pub pod_cidr: Ipv4Net,
+    /// The addresses of services. Fixed when the cluster is made.
+    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR")]
+    pub service_cidr: Ipv4Net,
+    /// The ports of NodePort services, first and last.
+    #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST", value_parser = parse_port_range)]
+    pub node_port_range: PortRange,
+    /// The address and port, or the port alone, on which the API server listens.
+    #[arg(long, default_value = "6443", value_name = "[IP:]PORT", value_parser = parse_listen)]
+    pub listen: SocketAddr,
+    /// Where the administrator's kubeconfig is written (mode 0600).
+    #[arg(long, default_value = "/etc/knode/admin.kubeconfig", value_name = "FILE")]
+    pub write_kubeconfig: PathBuf,
+}
+
+/// What a node can be told.
+#[derive(Args, Clone, Debug)]
+pub struct NodeOptions {
+    /// The node's name in the cluster [default: the host name, lower case].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The address by which other nodes reach this one [default: that of the default route's interface,
+    /// or the only global address].
+    #[arg(long, value_name = "IP")]
+    pub node_ip: Option<IpAddr>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub control_plane: ControlPlaneOptions,
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// Start in the background, show the steps, and return when the node is Ready. The log goes to
+    /// `knode.log` in the data directory.
+    #[arg(long)]
+    pub background: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DownArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// Remove the data too: images, volumes, certificates, the store, logs and the kubeconfig.
+    #[arg(long)]
+    pub purge: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub control_plane: ControlPlaneOptions,
+    /// The address that nodes and the service `kubernetes` reach the API server by [default: as --node-ip
+    /// of `knode up`].
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// Write a kubeconfig with a bootstrap token, for `knode node --bootstrap-kubeconfig` (mode 0600).
+    #[arg(long, value_name = "FILE")]
+    pub write_bootstrap_kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// The kubeconfig with the bootstrap credential. Read until the node has its own certificate.
+    #[arg(long, value_name = "FILE")]
+    pub bootstrap_kubeconfig: PathBuf,
+    /// The kubeconfig of the proxy and the overlay. Without it they use the node's own identity, which
+    /// needs the additive permissions that a knode control plane grants.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_kubeconfig: Option<PathBuf>,
+    /// The cluster's pod addresses [default: what the control plane tells, else 172.30.0.0/16].
+    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR")]
+    pub pod_cidr: Ipv4Net,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub data: DataDir,
+    /// The kubeconfig to use [default: the one that `knode up` wrote].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The image to run instead of the small web server that this binary carries; it must serve HTTP on
+    /// port 80.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// How long each wait may take, in seconds.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EngineCommand {
+    /// Import the images of an OCI or docker archive (tar, also gzip or zstd) into a running knode.
+    Import {
+        #[command(flatten)]
+        data: DataDir,
+        /// The archive.
+        file: PathBuf,
+    },
+    /// List the images that the engine has.
+    Images {
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+fn parse_port_range(text: &str) -> Result<PortRange, String> {
+    let (a, b) = text.split_once('-').ok_or("expected FIRST-LAST, for example 30000-32767")?;
+    let port = |s: &str| s.trim().parse::<u16>().map_err(|_| format!("{s:?} is not a port (1-65535)"));
+    let range = PortRange { first: port(a)?, last: port(b)? };
+    if range.first == 0 || range.first > range.last {
+        return Err(format!("{text:?}: the first port must be at least 1 and not above the last"));
+    }
+    Ok(range)
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    text.parse().map_err(|_| format!("{text:?} is neither a port nor an address with a port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(parse_port_range("30000-32767"), Ok(PortRange { first: 30000, last: 32767 }));
+        assert!(parse_port_range("30000").is_err());
+        assert!(parse_port_range("5-4").is_err());
+        assert!(parse_port_range("1-70000").unwrap_err().contains("70000"));
+    }
+
+    #[test]
+    fn listen_takes_a_port_or_an_address() {
+        assert_eq!(parse_listen("7443").unwrap().to_string(), "0.0.0.0:7443");
+        assert_eq!(parse_listen("10.0.0.1:6443").unwrap().to_string(), "10.0.0.1:6443");
+        assert!(parse_listen("here").is_err());
+    }
+}
