@@ -1,0 +1,83 @@
+//! A runtime behind a unix socket as the two service traits.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::error::{CriError, CriResult};
+use crate::methods::{image_methods, runtime_methods};
+use crate::service::{ContainerEvents, ImageService, RuntimeService};
+use crate::v1::image_service_client::ImageServiceClient;
+use crate::v1::runtime_service_client::RuntimeServiceClient;
+use crate::v1::*;
+
+/// A runtime reached over its socket. Cheap to clone; reconnects by itself when the runtime comes back.
+#[derive(Clone, Debug)]
+pub struct RemoteRuntime {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+}
+
+/// Connects to the CRI socket at `socket` (a path, with or without `unix://`).
+///
+/// # Errors
+/// `Unavailable` when nothing answers there.
+pub async fn connect(socket: impl AsRef<Path>) -> CriResult<RemoteRuntime> {
+    let path = socket_path(socket.as_ref());
+    let endpoint = Endpoint::from_static("http://localhost");
+    let shown = path.display().to_string();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| CriError::unavailable(format!("connecting to runtime at {shown}: {error}")))?;
+    Ok(RemoteRuntime {
+        runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+        images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
+    })
+}
+
+fn socket_path(given: &Path) -> PathBuf {
+    match given.to_str().and_then(|text| text.strip_prefix("unix://")) {
+        Some(stripped) => PathBuf::from(stripped),
+        None => given.to_path_buf(),
+    }
+}
+
+macro_rules! forward_runtime {
+    ($($(#[$doc:meta])* $name:ident($request:ident) -> $response:ident;)*) => {
+        #[async_trait]
+        impl RuntimeService for RemoteRuntime {
+            $(async fn $name(&self, request: $request) -> CriResult<$response> {
+                Ok(self.runtime.clone().$name(request).await?.into_inner())
+            })*
+
+            async fn container_events(&self) -> CriResult<ContainerEvents> {
+                let stream = self.runtime.clone().get_container_events(GetEventsRequest {}).await?.into_inner();
+                Ok(stream.map(|event| event.map_err(CriError::from)).boxed())
+            }
+        }
+    };
+}
+
+macro_rules! forward_images {
+    ($($(#[$doc:meta])* $name:ident($request:ident) -> $response:ident;)*) => {
+        #[async_trait]
+        impl ImageService for RemoteRuntime {
+            $(async fn $name(&self, request: $request) -> CriResult<$response> {
+                Ok(self.images.clone().$name(request).await?.into_inner())
+            })*
+        }
+    };
+}
+
+runtime_methods!(forward_runtime);
+image_methods!(forward_images);

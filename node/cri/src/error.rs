@@ -1,0 +1,143 @@
+//! Errors of CRI calls: a gRPC code and a message, whether the call left the process or not.
+
+use std::fmt;
+
+pub use tonic::Code;
+use tonic::Status;
+
+/// Result of a CRI call.
+pub type CriResult<T> = Result<T, CriError>;
+
+/// A failed CRI call. `Display` is the runtime's message alone; [`CriError::rpc_text`] adds the code the
+/// way gRPC clients print it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CriError {
+    /// gRPC status code.
+    pub code: Code,
+    /// What went wrong, for a person.
+    pub message: String,
+}
+
+impl CriError {
+    /// An error with this code.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The request names something that cannot be, whatever the state of the runtime.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// The sandbox, container or image does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Code::NotFound, message)
+    }
+
+    /// The name is taken.
+    pub fn already_exists(message: impl Into<String>) -> Self {
+        Self::new(Code::AlreadyExists, message)
+    }
+
+    /// The object is in a state that forbids the call.
+    pub fn failed_precondition(message: impl Into<String>) -> Self {
+        Self::new(Code::FailedPrecondition, message)
+    }
+
+    /// The call exists and this runtime does not serve it.
+    pub fn unimplemented(message: impl Into<String>) -> Self {
+        Self::new(Code::Unimplemented, message)
+    }
+
+    /// The call ran past its time.
+    pub fn deadline(message: impl Into<String>) -> Self {
+        Self::new(Code::DeadlineExceeded, message)
+    }
+
+    /// The runtime cannot be reached or is not ready.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Code::Unavailable, message)
+    }
+
+    /// Anything else that failed inside the runtime (upstream runtimes answer `Unknown`).
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(Code::Unknown, message)
+    }
+
+    /// The whole chain of `error` as one message with code `Unknown`.
+    pub fn from_chain(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::unknown(message)
+    }
+
+    /// True for [`Code::NotFound`].
+    pub fn is_not_found(&self) -> bool {
+        self.code == Code::NotFound
+    }
+
+    /// `rpc error: code = NotFound desc = …`, as it appears in events and statuses of upstream nodes.
+    pub fn rpc_text(&self) -> String {
+        format!(
+            "rpc error: code = {} desc = {}",
+            CodeName(self.code),
+            self.message
+        )
+    }
+}
+
+/// Prints a code with the name gRPC's Go clients give it.
+struct CodeName(Code);
+
+impl fmt::Display for CodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Code::Cancelled => f.write_str("Canceled"),
+            Code::Ok => f.write_str("OK"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl From<Status> for CriError {
+    fn from(status: Status) -> Self {
+        Self::new(status.code(), status.message())
+    }
+}
+
+impl From<CriError> for Status {
+    fn from(error: CriError) -> Self {
+        Status::new(error.code, error.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rpc_text_is_what_go_clients_print() {
+        let error = CriError::not_found("failed to find image \"x\"");
+        assert_eq!(
+            error.rpc_text(),
+            "rpc error: code = NotFound desc = failed to find image \"x\""
+        );
+        let cancelled = CriError::new(Code::Cancelled, "gone");
+        assert_eq!(cancelled.rpc_text(), "rpc error: code = Canceled desc = gone");
+    }
+
+    #[test]
+    fn codes_survive_the_wire() {
+        let error = CriError::deadline("too slow");
+        assert_eq!(CriError::from(Status::from(error.clone())), error);
+    }
+}

@@ -1,0 +1,134 @@
+//! The two service traits offered on a unix socket.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::{Request, Response, Status};
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::methods::{image_methods, runtime_methods};
+use crate::service::{ImageService, RuntimeService};
+use crate::v1::image_service_server::{ImageService as ImageRpc, ImageServiceServer};
+use crate::v1::runtime_service_server::{RuntimeService as RuntimeRpc, RuntimeServiceServer};
+use crate::v1::*;
+
+/// Why the socket is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another process answers on the socket.
+    #[error("socket {} is in use by another runtime", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket could not be created.
+    #[error("binding socket {}", path.display())]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server ended with an error.
+    #[error("serving on {}", path.display())]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// What the transport said.
+        #[source]
+        source: tonic::transport::Error,
+    },
+}
+
+/// Serves both services on the unix socket `socket` (mode 0660) until `shutdown` completes. A socket file
+/// left behind by a dead process is replaced.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(
+    socket: &Path,
+    runtime: Arc<dyn RuntimeService>,
+    images: Arc<dyn ImageService>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let listener = bind(socket).await?;
+    let served = tonic::transport::Server::builder()
+        .add_service(RuntimeServiceServer::new(Runtime(runtime)).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(ImageServiceServer::new(Images(images)).max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+        .await;
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::debug!(socket = %socket.display(), %error, "socket was already gone");
+    }
+    served.map_err(|source| ServeError::Serve {
+        path: socket.to_path_buf(),
+        source,
+    })
+}
+
+async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |source| ServeError::Bind {
+        path: path.to_path_buf(),
+        source,
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(ServeError::InUse {
+                path: path.to_path_buf(),
+            });
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+struct Runtime(Arc<dyn RuntimeService>);
+struct Images(Arc<dyn ImageService>);
+
+macro_rules! serve_runtime {
+    ($($(#[$doc:meta])* $name:ident($request:ident) -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl RuntimeRpc for Runtime {
+            $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                Ok(Response::new(self.0.$name(request.into_inner()).await?))
+            })*
+
+            type GetContainerEventsStream = BoxStream<'static, Result<ContainerEventResponse, Status>>;
+
+            async fn get_container_events(
+                &self,
+                _request: Request<GetEventsRequest>,
+            ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+                let events = self.0.container_events().await?;
+                Ok(Response::new(events.map(|event| event.map_err(Status::from)).boxed()))
+            }
+        }
+    };
+}
+
+macro_rules! serve_images {
+    ($($(#[$doc:meta])* $name:ident($request:ident) -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl ImageRpc for Images {
+            $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
+                Ok(Response::new(self.0.$name(request.into_inner()).await?))
+            })*
+        }
+    };
+}
+
+runtime_methods!(serve_runtime);
+image_methods!(serve_images);
