@@ -1,0 +1,117 @@
+//! What our control plane grants beyond upstream's defaults, so that nodes can join and their proxies and
+//! overlays can work with the node's own identity.
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use knode_client::Client;
+use kube::api::PostParams;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Group of everyone who holds a bootstrap token made here.
+pub const BOOTSTRAPPERS: &str = "system:bootstrappers:knode:default-node-token";
+
+/// Why an object could not be brought to its state.
+#[derive(Debug, thiserror::Error)]
+#[error("ensure {kind} {name}")]
+pub struct EnsureError {
+    kind: String,
+    name: String,
+    #[source]
+    source: kube::Error,
+}
+
+/// What the proxy and the overlay need beyond the rights of `system:node` (see CONTRACTS.md, identities).
+fn node_role() -> ClusterRole {
+    typed(json!({
+        "metadata": {"name": "knode:node"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["services", "endpoints", "nodes", "pods", "namespaces"],
+             "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
+        ],
+    }))
+}
+
+/// Role bindings: name, role, group.
+const BINDINGS: &[(&str, &str, &str)] = &[
+    ("knode:node", "knode:node", "system:nodes"),
+    ("knode:kubelet-bootstrap", "system:node-bootstrapper", BOOTSTRAPPERS),
+    (
+        "knode:node-autoapprove-bootstrap",
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        BOOTSTRAPPERS,
+    ),
+    (
+        "knode:node-autoapprove-certificate-rotation",
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        "system:nodes",
+    ),
+];
+
+fn binding((name, role, group): &(&str, &str, &str)) -> ClusterRoleBinding {
+    typed(json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+    }))
+}
+
+/// The Secret behind a bootstrap token.
+fn token_secret(id: &str, secret: &str) -> Secret {
+    typed(json!({
+        "metadata": {"name": format!("bootstrap-token-{id}"), "namespace": "kube-system"},
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": id, "token-secret": secret,
+            "usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
+            "auth-extra-groups": BOOTSTRAPPERS,
+        },
+    }))
+}
+
+/// Creates or replaces the roles, their bindings and the bootstrap token.
+pub async fn ensure(client: &Client, token_id: &str, token_secret_text: &str) -> Result<(), EnsureError> {
+    put(&Api::all(client.clone()), &node_role()).await?;
+    for b in BINDINGS {
+        put(&Api::all(client.clone()), &binding(b)).await?;
+    }
+    put(&Api::namespaced(client.clone(), "kube-system"), &token_secret(token_id, token_secret_text)).await
+}
+
+async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
+where
+    K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let put = async {
+        let params = PostParams::default();
+        let Some(existing) = api.get_opt(&name).await? else {
+            return api.create(&params, object).await.map(drop);
+        };
+        let mut wanted = object.clone();
+        wanted.meta_mut().resource_version = existing.meta().resource_version.clone();
+        api.replace(&name, &params, &wanted).await.map(drop)
+    };
+    put.await.map_err(|source| EnsureError { kind: K::kind(&()).into_owned(), name: name.clone(), source })
+}
+
+fn typed<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("these constant objects have their types' shape; a unit test builds each")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_has_its_types_shape() {
+        assert!(node_role().rules.is_some_and(|r| r.len() > 3));
+        assert!(BINDINGS.iter().map(binding).all(|b| b.role_ref.kind == "ClusterRole"));
+        assert_eq!(token_secret("abcdef", "0123456789abcdef").type_.as_deref(), Some("bootstrap.kubernetes.io/token"));
+    }
+}
