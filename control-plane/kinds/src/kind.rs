@@ -1,0 +1,144 @@
+//! What a row of the kind table says.
+use std::borrow::Cow;
+
+use knode_api::schema::{TypeId, schema};
+use serde_json::Value;
+
+use crate::strategy::Strategy;
+use crate::table::Column;
+
+/// One kind of object, as discovery, the registry and `kubectl get` need it.
+pub struct Kind {
+    /// API group; the core group is `""`.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// `Pod`
+    pub kind: &'static str,
+    /// `PodList`
+    pub list_kind: &'static str,
+    /// `pods`
+    pub plural: &'static str,
+    /// `pod`
+    pub singular: &'static str,
+    /// `po`
+    pub short_names: &'static [&'static str],
+    /// `all`
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// As discovery lists them.
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    pub storage: Storage,
+    /// Fields for field selectors beside `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [SelectableField],
+    /// Columns of `kubectl get`.
+    pub columns: &'static [Column],
+    pub strategy: &'static dyn Strategy,
+}
+
+/// Where objects of a kind live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In the store below this name; two kinds may share one (events).
+    Stored(&'static str),
+    /// Answered on the spot, never stored.
+    Virtual,
+}
+
+/// A resource below a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`
+    pub name: &'static str,
+    /// Group, version and kind of its body; an empty version means those of the resource itself.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+/// A field that field selectors may name.
+#[derive(Clone, Copy)]
+pub struct SelectableField {
+    /// `spec.nodeName`
+    pub name: &'static str,
+    /// Its value in an object; empty when absent.
+    pub get: for<'a> fn(&'a Value) -> Cow<'a, str>,
+}
+
+impl Kind {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.into()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The schema of its objects.
+    pub fn schema(&self) -> Option<TypeId> {
+        schema().kind(self.group, self.version, self.kind)
+    }
+
+    /// Whether a verb of discovery is there.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// A subresource by name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The value of a selectable field, `None` if the kind doesn't know it.
+    pub fn select<'a>(&self, object: &'a Value, field: &str) -> Option<Cow<'a, str>> {
+        match field {
+            "metadata.name" => Some(text_at(object, "/metadata/name")),
+            "metadata.namespace" if self.namespaced => Some(text_at(object, "/metadata/namespace")),
+            _ => self
+                .selectable
+                .iter()
+                .find(|f| f.name == field)
+                .map(|f| (f.get)(object)),
+        }
+    }
+
+    /// Whether field selectors may name this field.
+    pub fn knows_field(&self, field: &str) -> bool {
+        field == "metadata.name"
+            || (field == "metadata.namespace" && self.namespaced)
+            || self.selectable.iter().any(|f| f.name == field)
+    }
+}
+
+/// A string at a JSON pointer, empty when absent.
+pub(crate) fn text_at<'a>(object: &'a Value, pointer: &str) -> Cow<'a, str> {
+    Cow::Borrowed(
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    )
+}
+
+/// Every kind, grouped as discovery lists them.
+pub fn kinds() -> &'static [&'static Kind] {
+    crate::rows::ALL
+}
+
+/// A kind by its resource name.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    kinds()
+        .iter()
+        .copied()
+        .find(|k| k.plural == plural && k.group == group && k.version == version)
+}
+
+/// A kind by its object name.
+pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
+    kinds()
+        .iter()
+        .copied()
+        .find(|k| k.kind == kind && k.group == group && k.version == version)
+}
