@@ -1,1 +1,32 @@
-//! nf_tables by netlink: printable rulesets, atomic batches, dumps.
+//! nf_tables by netlink: printable rulesets, atomic batches, dumps, change notices.
+//!
+//! A [`Batch`] collects commands over one [`TableRef`] and [`Socket::commit`] applies all of them or none.
+//! What the kernel holds is read back into the same value types, so a plan and the kernel can be compared.
+//! [`conntrack`] lists and deletes tracked flows over the same netlink family.
+#![allow(unsafe_code)]
+
+pub mod conntrack;
+
+mod batch;
+mod dump;
+mod error;
+mod expr;
+mod monitor;
+mod object;
+mod print;
+mod socket;
+mod wire;
+
+pub use batch::Batch;
+pub use dump::Listed;
+pub use error::Error;
+pub use expr::{
+    CmpOp, CtDir, CtKey, DynsetOp, Expr, FibFlags, FibResult, MetaKey, NatFlags, NatKind, PayloadBase, Reg,
+    RejectKind, matching,
+};
+pub use monitor::{Monitor, Notice, Subject};
+pub use object::{
+    Chain, ChainKind, Data, Element, Family, FieldType, Hook, HookSpec, KeyType, Policy, Rule, Set, SetData,
+    TableRef, Verdict,
+};
+pub use socket::Socket;

@@ -1,0 +1,181 @@
+//! Groups of expressions for what rules ask most often.
+
+use std::net::Ipv4Addr;
+
+use super::{CmpOp, Expr, FibFlags, FibResult, MetaKey, PayloadBase, Reg};
+
+const IPV4_SADDR: u32 = 12;
+const IPV4_DADDR: u32 = 16;
+const RTN_LOCAL: u32 = 2;
+
+/// Loads the IPv4 source address.
+pub fn load_ipv4_saddr(dreg: Reg) -> Expr {
+    Expr::Payload {
+        dreg,
+        base: PayloadBase::Network,
+        offset: IPV4_SADDR,
+        len: 4,
+    }
+}
+
+/// Loads the IPv4 destination address.
+pub fn load_ipv4_daddr(dreg: Reg) -> Expr {
+    Expr::Payload {
+        dreg,
+        base: PayloadBase::Network,
+        offset: IPV4_DADDR,
+        len: 4,
+    }
+}
+
+/// Loads the transport protocol's number, one byte.
+pub fn load_l4proto(dreg: Reg) -> Expr {
+    Expr::Meta {
+        dreg,
+        key: MetaKey::L4Proto,
+    }
+}
+
+/// Loads the destination port of TCP, UDP or SCTP.
+pub fn load_dport(dreg: Reg) -> Expr {
+    Expr::Payload {
+        dreg,
+        base: PayloadBase::Transport,
+        offset: 2,
+        len: 2,
+    }
+}
+
+/// The IPv4 source address lies in (or, with [`CmpOp::Neq`], outside) a prefix of up to 32 bits.
+pub fn ipv4_saddr(op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
+    prefix_match(load_ipv4_saddr(Reg(0)), op, prefix, bits)
+}
+
+/// The IPv4 destination address lies in (or, with [`CmpOp::Neq`], outside) a prefix of up to 32 bits.
+pub fn ipv4_daddr(op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
+    prefix_match(load_ipv4_daddr(Reg(0)), op, prefix, bits)
+}
+
+fn prefix_match(load: Expr, op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
+    let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
+    let network = (u32::from(prefix) & mask).to_be_bytes().to_vec();
+    let mut exprs = vec![load];
+    if bits < 32 {
+        let mask = mask.to_be_bytes().to_vec();
+        exprs.push(Expr::Bitwise {
+            sreg: Reg(0),
+            dreg: Reg(0),
+            mask,
+            xor: vec![0; 4],
+        });
+    }
+    exprs.push(Expr::Cmp {
+        sreg: Reg(0),
+        op,
+        data: network,
+    });
+    exprs
+}
+
+/// The name of the interface that the packet leaves by is (or is not) this one.
+pub fn oifname(op: CmpOp, name: &str) -> Vec<Expr> {
+    interface(MetaKey::OifName, op, name)
+}
+
+/// The name of the interface that the packet came in by is (or is not) this one.
+pub fn iifname(op: CmpOp, name: &str) -> Vec<Expr> {
+    interface(MetaKey::IifName, op, name)
+}
+
+fn interface(key: MetaKey, op: CmpOp, name: &str) -> Vec<Expr> {
+    let mut data = name.as_bytes().to_vec();
+    data.resize(libc::IFNAMSIZ, 0);
+    vec![
+        Expr::Meta { dreg: Reg(0), key },
+        Expr::Cmp {
+            sreg: Reg(0),
+            op,
+            data,
+        },
+    ]
+}
+
+/// The transport protocol is this one.
+pub fn l4proto(proto: u8) -> Vec<Expr> {
+    vec![
+        load_l4proto(Reg(0)),
+        Expr::Cmp {
+            sreg: Reg(0),
+            op: CmpOp::Eq,
+            data: vec![proto],
+        },
+    ]
+}
+
+/// The destination (or source) address is (or is not) one of this host's.
+pub fn addr_is_local(which: FibFlags, op: CmpOp) -> Vec<Expr> {
+    vec![
+        Expr::Fib {
+            dreg: Reg(0),
+            result: FibResult::AddrType,
+            flags: which,
+        },
+        Expr::Cmp {
+            sreg: Reg(0),
+            op,
+            data: RTN_LOCAL.to_ne_bytes().to_vec(),
+        },
+    ]
+}
+
+/// The bits of the packet's mark are all set (or, with [`CmpOp::Neq`], are not).
+pub fn mark_has(op: CmpOp, bits: u32) -> Vec<Expr> {
+    let mask = bits.to_ne_bytes().to_vec();
+    vec![
+        Expr::Meta {
+            dreg: Reg(0),
+            key: MetaKey::Mark,
+        },
+        Expr::Bitwise {
+            sreg: Reg(0),
+            dreg: Reg(0),
+            mask: mask.clone(),
+            xor: vec![0; 4],
+        },
+        Expr::Cmp {
+            sreg: Reg(0),
+            op,
+            data: mask,
+        },
+    ]
+}
+
+/// Sets bits of the packet's mark.
+pub fn mark_set(bits: u32) -> Vec<Expr> {
+    mark_rewrite(!bits, bits)
+}
+
+/// Clears bits of the packet's mark.
+pub fn mark_clear(bits: u32) -> Vec<Expr> {
+    mark_rewrite(!bits, 0)
+}
+
+fn mark_rewrite(mask: u32, xor: u32) -> Vec<Expr> {
+    let (mask, xor) = (mask.to_ne_bytes().to_vec(), xor.to_ne_bytes().to_vec());
+    vec![
+        Expr::Meta {
+            dreg: Reg(0),
+            key: MetaKey::Mark,
+        },
+        Expr::Bitwise {
+            sreg: Reg(0),
+            dreg: Reg(0),
+            mask,
+            xor,
+        },
+        Expr::MetaSet {
+            key: MetaKey::Mark,
+            sreg: Reg(0),
+        },
+    ]
+}
