@@ -1,1 +1,44 @@
 //! One Kubernetes client over any transport, informers, work queue, back-off, clock.
+//!
+//! The client type is `kube`'s; this crate makes it (HTTPS with certificates that rotate, or a service in the same
+//! process) and adds what controllers and node agents need around it.
+
+mod backoff;
+mod clock;
+mod error;
+mod events;
+mod informer;
+mod queue;
+mod transport;
+
+pub use backoff::{Backoff, Retry};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::Error;
+pub use events::{Correlator, EventAction, EventKind, EventRecorder, EventSource};
+pub use informer::{Cache, Change, Delta, ObjectKey, Subscription, WatchConfig, WatchError, watch};
+pub use queue::WorkQueue;
+pub use transport::{ClientIdentity, Connected, connect, from_kubeconfig, from_service};
+
+pub use knode_pki::kubeconfig::{Access, Material};
+pub use kube::{Api, Client, Error as ApiError};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whether the server answered 404.
+pub fn is_not_found(error: &ApiError) -> bool {
+    status_code(error) == Some(404)
+}
+
+/// Whether the server answered 409 (exists already, or changed in between).
+pub fn is_conflict(error: &ApiError) -> bool {
+    status_code(error) == Some(409)
+}
+
+/// The HTTP status that the server answered with, if it answered.
+pub fn status_code(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
