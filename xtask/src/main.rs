@@ -1,12 +1,15 @@
-//! Repository checks and generated data: `cargo xtask tidy`.
+//! Repository checks and generated data: `cargo xtask tidy`, `cargo xtask codegen`.
 
+mod codegen;
 mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => {
             let findings = tidy::run(root)?;
@@ -14,10 +17,18 @@ fn main() -> anyhow::Result<ExitCode> {
                 println!("{f}");
             }
             println!("tidy: {} findings", findings.len());
-            Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if findings.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Some("codegen") => {
+            println!("codegen: {} types", codegen::run(root)?);
+            Ok(ExitCode::SUCCESS)
         }
         other => {
-            eprintln!("unknown task {other:?}; tasks: tidy");
+            eprintln!("unknown task {other:?}; tasks: tidy, codegen");
             Ok(ExitCode::FAILURE)
         }
     }

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn generated_names() {
-        assert_eq!(generate_name("g-", [0, 26, 27, 1, 255]), "g-b9bcm");
+        assert_eq!(generate_name("g-", [0, 26, 27, 1, 255]), "g-b9bcq");
         assert_eq!(generate_name(&"x".repeat(80), [0; 5]).len(), 63);
     }
 

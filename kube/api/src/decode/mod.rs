@@ -1,8 +1,18 @@
 //! Bytes or values to objects that hold what upstream's types would hold: unknown fields out (and reported),
 //! nulls out, quantities and times canonical, fields that upstream always writes present.
+pub(crate) mod canonical;
+mod context;
+mod element;
+mod seed;
+mod syntax;
+
+use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use crate::schema::TypeId;
+use context::Context;
+use seed::{Seed, Slot};
 
 /// A decoded object.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +36,8 @@ pub enum DecodeError {
 }
 
 /// `kind` and `apiVersion` of a document, empty where absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct TypeMeta {
     pub api_version: String,
     pub kind: String,
@@ -42,8 +53,18 @@ pub fn strict_error(strict: &[String]) -> String {
 /// # Errors
 /// See [`DecodeError`].
 pub fn json(bytes: &[u8], ty: TypeId) -> Result<Decoded, DecodeError> {
-    let value = serde_json::from_slice(bytes).map_err(|e| DecodeError::Syntax(e.to_string()))?;
-    self::value(value, ty)
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let mut context = Context::new();
+    let seed = Seed {
+        context: &mut context,
+        slot: Slot::Message(ty),
+    };
+    let result = seed
+        .deserialize(&mut deserializer)
+        .and_then(|v| deserializer.end().map(|()| v));
+    context.finish(result, ty, |e| {
+        DecodeError::Syntax(syntax::explain(bytes).unwrap_or(e))
+    })
 }
 
 /// Reads a YAML document as `ty`.
@@ -51,19 +72,29 @@ pub fn json(bytes: &[u8], ty: TypeId) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// See [`DecodeError`].
 pub fn yaml(bytes: &[u8], ty: TypeId) -> Result<Decoded, DecodeError> {
-    let value = serde_norway::from_slice(bytes).map_err(|e| DecodeError::Syntax(e.to_string()))?;
-    self::value(value, ty)
+    let mut context = Context::new();
+    let seed = Seed {
+        context: &mut context,
+        slot: Slot::Message(ty),
+    };
+    let result = seed.deserialize(serde_norway::Deserializer::from_slice(bytes));
+    context.finish(result, ty, |e| {
+        DecodeError::Syntax(format!("error converting YAML to JSON: yaml: {e}"))
+    })
 }
 
 /// Brings a value (a patch's outcome) into the form of `ty`.
 ///
 /// # Errors
 /// See [`DecodeError`].
-pub fn value(value: Value, _ty: TypeId) -> Result<Decoded, DecodeError> {
-    Ok(Decoded {
-        value,
-        strict: Vec::new(),
-    })
+pub fn value(value: Value, ty: TypeId) -> Result<Decoded, DecodeError> {
+    let mut context = Context::new();
+    let seed = Seed {
+        context: &mut context,
+        slot: Slot::Message(ty),
+    };
+    let result = seed.deserialize(value);
+    context.finish(result, ty, DecodeError::Syntax)
 }
 
 /// `kind` and `apiVersion` of a JSON document.
@@ -71,11 +102,9 @@ pub fn value(value: Value, _ty: TypeId) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// `couldn't get version/kind; json parse error: …`.
 pub fn type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
-    let v: Value = serde_json::from_slice(bytes).map_err(|e| DecodeError::Syntax(e.to_string()))?;
-    let text = |key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
-    Ok(TypeMeta {
-        api_version: text("apiVersion"),
-        kind: text("kind"),
+    serde_json::from_slice(bytes).map_err(|e| {
+        let why = syntax::explain(bytes).unwrap_or_else(|| e.to_string());
+        DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {why}"))
     })
 }
 
@@ -84,10 +113,25 @@ pub fn type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
 /// # Errors
 /// As [`type_meta`].
 pub fn yaml_type_meta(bytes: &[u8]) -> Result<TypeMeta, DecodeError> {
-    let v: Value = serde_norway::from_slice(bytes).map_err(|e| DecodeError::Syntax(e.to_string()))?;
-    let text = |key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_string();
-    Ok(TypeMeta {
-        api_version: text("apiVersion"),
-        kind: text("kind"),
-    })
+    serde_norway::from_slice(bytes)
+        .map_err(|e| DecodeError::Syntax(format!("couldn't get version/kind; json parse error: yaml: {e}")))
 }
+
+/// The start of a body that could not be read, as upstream's messages show it in parentheses.
+pub fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let shown = &body[..body.len().min(SHOWN)];
+    let text = match body.first() {
+        None => return "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    if body.len() > SHOWN {
+        format!("{text} ...")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

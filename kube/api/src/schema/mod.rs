@@ -34,6 +34,28 @@ pub enum Scalar {
     StringList,
 }
 
+impl Scalar {
+    fn go_type(self) -> &'static str {
+        match self {
+            Scalar::String => "string",
+            Scalar::Bool => "bool",
+            Scalar::Int32 => "int32",
+            Scalar::Int64 => "int64",
+            Scalar::Double => "float64",
+            Scalar::Bytes => "[]uint8",
+            Scalar::Quantity => "resource.Quantity",
+            Scalar::IntOrString => "intstr.IntOrString",
+            Scalar::Time => "v1.Time",
+            Scalar::MicroTime => "v1.MicroTime",
+            Scalar::Duration => "v1.Duration",
+            Scalar::RawExtension => "runtime.RawExtension",
+            Scalar::Json => "v1.JSON",
+            Scalar::FieldsV1 => "v1.FieldsV1",
+            Scalar::StringList => "[]string",
+        }
+    }
+}
+
 /// A scalar or another type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
@@ -67,22 +89,30 @@ pub struct Field {
     /// JSON name.
     pub name: &'static str,
     /// Protobuf number; zero where protobuf has none.
-    pub number: u32,
+    pub number: u16,
+    /// Number of the message that wraps the field in protobuf but not in JSON; zero without one.
+    pub via: u16,
     pub shape: Shape,
     pub container: Container,
     /// An explicit zero differs from absence (a pointer upstream).
     pub pointer: bool,
     /// Written even when it is zero.
     pub always: bool,
-    pub merge: Merge,
-    /// Upstream's name of the Go type, where messages quote it and it isn't plain.
-    pub go_type: Option<&'static str>,
+    merge: bool,
+    retain_keys: bool,
+    /// Places in [`Schema::words`]; zero is none.
+    key: u16,
+    go_type: u16,
 }
 
 /// The whole table.
 pub struct Schema {
+    /// Sorted by name.
     types: Vec<Type>,
     fields: Vec<Field>,
+    /// For each type its fields (counted from the type's first) in the order of protobuf.
+    wire: Vec<u16>,
+    words: Vec<&'static str>,
 }
 
 struct Type {
@@ -143,6 +173,52 @@ impl Schema {
         self.fields(ty).iter().find(|f| f.name == name)
     }
 
+    /// The type's fields in protobuf's order: by the number of the outermost message.
+    pub fn wire_fields(&self, ty: TypeId) -> impl Iterator<Item = &Field> + '_ {
+        let ty = &self.types[usize::from(ty.0)];
+        let order = &self.wire[ty.first as usize..ty.end as usize];
+        order
+            .iter()
+            .map(move |i| &self.fields[ty.first as usize + usize::from(*i)])
+    }
+
+    /// How a strategic merge patch treats a field.
+    pub fn merge(&self, field: &Field) -> Merge {
+        let key = (field.key != 0).then(|| self.words[usize::from(field.key)]);
+        Merge {
+            merge: field.merge,
+            retain_keys: field.retain_keys,
+            key,
+        }
+    }
+
+    /// The Go type of the field's values (elements, if it is a list or map), as messages print it.
+    pub fn go_type(&self, field: &Field) -> String {
+        if field.go_type != 0 {
+            return self.words[usize::from(field.go_type)].to_string();
+        }
+        match field.shape {
+            Shape::Scalar(scalar) => scalar.go_type().into(),
+            Shape::Message(ty) => self.go_name(ty),
+        }
+    }
+
+    /// The Go type of the whole field.
+    pub fn go_container_type(&self, field: &Field) -> String {
+        match (field.container, field.shape) {
+            (Container::Single, _) => self.go_type(field),
+            (Container::List, _) => format!("[]{}", self.go_type(field)),
+            (Container::Map, Shape::Scalar(Scalar::Quantity)) => "v1.ResourceList".into(),
+            (Container::Map, _) => format!("map[string]{}", self.go_type(field)),
+        }
+    }
+
+    /// `v1.PodSpec`
+    pub fn go_name(&self, ty: TypeId) -> String {
+        let name = self.name(ty);
+        name.split_once('.').map_or(name, |(_, rest)| rest).to_string()
+    }
+
     /// Every type.
     pub fn types(&self) -> impl Iterator<Item = TypeId> + '_ {
         (0..self.types.len()).filter_map(|i| u16::try_from(i).ok().map(TypeId))
@@ -155,3 +231,6 @@ impl Schema {
             .is_some_and(|f| f.name == "kind" && f.number == 0)
     }
 }
+
+#[cfg(test)]
+mod tests;
