@@ -1,1 +1,20 @@
-//! The pod's interface: bridge, veth, addresses.
+//! The built-in pod network: a bridge, a virtual cable per pod, addresses of the node's subnet.
+//!
+//! ```text
+//! host: cni0 (first address of the subnet, routes) ── veth<hash> ══ eth0 :pod
+//! ```
+//! What is in the kernel and in the lease directory is the state; a new process takes it up as it is.
+
+mod attach;
+mod bridge;
+mod config;
+mod error;
+mod ipam;
+mod name;
+mod network;
+mod sysctl;
+
+pub use attach::Attachment;
+pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};
+pub use error::{Error, Result};
+pub use network::{PodNet, Status, teardown};

@@ -1,0 +1,102 @@
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong when pods are connected.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node has no subnet yet.
+    #[error("the pod network is not ready: the node's subnet is not known yet")]
+    NotReady,
+    /// The subnet is too small for a bridge and a pod.
+    #[error("subnet {0} has no room for pods")]
+    SubnetTooSmall(Ipv4Net),
+    /// The subnet changed under running pods.
+    #[error("bridge {bridge} has {has} and pods use it, but the node's subnet is {want} now")]
+    SubnetChanged {
+        /// The bridge.
+        bridge: String,
+        /// Its present address.
+        has: Ipv4Net,
+        /// The subnet that it should serve.
+        want: Ipv4Net,
+    },
+    /// Something else has the bridge's name.
+    #[error("link {0} exists and is no bridge")]
+    NotABridge(String),
+    /// All addresses are taken.
+    #[error("no free address in {subnet}: {taken} are taken")]
+    Exhausted {
+        /// The subnet.
+        subnet: Ipv4Net,
+        /// How many are taken.
+        taken: usize,
+    },
+    /// A sandbox id that cannot be recorded.
+    #[error("sandbox id {0:?} is empty or has control characters")]
+    SandboxId(String),
+    /// Another process uses the lease directory.
+    #[error("lease directory {} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// A file of the lease directory.
+    #[error("{op} {}", path.display())]
+    LeaseFile {
+        /// What was done.
+        op: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A kernel setting.
+    #[error("set {} to {value}", path.display())]
+    Sysctl {
+        /// Its file.
+        path: PathBuf,
+        /// The wanted value.
+        value: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A link, address or route.
+    #[error("{what}")]
+    Netlink {
+        /// What was being set up.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: knode_netlink::Error,
+    },
+    /// A step of `add` went wrong and was undone.
+    #[error("connect sandbox {sandbox} as {ip}")]
+    Attach {
+        /// The sandbox.
+        sandbox: String,
+        /// Its would-be address.
+        ip: Ipv4Addr,
+        /// Why it failed.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Not built yet.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// The runtime is shutting down.
+    #[error("stopped while {0}")]
+    Stopped(&'static str),
+}
+
+impl Error {
+    /// Wraps a netlink error with what was being done.
+    pub(crate) fn netlink(what: impl Into<String>) -> impl FnOnce(knode_netlink::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Netlink { what, source }
+    }
+}
