@@ -1,1 +1,13 @@
 //! Linux primitives: namespaces, mounts, openat2, cgroup queries, processes.
+
+pub mod cgroup;
+pub mod fds;
+pub mod loopback;
+pub mod memory;
+pub mod namespace;
+pub mod openat;
+pub mod overlay;
+pub mod signal;
+pub mod sync;
+pub mod tty;
+pub mod xattr;

@@ -1,0 +1,44 @@
+use super::*;
+
+#[test]
+fn keys_match_whole_words_only() {
+    let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+    assert_eq!(keyed(text, "oom_kill"), Some(3));
+    assert_eq!(keyed(text, "oom"), None);
+}
+
+#[test]
+fn a_missing_tree_is_refused() {
+    let error = Cgroups::detect(Path::new("/proc/self/fdinfo")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+/// Needs root: makes, fills, reads, kills and removes a real group.
+#[test]
+fn a_group_lives_and_dies() {
+    let cgroups = Cgroups::detect(Path::new(DEFAULT_ROOT)).unwrap();
+    let name = format!("/knode-linux-test-{}", std::process::id());
+    let group = Path::new(&name);
+    let inner = group.join("inner");
+    cgroups.create(&inner).expect("making control groups needs root");
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    cgroups
+        .write("memory", &inner, "cgroup.procs", &child.id().to_string())
+        .unwrap();
+    assert_eq!(cgroups.processes(group).unwrap(), [child.id() as i32]);
+    assert_eq!(cgroups.oom_kills(&inner).unwrap(), 0);
+    let usage = cgroups.usage(group).unwrap();
+    assert!(usage.memory.limit.is_none(), "{usage:?}");
+    assert!(
+        cgroups.remove(group).is_err(),
+        "a group with a process must not go"
+    );
+
+    cgroups.kill(group).unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    cgroups.remove(group).unwrap();
+    assert!(!cgroups.exists(group).unwrap());
+    cgroups.remove(group).expect("removing twice is no error");
+    assert!(cgroups.processes(group).unwrap().is_empty());
+}

@@ -1,0 +1,20 @@
+//! Terminals.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// Sets the size of a terminal; its foreground processes get SIGWINCH.
+///
+/// # Errors
+/// `ENOTTY` when `terminal` is none.
+pub fn resize(terminal: &impl AsFd, columns: u16, rows: u16) -> io::Result<()> {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    Ok(tcsetwinsize(terminal, size)?)
+}
