@@ -6,11 +6,10 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net};
 use knode_netlink::{
     Address, Handle, LinkChange, MacAddr, Netns, Route, Tolerate, VethSpec, add_veth, change_link,
-    delete_link, replace_address, replace_route,
+    delete_link, replace_address, replace_route, sysctl,
 };
 
 use crate::error::{Error, Result};
-use crate::sysctl;
 
 /// How a sandbox is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +86,7 @@ fn cable(handle: &Handle, netns: &Netns, plan: &Plan<'_>) -> knode_netlink::Resu
 /// Runs inside the sandbox.
 fn configure(plan: &Plan<'_>) -> Result<()> {
     let failed = || Error::netlink(format!("configure {}", plan.interface));
-    sysctl::set_if_present(&format!("ipv6/conf/{}/accept_dad", plan.interface), "0")?;
+    sysctl::set_if_present(&format!("ipv6/conf/{}/accept_dad", plan.interface), "0").map_err(failed())?;
     let handle = Handle::open().map_err(failed())?;
     let up = LinkChange {
         up: Some(true),

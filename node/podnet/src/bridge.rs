@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use knode_netlink::{
     Address, BridgeSpec, Handle, Link, LinkChange, LinkKind, MacAddr, Request, Tolerate, add_bridge,
-    change_link, delete_address, replace_address,
+    change_link, delete_address, replace_address, sysctl,
 };
 
 use crate::error::{Error, Result};
-use crate::{Subnet, ipam, name, sysctl};
+use crate::{Subnet, ipam, name};
 
 /// What a bridge lacks of what it should be; pure.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -57,8 +57,9 @@ pub(crate) fn ports(handle: &Handle, bridge: u32) -> Result<Vec<Link>> {
 
 /// Packets of pods pass through the host, those within the bridge past its packet filter (services need it).
 pub(crate) fn forward() -> Result<()> {
-    sysctl::set("ipv4/ip_forward", "1")?;
-    sysctl::set_if_present("bridge/bridge-nf-call-iptables", "1")
+    let settings = sysctl::set("ipv4/ip_forward", "1")
+        .and_then(|()| sysctl::set_if_present("bridge/bridge-nf-call-iptables", "1"));
+    settings.map_err(Error::netlink("let packets of pods pass"))
 }
 
 fn take_up(handle: &Handle, link: &Link, subnet: Subnet, gateway: Ipv4Addr, in_use: bool) -> Result<u32> {

@@ -54,18 +54,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A kernel setting.
-    #[error("set {} to {value}", path.display())]
-    Sysctl {
-        /// Its file.
-        path: PathBuf,
-        /// The wanted value.
-        value: String,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// A link, address or route.
+    /// A link, address, route or setting.
     #[error("{what}")]
     Netlink {
         /// What was being set up.

@@ -12,7 +12,6 @@ mod error;
 mod ipam;
 mod name;
 mod network;
-mod sysctl;
 
 pub use attach::Attachment;
 pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};

@@ -281,7 +281,7 @@ fn a_deleted_bridge_comes_back_with_its_pods() {
         eventually(
             "the watch",
             || (net.status() == Status::Ready(subnet())).then_some(()),
-            || String::new(),
+            String::new,
         )
         .await;
 
@@ -293,7 +293,7 @@ fn a_deleted_bridge_comes_back_with_its_pods() {
                 .filter(|m| *m != old && port().hairpin == Some(true))
         };
         eventually("the bridge with its port", back, || format!("{:?}", port())).await;
-        eventually("the address", || host.route_to(ip(2)).unwrap(), || String::new()).await;
+        eventually("the address", || host.route_to(ip(2)).unwrap(), String::new).await;
         let server = pods[1].serve_tcp(80);
         assert_eq!(pods[0].ask((ip(3), 80), 1), "172.30.65.2 1");
         server.join().unwrap();

@@ -57,6 +57,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A setting of the namespace cannot be written.
+    #[error("set {} to {value}", path.display())]
+    Setting {
+        /// Its file.
+        path: PathBuf,
+        /// The wanted value.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A network namespace cannot be opened or entered.
     #[error("network namespace {}", path.display())]
     Netns {

@@ -12,6 +12,7 @@ mod handle;
 mod model;
 mod netns;
 mod request;
+pub mod sysctl;
 mod transport;
 
 pub use error::{Error, Result, Tolerate};

@@ -1,14 +1,19 @@
+//! Settings below `/proc/sys/net`, of the calling thread's namespace.
+
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes a setting of the calling thread's namespace below `/proc/sys/net`, unless it has that value.
-pub(crate) fn set(key: &str, value: &str) -> Result<()> {
+/// Writes a setting such as `ipv4/ip_forward`, unless it has that value.
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn set(key: &str, value: &str) -> Result<()> {
     let path = path(key);
     if read(&path).as_deref() == Some(value) {
         return Ok(());
     }
-    std::fs::write(&path, value).map_err(|source| Error::Sysctl {
+    std::fs::write(&path, value).map_err(|source| Error::Setting {
         path,
         value: value.to_owned(),
         source,
@@ -16,7 +21,10 @@ pub(crate) fn set(key: &str, value: &str) -> Result<()> {
 }
 
 /// Like [`set`]; a kernel that lacks the setting has not the feature that it governs.
-pub(crate) fn set_if_present(key: &str, value: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Setting`].
+pub fn set_if_present(key: &str, value: &str) -> Result<()> {
     if path(key).exists() {
         set(key, value)
     } else {
