@@ -1,11 +1,10 @@
 //! What a row of the kind table says.
-use std::borrow::Cow;
-
 use knode_api::schema::{TypeId, schema};
 use serde_json::Value;
 
 use crate::strategy::Strategy;
 use crate::table::Column;
+use crate::value::{flag, text};
 
 /// One kind of object, as discovery, the registry and `kubectl get` need it.
 pub struct Kind {
@@ -58,12 +57,57 @@ pub struct Subresource {
 }
 
 /// A field that field selectors may name.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SelectableField {
     /// `spec.nodeName`
     pub name: &'static str,
-    /// Its value in an object; empty when absent.
-    pub get: for<'a> fn(&'a Value) -> Cow<'a, str>,
+    at: Lookup,
+}
+
+/// Where the field's value stands, as JSON pointers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lookup {
+    Text(&'static str),
+    /// Printed `true` or `false`.
+    Flag(&'static str),
+    /// The second where the first is empty.
+    Either(&'static str, &'static str),
+}
+
+impl SelectableField {
+    pub(crate) const fn text(name: &'static str, pointer: &'static str) -> Self {
+        SelectableField {
+            name,
+            at: Lookup::Text(pointer),
+        }
+    }
+
+    pub(crate) const fn flag(name: &'static str, pointer: &'static str) -> Self {
+        SelectableField {
+            name,
+            at: Lookup::Flag(pointer),
+        }
+    }
+
+    pub(crate) const fn either(name: &'static str, first: &'static str, second: &'static str) -> Self {
+        SelectableField {
+            name,
+            at: Lookup::Either(first, second),
+        }
+    }
+
+    /// The field's value in an object; empty when absent.
+    pub fn get<'a>(&self, object: &'a Value) -> &'a str {
+        match self.at {
+            Lookup::Text(pointer) => text(object, pointer),
+            Lookup::Flag(pointer) if flag(object, pointer) => "true",
+            Lookup::Flag(_) => "false",
+            Lookup::Either(first, second) => match text(object, first) {
+                "" => text(object, second),
+                found => found,
+            },
+        }
+    }
 }
 
 impl Kind {
@@ -92,15 +136,15 @@ impl Kind {
     }
 
     /// The value of a selectable field, `None` if the kind doesn't know it.
-    pub fn select<'a>(&self, object: &'a Value, field: &str) -> Option<Cow<'a, str>> {
+    pub fn select<'a>(&self, object: &'a Value, field: &str) -> Option<&'a str> {
         match field {
-            "metadata.name" => Some(text_at(object, "/metadata/name")),
-            "metadata.namespace" if self.namespaced => Some(text_at(object, "/metadata/namespace")),
+            "metadata.name" => Some(text(object, "/metadata/name")),
+            "metadata.namespace" if self.namespaced => Some(text(object, "/metadata/namespace")),
             _ => self
                 .selectable
                 .iter()
                 .find(|f| f.name == field)
-                .map(|f| (f.get)(object)),
+                .map(|f| f.get(object)),
         }
     }
 
@@ -110,16 +154,6 @@ impl Kind {
             || (field == "metadata.namespace" && self.namespaced)
             || self.selectable.iter().any(|f| f.name == field)
     }
-}
-
-/// A string at a JSON pointer, empty when absent.
-pub(crate) fn text_at<'a>(object: &'a Value, pointer: &str) -> Cow<'a, str> {
-    Cow::Borrowed(
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default(),
-    )
 }
 
 /// Every kind, grouped as discovery lists them.

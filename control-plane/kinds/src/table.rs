@@ -11,7 +11,6 @@ pub struct Column {
     pub r#type: &'static str,
     /// `name` for the name column, else empty.
     pub format: &'static str,
-    pub description: &'static str,
     /// Zero is shown always, one with `-o wide`.
     pub priority: i64,
     /// Its cell of an object at a time.
@@ -26,16 +25,35 @@ pub enum IncludeObject {
     Object,
 }
 
+/// Descriptions as upstream serves them: `resource/Column<tab>JSON-escaped text`, or `Column` for all.
+const DESCRIPTIONS: &str = include_str!("rows/descriptions.txt");
+
 /// `columnDefinitions`.
 pub fn definitions(kind: &Kind) -> Value {
-    let definition = |c: &Column| json!({"name": c.name, "type": c.r#type, "format": c.format, "description": c.description, "priority": c.priority});
+    let definition = |c: &Column| {
+        json!({"name": c.name, "type": c.r#type, "format": c.format,
+               "description": description(kind.plural, c.name), "priority": c.priority})
+    };
     kind.columns.iter().map(definition).collect()
+}
+
+fn description(plural: &str, column: &str) -> Value {
+    let own = format!("{plural}/{column}");
+    let find = |key: &str| {
+        DESCRIPTIONS.lines().find_map(|l| {
+            l.split_once('\t')
+                .filter(|(k, _)| *k == key)
+                .map(|(_, text)| text)
+        })
+    };
+    let text = find(&own).or_else(|| find(column)).unwrap_or_default();
+    serde_json::from_str(&format!("\"{text}\"")).unwrap_or_default()
 }
 
 /// One row. The object is taken as it is for [`IncludeObject::Object`].
 pub fn row(kind: &Kind, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let cells: Vec<Value> = kind.columns.iter().map(|c| (c.cell)(object, now)).collect();
-    let object = match include {
+    let body = match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Metadata => json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
@@ -43,7 +61,22 @@ pub fn row(kind: &Kind, object: &Value, include: IncludeObject, now: Timestamp) 
         }),
         IncludeObject::Object => object.clone(),
     };
-    json!({"cells": cells, "object": object})
+    let mut row = json!({"cells": cells, "object": body});
+    if let Some(conditions) = conditions(kind, object) {
+        row["conditions"] = conditions;
+    }
+    row
+}
+
+/// Marks rows of pods that have ended, so that clients can hide them.
+fn conditions(kind: &Kind, object: &Value) -> Option<Value> {
+    let phase = object.pointer("/status/phase").and_then(Value::as_str)?;
+    let message = match (kind.kind, phase) {
+        ("Pod", "Succeeded") => "The pod has completed successfully.",
+        ("Pod", "Failed") => "The pod failed.",
+        _ => return None,
+    };
+    Some(json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]))
 }
 
 /// A whole `meta.k8s.io/v1` Table; `list_metadata` is the list's `metadata`. Watches leave the definitions
