@@ -1,1 +1,23 @@
 //! Pure reconcile functions, one shared runner.
+//!
+//! Each controller is a module: a pure part that decides, and a thin one that reads caches and writes through
+//! the client. None of them knows another; they meet in the API objects.
+
+mod config;
+mod csr;
+mod daemon_set;
+mod endpoint_slice;
+mod error;
+mod gc;
+mod namespace;
+mod node;
+mod owner;
+mod pod_gc;
+mod root_ca;
+mod runner;
+mod service_account;
+mod tokens;
+
+pub use config::ControllersConfig;
+pub use error::{Error, Result};
+pub use runner::run;

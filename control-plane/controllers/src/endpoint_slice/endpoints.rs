@@ -1,0 +1,99 @@
+//! The older Endpoints object: all members in one; pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service,
+};
+use kube::api::ObjectMeta;
+
+use super::members::{Member, Port};
+
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// Whether this controller made the object.
+pub(super) fn is_ours(endpoints: &Endpoints) -> bool {
+    endpoints
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|l| l.get(MANAGED_BY))
+        .is_some_and(|m| m == MANAGER)
+}
+
+/// The object as it should be; nothing if it is.
+pub(super) fn plan(service: &Service, members: &[Member], existing: Option<&Endpoints>) -> Option<Endpoints> {
+    let subsets = subsets(members);
+    let labels = labels(service);
+    if let Some(there) = existing
+        && there.subsets.clone().unwrap_or_default() == subsets
+        && there.metadata.labels.as_ref() == Some(&labels)
+    {
+        return None;
+    }
+    let mut wanted = existing.cloned().unwrap_or_else(|| Endpoints {
+        metadata: ObjectMeta {
+            name: service.metadata.name.clone(),
+            ..ObjectMeta::default()
+        },
+        ..Endpoints::default()
+    });
+    wanted.metadata.labels = Some(labels);
+    wanted.subsets = (!subsets.is_empty()).then_some(subsets);
+    Some(wanted)
+}
+
+fn labels(service: &Service) -> BTreeMap<String, String> {
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    if service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None") {
+        labels.insert(HEADLESS.into(), String::new());
+    }
+    labels
+}
+
+fn subsets(members: &[Member]) -> Vec<EndpointSubset> {
+    let mut groups = BTreeMap::<&Vec<Port>, (Vec<EndpointAddress>, Vec<EndpointAddress>)>::new();
+    for m in members.iter().filter(|m| !m.terminating || m.ready) {
+        let (ready, waiting) = groups.entry(&m.ports).or_default();
+        if m.ready {
+            ready.push(address(m))
+        } else {
+            waiting.push(address(m))
+        }
+    }
+    let some = |v: Vec<EndpointAddress>| (!v.is_empty()).then_some(v);
+    let subset = |(ports, (ready, waiting)): (&Vec<Port>, (Vec<_>, Vec<_>))| EndpointSubset {
+        addresses: some(ready),
+        not_ready_addresses: some(waiting),
+        ports: (!ports.is_empty()).then(|| ports.iter().map(port).collect()),
+    };
+    groups.into_iter().map(subset).collect()
+}
+
+fn port(p: &Port) -> EndpointPort {
+    EndpointPort {
+        name: Some(p.name.clone()).filter(|n| !n.is_empty()),
+        port: p.port,
+        protocol: Some(p.protocol.clone()),
+        app_protocol: p.app_protocol.clone(),
+    }
+}
+
+fn address(m: &Member) -> EndpointAddress {
+    let reference = ObjectReference {
+        kind: Some("Pod".into()),
+        namespace: Some(m.namespace.clone()),
+        name: Some(m.name.clone()),
+        uid: Some(m.uid.clone()),
+        ..ObjectReference::default()
+    };
+    EndpointAddress {
+        ip: m.ips.first().map(ToString::to_string).unwrap_or_default(),
+        hostname: m.hostname.clone(),
+        node_name: m.node.clone(),
+        target_ref: Some(reference),
+    }
+}
