@@ -117,11 +117,13 @@ fn scan(path: &Path) -> Result<BTreeMap<PathBuf, Place>, ArchiveError> {
         let name = inside(Path::new(""), &entry.path().map_err(ArchiveError::Tar)?);
         let kind = entry.header().entry_type();
         let (offset, size) = (entry.raw_file_position(), entry.size());
-        if kind.is_file() && offset + size > length {
+        // Contents are padded to whole blocks, so a cut shows even in the padding.
+        let end = offset + size.next_multiple_of(512);
+        if kind.is_file() && end > length {
             let member = name.display().to_string();
             return Err(ArchiveError::Truncated {
                 member,
-                needed: offset + size - length,
+                needed: end - length,
             });
         }
         let link = entry.link_name().map_err(ArchiveError::Tar)?;

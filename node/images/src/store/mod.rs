@@ -6,7 +6,7 @@ mod open;
 pub(crate) mod remove;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -323,14 +323,18 @@ fn make_device<R: Read>(
     name: &OsStr,
 ) -> io::Result<()> {
     let header = entry.header();
-    let device = makedev(
-        header.device_major()?.unwrap_or(0),
-        header.device_minor()?.unwrap_or(0),
-    );
-    let (file_type, device) = match kind {
-        EntryType::Char => (FileType::CharacterDevice, device),
-        EntryType::Block => (FileType::BlockDevice, device),
-        _ => (FileType::Fifo, 0),
+    let file_type = match kind {
+        EntryType::Char => FileType::CharacterDevice,
+        EntryType::Block => FileType::BlockDevice,
+        _ => FileType::Fifo,
+    };
+    let device = match file_type {
+        // Pipes have no number, and some tools leave the fields blank.
+        FileType::Fifo => 0,
+        _ => makedev(
+            header.device_major()?.unwrap_or(0),
+            header.device_minor()?.unwrap_or(0),
+        ),
     };
     Ok(mknodat(dir, name, file_type, Mode::from_raw_mode(0o600), device)?)
 }

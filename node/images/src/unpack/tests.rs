@@ -1,1 +1,305 @@
-//! Tests.
+//! Layers with everything that layers have, and with what they must not have.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+
+use knode_testkit::image::{Compression, Layer};
+use knode_testkit::{Scratch, require_root};
+
+use super::*;
+
+struct Tree {
+    scratch: Scratch,
+    unpacked: Unpacked,
+}
+
+impl Tree {
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.join("tree").join(name)
+    }
+
+    fn opaque(&self, name: &str) -> bool {
+        let key = OsStr::new("trusted.overlay.opaque");
+        knode_linux::xattr::get(&self.path(name), key).unwrap() == Some(b"y".to_vec())
+    }
+}
+
+fn expected(tar: &[u8], blob: &[u8]) -> Expected {
+    Expected {
+        blob: Some(Digest::of(blob)),
+        diff_id: Digest::of(tar),
+    }
+}
+
+fn try_unpack(layer: &Layer) -> Result<Tree, UnpackError> {
+    require_root();
+    let scratch = Scratch::new("unpack");
+    let tar = layer.bytes();
+    let unpacked = unpack(tar.as_slice(), &scratch.join("tree"), &expected(&tar, &tar))?;
+    Ok(Tree { scratch, unpacked })
+}
+
+fn unpacked(layer: &Layer) -> Tree {
+    try_unpack(layer).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+#[test]
+fn every_kind_of_file_comes_out_as_it_went_in() {
+    let long = format!("{}/{}", "d".repeat(150), "f".repeat(200));
+    let tree = unpacked(
+        &Layer::new()
+            .dir("etc", 0o711)
+            .mtime(1000)
+            .file("etc/a", 0o640, "hello")
+            .owner(12, 34)
+            .extension("mtime", b"5000.25")
+            .xattr("user.note", b"v")
+            .file("etc/suid", 0o4755, "x")
+            .owner(7, 7)
+            .xattr(
+                "security.capability",
+                &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            )
+            .hardlink("etc/b", "etc/a")
+            .symlink("etc/link", "/absolute/target")
+            .dir("dev", 0o755)
+            .char_device("dev/null", 1, 3)
+            .fifo("dev/pipe")
+            .file(&long, 0o600, "long"),
+    );
+    let a = fs::metadata(tree.path("etc/a")).unwrap();
+    assert_eq!(
+        (a.uid(), a.gid(), a.mode() & 0o7777, a.nlink()),
+        (12, 34, 0o640, 2)
+    );
+    assert_eq!((a.mtime(), a.mtime_nsec()), (5000, 250_000_000));
+    assert_eq!(
+        knode_linux::xattr::get(&tree.path("etc/a"), OsStr::new("user.note"))
+            .unwrap()
+            .unwrap(),
+        b"v"
+    );
+    let suid = tree.path("etc/suid");
+    assert_eq!(fs::metadata(&suid).unwrap().mode() & 0o7777, 0o4755);
+    assert!(
+        knode_linux::xattr::get(&suid, OsStr::new("security.capability"))
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(fs::metadata(tree.path("etc/b")).unwrap().ino(), a.ino());
+    assert_eq!(
+        fs::read_link(tree.path("etc/link")).unwrap(),
+        PathBuf::from("/absolute/target")
+    );
+    let null = fs::metadata(tree.path("dev/null")).unwrap();
+    assert!(null.file_type().is_char_device() && null.rdev() == rustix::fs::makedev(1, 3));
+    assert!(fs::metadata(tree.path("dev/pipe")).unwrap().file_type().is_fifo());
+    assert_eq!(fs::read_to_string(tree.path(&long)).unwrap(), "long");
+    let etc = fs::metadata(tree.path("etc")).unwrap();
+    assert_eq!((etc.mode() & 0o7777, etc.mtime()), (0o711, 1000));
+}
+
+#[test]
+fn whiteouts_take_the_form_of_overlayfs() {
+    let tree = unpacked(
+        &Layer::new()
+            .dir("a", 0o755)
+            .whiteout("a/gone")
+            .opaque("a")
+            .whiteout("b")
+            .dir("b", 0o755)
+            .dir("c", 0o755)
+            .whiteout("c")
+            .file("keep", 0o644, "k")
+            .whiteout("keep"),
+    );
+    let gone = fs::metadata(tree.path("a/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    assert!(tree.opaque("a") && tree.opaque("b") && tree.opaque("c"));
+    assert_eq!(fs::read_to_string(tree.path("keep")).unwrap(), "k");
+    assert!(!tree.unpacked.opaque);
+    assert!(unpacked(&Layer::new().opaque("")).unpacked.opaque);
+}
+
+#[test]
+fn names_never_lead_out_of_the_tree() {
+    for layer in [
+        Layer::new().file("../evil", 0o644, "x"),
+        Layer::new().file("a/../../evil", 0o644, "x"),
+        Layer::new()
+            .file("a", 0o644, "x")
+            .hardlink("b", "../../../etc/passwd"),
+    ] {
+        assert!(matches!(try_unpack(&layer), Err(UnpackError::Escape(_))));
+    }
+}
+
+#[test]
+fn links_are_followed_inside_the_tree_only() {
+    let tree = unpacked(
+        &Layer::new()
+            .symlink("up", "../../../../../../..")
+            .file("up/climbed", 0o644, "x")
+            .symlink("abs", "/inner")
+            .dir("inner", 0o755)
+            .file("abs/file", 0o644, "y")
+            .symlink("passwd", "/etc/knode-evil")
+            .file("passwd", 0o644, "mine"),
+    );
+    assert_eq!(fs::read_to_string(tree.path("climbed")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(tree.path("inner/file")).unwrap(), "y");
+    assert!(!fs::symlink_metadata(tree.path("passwd")).unwrap().is_symlink());
+    assert!(!PathBuf::from("/etc/knode-evil").exists());
+    let outside = Layer::new()
+        .symlink("out", "/proc/self/root/etc")
+        .hardlink("stolen", "out/passwd");
+    assert!(
+        unpacked(&outside)
+            .unpacked
+            .links
+            .contains(&("stolen".into(), "out/passwd".into()))
+    );
+}
+
+#[test]
+fn an_image_cannot_speak_to_overlayfs() {
+    let tree = unpacked(
+        &Layer::new()
+            .dir("a", 0o755)
+            .xattr("trusted.overlay.redirect", b"/x")
+            .opaque("b"),
+    );
+    let attributes = knode_linux::xattr::all(&tree.path("a")).unwrap();
+    assert!(
+        attributes
+            .iter()
+            .all(|(name, _)| name != "trusted.overlay.redirect"),
+        "{attributes:?}"
+    );
+}
+
+#[test]
+fn a_later_entry_replaces_an_earlier_one() {
+    let tree = unpacked(
+        &Layer::new()
+            .dir("x", 0o755)
+            .file("x/inside", 0o644, "1")
+            .file("x", 0o644, "file now")
+            .file("y", 0o644, "1")
+            .dir("y", 0o700)
+            .file("y/z", 0o644, "2"),
+    );
+    assert_eq!(fs::read_to_string(tree.path("x")).unwrap(), "file now");
+    assert_eq!(fs::read_to_string(tree.path("y/z")).unwrap(), "2");
+}
+
+#[test]
+fn every_compression_is_told_from_the_content() {
+    let tar = Layer::new().file("a", 0o644, "content").bytes();
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let scratch = Scratch::new("unpack");
+        let blob = compression.compress(&tar);
+        unpack(blob.as_slice(), &scratch.join("tree"), &expected(&tar, &blob)).unwrap();
+        assert_eq!(fs::read_to_string(scratch.join("tree/a")).unwrap(), "content");
+    }
+}
+
+#[test]
+fn archives_without_trailer_and_empty_ones_are_taken() {
+    assert_eq!(
+        fs::read_to_string(unpacked(&Layer::new().file("a", 0o644, "b").without_trailer()).path("a"))
+            .unwrap(),
+        "b"
+    );
+    assert_eq!(unpacked(&Layer::new()).unpacked, Unpacked::default());
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let tar = Layer::new()
+        .file("a", 0o644, vec![b'x'; 10_000])
+        .file("b", 0o644, vec![b'y'; 10_000])
+        .bytes();
+    let gzip = Compression::Gzip.compress(&tar);
+    let attempt = |blob: &[u8], expected: &Expected| {
+        let scratch = Scratch::new("unpack");
+        unpack(blob, &scratch.join("tree"), expected).map_err(|error| format!("{error}"))
+    };
+    let good = expected(&tar, &gzip);
+    let mut flipped = gzip.clone();
+    flipped[gzip.len() / 2] ^= 0xff;
+    assert!(
+        attempt(&flipped, &good)
+            .unwrap_err()
+            .starts_with("digest of the blob is sha256:")
+    );
+    assert!(
+        attempt(&gzip[..gzip.len() - 9], &good)
+            .unwrap_err()
+            .starts_with("digest of the blob is sha256:")
+    );
+    let wrong = Expected {
+        diff_id: Digest::of(b"else"),
+        ..good.clone()
+    };
+    assert!(
+        attempt(&gzip, &wrong)
+            .unwrap_err()
+            .starts_with("diff id of the layer is sha256:")
+    );
+    let cut = &tar[..tar.len() / 2];
+    let unverified = Expected {
+        blob: None,
+        diff_id: Digest::of(cut),
+    };
+    assert!(attempt(cut, &unverified).is_err());
+    let unknown = Expected {
+        blob: None,
+        diff_id: Digest::of(&[7; 4096]),
+    };
+    assert_eq!(attempt(&[7; 4096], &unknown).unwrap_err(), "reading the archive");
+}
+
+#[test]
+fn implied_directories_take_over_what_is_below() {
+    let base = unpacked(
+        &Layer::new()
+            .dir("home", 0o711)
+            .dir("home/me", 0o750)
+            .owner(5, 6)
+            .mtime(77),
+    );
+    let top = unpacked(&Layer::new().file("home/me/file", 0o644, "x"));
+    assert!(top.unpacked.depends_on_lower());
+    settle(&top.path(""), &top.unpacked, &[base.path("")]).unwrap();
+    let me = fs::metadata(top.path("home/me")).unwrap();
+    assert_eq!(
+        (me.uid(), me.gid(), me.mode() & 0o7777, me.mtime()),
+        (5, 6, 0o750, 77)
+    );
+    assert_eq!(fs::metadata(top.path("home")).unwrap().mode() & 0o7777, 0o711);
+}
+
+#[test]
+fn hard_links_into_lower_layers_become_copies() {
+    let base = unpacked(
+        &Layer::new()
+            .file("tool", 0o755, "binary")
+            .owner(3, 3)
+            .file("old", 0o644, "old"),
+    );
+    let middle = unpacked(&Layer::new().whiteout("old"));
+    let lower = [middle.path(""), base.path("")];
+    let top = unpacked(&Layer::new().hardlink("alias", "tool"));
+    settle(&top.path(""), &top.unpacked, &lower).unwrap();
+    assert_eq!(fs::read_to_string(top.path("alias")).unwrap(), "binary");
+    assert_eq!(fs::metadata(top.path("alias")).unwrap().uid(), 3);
+    let hidden = unpacked(&Layer::new().hardlink("alias", "old"));
+    let error = settle(&hidden.path(""), &hidden.unpacked, &lower).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "hard link \"alias\" to \"old\", which is not in the image"
+    );
+}
