@@ -1,1 +1,13 @@
-//! End-to-end tests of the real binary.
+//! End-to-end tests of the real binary: machines as network namespaces without a way out, the real kubectl.
+
+mod cluster;
+pub mod kubectl;
+mod output;
+
+pub use cluster::{Cluster, binary};
+pub use output::Output;
+
+use std::time::Duration;
+
+/// How long anything may take that normally takes seconds.
+pub const BOUND: Duration = Duration::from_secs(90);

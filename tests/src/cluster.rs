@@ -1,0 +1,222 @@
+//! A one-machine cluster in a host of its own.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use knode_testkit::leaks::Traces;
+use knode_testkit::{Host, Lan, Scratch, wait_until};
+use serde_json::Value;
+
+use crate::{BOUND, Output, kubectl};
+
+/// The binary under test: `KNODE_BIN`, which `make test` sets to the release build.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn binary() -> PathBuf {
+    let path = std::env::var_os("KNODE_BIN").map(PathBuf::from);
+    let path = path.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/knode"));
+    assert!(path.is_file(), "no binary at {}: run `make build`, or name one by KNODE_BIN", path.display());
+    path
+}
+
+/// A running `knode up`. Dropping it runs `knode down --purge` and fails the test if anything is left.
+pub struct Cluster {
+    /// The machine.
+    pub host: Host,
+    /// Where everything of it lies.
+    pub scratch: Scratch,
+    _lan: Lan,
+    before: Traces,
+    down: bool,
+}
+
+impl Cluster {
+    /// The machine's address.
+    pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+    /// A machine with nothing on it yet.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn machine(name: &str) -> Self {
+        let lan = Lan::new();
+        let host = lan.host(name, Self::ADDRESS, 24);
+        let scratch = Scratch::new(name);
+        let before = Traces::of(&host, &scratch.path().display().to_string());
+        Self { host, scratch, _lan: lan, before, down: true }
+    }
+
+    /// A machine with a cluster that is Ready.
+    ///
+    /// # Panics
+    /// With its log, when it doesn't come up.
+    #[track_caller]
+    pub fn up(name: &str) -> Self {
+        let mut cluster = Self::machine(name);
+        cluster.start(&[]);
+        cluster
+    }
+
+    /// Runs `knode up --background` with these options beside the usual ones.
+    ///
+    /// # Panics
+    /// With its log, when it doesn't come up.
+    #[track_caller]
+    pub fn start(&mut self, options: &[&str]) {
+        self.down = false;
+        let output = self.try_start(options);
+        assert_eq!(output.code, 0, "{output}\n{}", self.log());
+    }
+
+    /// As [`Cluster::start`], for starts that are meant to fail.
+    #[track_caller]
+    pub fn try_start(&mut self, options: &[&str]) -> Output {
+        self.down = false;
+        let mut command = self.knode(&["up", "--background"]);
+        command.args(["--data-dir", &self.data_dir()]).args(["--write-kubeconfig", &self.kubeconfig()]);
+        command.args(["--node-name", "node1"]).args(options);
+        Output::of(&mut command)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> String {
+        self.scratch.join("data").display().to_string()
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> String {
+        self.scratch.join("admin.kubeconfig").display().to_string()
+    }
+
+    /// The daemon's log, for messages of failed tests.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.scratch.join("data/knode.log")).unwrap_or_default();
+        let tail: Vec<_> = log.lines().rev().take(60).collect();
+        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// When no daemon has written one.
+    #[track_caller]
+    pub fn pid(&self) -> i32 {
+        let path = self.scratch.join("data/knode.lock");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        text.trim().parse().unwrap_or_else(|e| panic!("{}: {text:?}: {e}", path.display()))
+    }
+
+    /// A command of the binary inside the machine.
+    pub fn knode(&self, arguments: &[&str]) -> Command {
+        let mut command = self.host.command(binary());
+        command.args(arguments);
+        command
+    }
+
+    /// Runs kubectl.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &str) -> Output {
+        self.kubectl_by(&kubectl::default(), &arguments.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// Runs this kubectl.
+    #[track_caller]
+    pub fn kubectl_by(&self, binary: &Path, arguments: &[&str]) -> Output {
+        let mut command = self.host.command(binary);
+        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.scratch.path()).args(arguments);
+        Output::of(&mut command)
+    }
+
+    /// Applies a manifest.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) -> Output {
+        let file = self.scratch.join("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        self.kubectl_by(&kubectl::default(), &["apply", "-f", &file.display().to_string()])
+    }
+
+    /// An object as JSON.
+    ///
+    /// # Panics
+    /// When it isn't there.
+    #[track_caller]
+    pub fn get(&self, what: &str) -> Value {
+        self.try_get(what).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// An object as JSON, or why not.
+    pub fn try_get(&self, what: &str) -> Result<Value, String> {
+        let text = self.kubectl(&format!("get {what} -o json")).result()?;
+        serde_json::from_str(&text).map_err(|e| e.to_string())
+    }
+
+    /// Waits until the JSON of an object satisfies `holds`, which otherwise says what it saw.
+    ///
+    /// # Panics
+    /// After [`BOUND`].
+    #[track_caller]
+    pub fn wait<T>(&self, what: &str, holds: impl Fn(&Value) -> Result<T, String>) -> T {
+        wait_until(what, BOUND, || self.try_get(what).and_then(|o| holds(&o)))
+    }
+
+    /// Waits until a pod is Ready and answers it.
+    ///
+    /// # Panics
+    /// After [`BOUND`].
+    #[track_caller]
+    pub fn wait_ready(&self, pod: &str) -> Value {
+        self.wait(&format!("pod {pod}"), |p| {
+            let conditions = p["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if ready { Ok(p.clone()) } else { Err(p["status"].to_string()) }
+        })
+    }
+
+    /// The page at a URL, asked by curl on the machine.
+    #[track_caller]
+    pub fn page(&self, url: &str) -> Output {
+        let mut command = self.host.command("curl");
+        command.args(["--silent", "--show-error", "--fail", "--max-time", "5", url]);
+        Output::of(&mut command)
+    }
+
+    /// Imports an image archive into the running engine.
+    #[track_caller]
+    pub fn import(&self, archive: &Path) -> Output {
+        let archive = archive.display().to_string();
+        Output::of(&mut self.knode(&["engine", "import", "--data-dir", &self.data_dir(), &archive]))
+    }
+
+    /// `knode down --purge`, and what it left behind.
+    #[track_caller]
+    pub fn purge(&mut self) -> Vec<String> {
+        self.down = true;
+        let ended = Output::of(&mut self.knode(&["down", "--purge", "--data-dir", &self.data_dir()]));
+        let after = Traces::of(&self.host, &self.scratch.path().display().to_string());
+        let mut left = self.before.differences(&after);
+        if ended.code != 0 {
+            left.push(ended.to_string());
+        }
+        left
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.down {
+            return;
+        }
+        if std::thread::panicking() {
+            eprintln!("-- the daemon's log:\n{}\n--", self.log());
+        }
+        let left = self.purge();
+        if !left.is_empty() {
+            eprintln!("left behind: {left:#?}");
+            assert!(std::thread::panicking(), "the cluster left something behind: {left:#?}");
+        }
+    }
+}
