@@ -18,7 +18,11 @@ use crate::{BOUND, Output, kubectl};
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("KNODE_BIN").map(PathBuf::from);
     let path = path.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/knode"));
-    assert!(path.is_file(), "no binary at {}: run `make build`, or name one by KNODE_BIN", path.display());
+    assert!(
+        path.is_file(),
+        "no binary at {}: run `make build`, or name one by KNODE_BIN",
+        path.display()
+    );
     path
 }
 
@@ -47,7 +51,13 @@ impl Cluster {
         let host = lan.host(name, Self::ADDRESS, 24);
         let scratch = Scratch::new(name);
         let before = Traces::of(&host, &scratch.path().display().to_string());
-        Self { host, scratch, _lan: lan, before, down: true }
+        Self {
+            host,
+            scratch,
+            _lan: lan,
+            before,
+            down: true,
+        }
     }
 
     /// A machine with a cluster that is Ready.
@@ -77,7 +87,9 @@ impl Cluster {
     pub fn try_start(&mut self, options: &[&str]) -> Output {
         self.down = false;
         let mut command = self.knode(&["up", "--background"]);
-        command.args(["--data-dir", &self.data_dir()]).args(["--write-kubeconfig", &self.kubeconfig()]);
+        command
+            .args(["--data-dir", &self.data_dir()])
+            .args(["--write-kubeconfig", &self.kubeconfig()]);
         command.args(["--node-name", "node1"]).args(options);
         Output::of(&mut command)
     }
@@ -107,7 +119,9 @@ impl Cluster {
     pub fn pid(&self) -> i32 {
         let path = self.scratch.join("data/knode.lock");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        text.trim().parse().unwrap_or_else(|e| panic!("{}: {text:?}: {e}", path.display()))
+        text.trim()
+            .parse()
+            .unwrap_or_else(|e| panic!("{}: {text:?}: {e}", path.display()))
     }
 
     /// A command of the binary inside the machine.
@@ -120,14 +134,20 @@ impl Cluster {
     /// Runs kubectl.
     #[track_caller]
     pub fn kubectl(&self, arguments: &str) -> Output {
-        self.kubectl_by(&kubectl::default(), &arguments.split_whitespace().collect::<Vec<_>>())
+        self.kubectl_by(
+            &kubectl::default(),
+            &arguments.split_whitespace().collect::<Vec<_>>(),
+        )
     }
 
     /// Runs this kubectl.
     #[track_caller]
     pub fn kubectl_by(&self, binary: &Path, arguments: &[&str]) -> Output {
         let mut command = self.host.command(binary);
-        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.scratch.path()).args(arguments);
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.scratch.path())
+            .args(arguments);
         Output::of(&mut command)
     }
 
@@ -171,8 +191,14 @@ impl Cluster {
     pub fn wait_ready(&self, pod: &str) -> Value {
         self.wait(&format!("pod {pod}"), |p| {
             let conditions = p["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            if ready { Ok(p.clone()) } else { Err(p["status"].to_string()) }
+            let ready = conditions
+                .iter()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True");
+            if ready {
+                Ok(p.clone())
+            } else {
+                Err(p["status"].to_string())
+            }
         })
     }
 
@@ -216,7 +242,10 @@ impl Drop for Cluster {
         let left = self.purge();
         if !left.is_empty() {
             eprintln!("left behind: {left:#?}");
-            assert!(std::thread::panicking(), "the cluster left something behind: {left:#?}");
+            assert!(
+                std::thread::panicking(),
+                "the cluster left something behind: {left:#?}"
+            );
         }
     }
 }

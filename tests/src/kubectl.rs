@@ -23,15 +23,25 @@ pub fn all() -> Vec<PathBuf> {
 /// The kubectl that most tests use.
 pub fn default() -> PathBuf {
     let all = all();
-    all.iter().find(|p| p.ends_with("kubectl")).unwrap_or(&all[0]).clone()
+    all.iter()
+        .find(|p| p.ends_with("kubectl"))
+        .unwrap_or(&all[0])
+        .clone()
 }
 
 fn versions_in(dir: &Path) -> Vec<PathBuf> {
-    let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let names = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path());
     names
         .filter(|p| {
             let name = p.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            name == "kubectl" || name.strip_prefix("kubectl.").is_some_and(|v| v.chars().all(|c| c.is_ascii_digit() || c == '.'))
+            name == "kubectl"
+                || name
+                    .strip_prefix("kubectl.")
+                    .is_some_and(|v| v.chars().all(|c| c.is_ascii_digit() || c == '.'))
         })
         .collect()
 }

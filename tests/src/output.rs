@@ -22,8 +22,13 @@ impl Output {
     /// When it cannot be started.
     #[track_caller]
     pub fn of(command: &mut Command) -> Self {
-        let shown: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
-        let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+        let shown: Vec<_> = command
+            .get_args()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect();
+        let output = command
+            .output()
+            .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
         Self {
             command: shown.join(" "),
             code: output.status.code().unwrap_or(-1),
@@ -54,12 +59,20 @@ impl Output {
 
     /// For `wait_until`: the output if it succeeded, everything it printed if not.
     pub fn result(self) -> Result<String, String> {
-        if self.code == 0 { Ok(self.stdout) } else { Err(self.to_string()) }
+        if self.code == 0 {
+            Ok(self.stdout)
+        } else {
+            Err(self.to_string())
+        }
     }
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: exit code {}\n{}{}", self.command, self.code, self.stdout, self.stderr)
+        write!(
+            f,
+            "{}: exit code {}\n{}{}",
+            self.command, self.code, self.stdout, self.stderr
+        )
     }
 }

@@ -47,27 +47,45 @@ fn one_version(cluster: &Cluster, binary: &Path, name: &str) {
     let manifest = manifest.display().to_string();
 
     let nodes = run(&["get", "nodes"]).ok();
-    assert!(nodes.contains("node1") && nodes.contains(" Ready "), "{version}: {nodes}");
+    assert!(
+        nodes.contains("node1") && nodes.contains(" Ready "),
+        "{version}: {nodes}"
+    );
 
     let mut watch = cluster.host.command(binary);
-    watch.env("KUBECONFIG", cluster.kubeconfig()).args(["get", "pods", "-w", "-l", &format!("app={name}")]);
+    watch
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(["get", "pods", "-w", "-l", &format!("app={name}")]);
     let watching = Process::spawn("watch", watch);
 
     let applied = run(&["apply", "-f", &manifest]).ok();
-    assert!(applied.contains(&format!("pod/{name} created")), "{version}: {applied}");
+    assert!(
+        applied.contains(&format!("pod/{name} created")),
+        "{version}: {applied}"
+    );
     cluster.wait_ready(&format!("pod {name}"));
     wait_until("the watch shows the pod Running", BOUND, || {
         let seen = watching.output();
-        if seen.contains("Running") { Ok(()) } else { Err(seen) }
+        if seen.contains("Running") {
+            Ok(())
+        } else {
+            Err(seen)
+        }
     });
     drop(watching);
 
     let again = run(&["apply", "-f", &manifest]).ok();
-    assert!(again.contains(&format!("pod/{name} unchanged")), "{version}: {again}");
+    assert!(
+        again.contains(&format!("pod/{name} unchanged")),
+        "{version}: {again}"
+    );
     let changed = POD.replace("NAME", name).replace("key: one", "key: two");
     std::fs::write(&manifest, changed).unwrap();
     let configured = run(&["apply", "-f", &manifest]).ok();
-    assert!(configured.contains(&format!("configmap/{name} configured")), "{version}: {configured}");
+    assert!(
+        configured.contains(&format!("configmap/{name} configured")),
+        "{version}: {configured}"
+    );
 
     let described = run(&["describe", "pod", name]).ok();
     for part in ["Node:", "busybox:test", "Started", "Scheduled"] {
@@ -76,11 +94,18 @@ fn one_version(cluster: &Cluster, binary: &Path, name: &str) {
     let logs = run(&["logs", name]).ok();
     assert_eq!(logs, format!("hello from {name}\n"), "{version}");
     let said = run(&["exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
-    assert_eq!((said.stdout.as_str(), said.code), ("out\n", 3), "{version}: {said}");
+    assert_eq!(
+        (said.stdout.as_str(), said.code),
+        ("out\n", 3),
+        "{version}: {said}"
+    );
     assert!(said.stderr.contains("err"), "{version}: {said}");
 
     let deleted = run(&["delete", "-f", &manifest]).ok();
-    assert!(deleted.contains(&format!("pod \"{name}\"")), "{version}: {deleted}");
+    assert!(
+        deleted.contains(&format!("pod \"{name}\"")),
+        "{version}: {deleted}"
+    );
     run(&["get", "pod", name]).fails();
 }
 
