@@ -1,0 +1,98 @@
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::{Frontend, Shape, Slot, Target};
+
+/// A frontend before and after; `None` where it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which one.
+    pub frontend: Frontend,
+    /// Its target before.
+    pub old: Option<Target>,
+    /// Its target now.
+    pub new: Option<Target>,
+}
+
+/// Which of some shared things came into use and which went out of it.
+#[derive(Debug)]
+pub struct Use<K> {
+    touched: BTreeMap<K, bool>,
+    /// Now in use, and not before.
+    pub new: Vec<K>,
+    /// No longer in use.
+    pub old: Vec<K>,
+}
+
+impl<K> Default for Use<K> {
+    fn default() -> Self {
+        Self {
+            touched: BTreeMap::new(),
+            new: Vec::new(),
+            old: Vec::new(),
+        }
+    }
+}
+
+impl<K: Ord + Copy> Use<K> {
+    /// Remembers whether it was in use before the step.
+    pub(super) fn touch(&mut self, key: K, counts: &BTreeMap<K, usize>) {
+        self.touched
+            .entry(key)
+            .or_insert_with(|| counts.contains_key(&key));
+    }
+
+    pub(super) fn compare(&mut self, counts: &BTreeMap<K, usize>) {
+        for (key, was) in std::mem::take(&mut self.touched) {
+            match (was, counts.contains_key(&key)) {
+                (false, true) => self.new.push(key),
+                (true, false) => self.old.push(key),
+                _ => {}
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.old.is_empty()
+    }
+}
+
+/// What one step of a plan changed.
+#[derive(Debug, Default)]
+pub struct Changes {
+    touched: BTreeMap<Frontend, Option<Target>>,
+    /// Frontends that are new, gone or lead elsewhere.
+    pub frontends: Vec<Change>,
+    /// Shapes.
+    pub shapes: Use<Shape>,
+    /// Addresses of endpoints on this node.
+    pub hairpins: Use<IpAddr>,
+    /// Times for which clients keep their endpoints.
+    pub timeouts: Use<u32>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.frontends.is_empty() && self.hairpins.is_empty()
+    }
+
+    /// Remembers what a frontend was before the step.
+    pub(super) fn touch(&mut self, frontend: Frontend, old: Option<&Target>) {
+        self.touched.entry(frontend).or_insert_with(|| old.cloned());
+    }
+
+    /// Compares what was touched with what is now.
+    pub(super) fn compare(&mut self, slots: &HashMap<Frontend, Slot>) {
+        for (frontend, old) in std::mem::take(&mut self.touched) {
+            let new = slots.get(&frontend).map(|slot| &slot.target);
+            if old.as_ref() != new {
+                self.frontends.push(Change {
+                    frontend,
+                    old,
+                    new: new.cloned(),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From the model to frontends and their targets; pure, and incremental.
+
+mod assign;
+mod changes;
+mod frontend;
+mod shape;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+pub use changes::{Change, Changes, Use};
+pub use frontend::{Frontend, Place};
+pub use shape::{Kind, Shape};
+pub use target::{Target, targets};
+
+use crate::model::{Endpoint, Model, Name};
+
+/// What one packet destination leads to, and which Service says so.
+#[derive(Debug, Clone)]
+struct Slot {
+    owner: Name,
+    target: Target,
+}
+
+/// The orders in which endpoints stood before, to be kept where possible.
+pub type Orders = HashMap<Frontend, Vec<Endpoint>>;
+
+/// Every frontend with its target. Where two Services claim the same frontend, the first by name has it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    slots: HashMap<Frontend, Slot>,
+    claims: HashMap<Name, Box<[Frontend]>>,
+    contested: BTreeMap<Frontend, BTreeSet<Name>>,
+    shapes: BTreeMap<Shape, usize>,
+    hairpins: BTreeMap<IpAddr, usize>,
+    timeouts: BTreeMap<u32, usize>,
+    orders: Orders,
+}
+
+impl Plan {
+    /// A plan of the whole model. The endpoints of each frontend keep the order that `orders` has for them.
+    pub fn build(model: &Model, orders: Orders) -> Self {
+        let mut plan = Self {
+            orders,
+            ..Self::default()
+        };
+        plan.settle(model, model.names().cloned().collect());
+        plan.orders = Orders::new();
+        plan
+    }
+
+    /// All frontends with their targets.
+    pub fn targets(&self) -> impl Iterator<Item = (&Frontend, &Target)> {
+        self.slots.iter().map(|(frontend, slot)| (frontend, &slot.target))
+    }
+
+    /// The target of a frontend.
+    pub fn get(&self, frontend: &Frontend) -> Option<&Target> {
+        self.slots.get(frontend).map(|slot| &slot.target)
+    }
+
+    /// The shapes in use.
+    pub fn shapes(&self) -> impl Iterator<Item = Shape> {
+        self.shapes.keys().copied()
+    }
+
+    /// The addresses of endpoints on this node, whose packets may come back to themselves.
+    pub fn hairpins(&self) -> impl Iterator<Item = IpAddr> {
+        self.hairpins.keys().copied()
+    }
+
+    /// The times in use, in seconds, for which clients keep their endpoints.
+    pub fn timeouts(&self) -> impl Iterator<Item = u32> {
+        self.timeouts.keys().copied()
+    }
+
+    /// The number of Services that have a frontend.
+    pub fn services(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Brings the plan up to date with the model, in which only these Services changed since the last time.
+    pub fn settle(&mut self, model: &Model, dirty: BTreeSet<Name>) -> Changes {
+        let mut changes = Changes::default();
+        for name in dirty {
+            let wanted = targets(model, &name);
+            let before = self.claims.remove(&name).unwrap_or_default();
+            for frontend in before.iter().filter(|frontend| !wanted.contains_key(frontend)) {
+                self.release(model, *frontend, &name, &mut changes);
+            }
+            if !wanted.is_empty() {
+                self.claims.insert(name.clone(), wanted.keys().copied().collect());
+            }
+            for (frontend, target) in wanted {
+                self.claim(frontend, &name, target, &mut changes);
+            }
+        }
+        changes.compare(&self.slots);
+        changes.shapes.compare(&self.shapes);
+        changes.hairpins.compare(&self.hairpins);
+        changes.timeouts.compare(&self.timeouts);
+        changes
+    }
+
+    fn claim(&mut self, frontend: Frontend, name: &Name, target: Target, changes: &mut Changes) {
+        match self.slots.get(&frontend).map(|slot| slot.owner.clone()) {
+            Some(owner) if owner != *name => {
+                let claimers = self.contested.entry(frontend).or_default();
+                claimers.extend([owner.clone(), name.clone()]);
+                if *name < owner {
+                    self.put(frontend, name, target, changes);
+                }
+            }
+            _ => self.put(frontend, name, target, changes),
+        }
+    }
+
+    fn release(&mut self, model: &Model, frontend: Frontend, name: &Name, changes: &mut Changes) {
+        let mut heirs = BTreeSet::new();
+        if let Some(claimers) = self.contested.get_mut(&frontend) {
+            claimers.remove(name);
+            heirs.clone_from(claimers);
+        }
+        if heirs.len() < 2 {
+            self.contested.remove(&frontend);
+        }
+        if self.slots.get(&frontend).is_none_or(|slot| slot.owner != *name) {
+            return;
+        }
+        let inherit = |heir: Name| Some((targets(model, &heir).remove(&frontend)?, heir));
+        match heirs.into_iter().find_map(inherit) {
+            Some((target, heir)) => self.put(frontend, &heir, target, changes),
+            None => self.take(frontend, changes),
+        }
+    }
+
+    fn put(&mut self, frontend: Frontend, owner: &Name, mut target: Target, changes: &mut Changes) {
+        let old = self.slots.remove(&frontend);
+        changes.touch(frontend, old.as_ref().map(|slot| &slot.target));
+        let before = match &old {
+            Some(slot) => slot.target.endpoints().to_vec(),
+            None => self.orders.remove(&frontend).unwrap_or_default(),
+        };
+        target.keep_order(&before);
+        self.count(&target, true, changes);
+        if let Some(old) = old {
+            self.count(&old.target, false, changes);
+        }
+        self.slots.insert(
+            frontend,
+            Slot {
+                owner: owner.clone(),
+                target,
+            },
+        );
+    }
+
+    fn take(&mut self, frontend: Frontend, changes: &mut Changes) {
+        let Some(old) = self.slots.remove(&frontend) else {
+            return;
+        };
+        changes.touch(frontend, Some(&old.target));
+        self.count(&old.target, false, changes);
+    }
+
+    fn count(&mut self, target: &Target, more: bool, changes: &mut Changes) {
+        if let Some(shape) = target.shape() {
+            changes.shapes.touch(shape, &self.shapes);
+            adjust(&mut self.shapes, shape, more);
+        }
+        if let Some(seconds) = target.affinity() {
+            changes.timeouts.touch(seconds, &self.timeouts);
+            adjust(&mut self.timeouts, seconds, more);
+        }
+        for endpoint in target.endpoints().iter().filter(|endpoint| endpoint.local) {
+            changes.hairpins.touch(endpoint.ip, &self.hairpins);
+            adjust(&mut self.hairpins, endpoint.ip, more);
+        }
+    }
+}
+
+fn adjust<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, more: bool) {
+    match (counts.get_mut(&key), more) {
+        (Some(count), true) => *count += 1,
+        (None, true) => {
+            counts.insert(key, 1);
+        }
+        (Some(count), false) if *count > 1 => *count -= 1,
+        (_, false) => {
+            counts.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Threads in network namespaces of their own.
+
+use std::fs::File;
+use std::process::Command;
+use std::sync::mpsc;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Runs `test` on a thread with a fresh network namespace, which is gone when the thread has ended.
+pub fn in_fresh_netns(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
+        run("ip", &["link", "set", "lo", "up"]);
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A network namespace that lives as long as this value.
+#[derive(Debug)]
+pub struct Host {
+    netns: File,
+    pub path: String,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let made = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
+            run("ip", &["link", "set", "lo", "up"]);
+            sender
+                .send(File::open("/proc/thread-self/ns/net").expect("own namespace"))
+                .expect("receiver");
+        });
+        made.join().expect("namespace made");
+        let netns = receiver.recv().expect("namespace");
+        let path = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            std::os::fd::AsRawFd::as_raw_fd(&netns)
+        );
+        Self { netns, path }
+    }
+
+    /// Runs `work` on a thread inside.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(&self.netns, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+                work()
+            });
+            inside
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Starts `work` on a thread inside that runs on its own.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let netns = self.netns.try_clone().expect("namespace handle");
+        std::thread::spawn(move || {
+            setns(netns, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+            work()
+        })
+    }
+
+    /// Runs `ip` inside.
+    pub fn ip(&self, args: &str) {
+        let args: Vec<&str> = args.split_whitespace().collect();
+        self.run(|| run("ip", &args));
+    }
+
+    /// A veth pair to another host: interface `name` here, `peer` there, each with its address.
+    pub fn veth(&self, name: &str, address: &str, other: &Host, peer: &str, other_address: &str) {
+        self.ip(&format!(
+            "link add {name} type veth peer name {peer} netns {}",
+            other.path
+        ));
+        self.ip(&format!("addr add {address} dev {name}"));
+        self.ip(&format!("link set {name} up"));
+        other.ip(&format!("addr add {other_address} dev {peer}"));
+        other.ip(&format!("link set {peer} up"));
+    }
+}
+
+/// Runs a command and wants it to succeed.
+pub fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .expect("the program is installed");
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What `nft` prints in this thread's namespace.
+pub fn nft(args: &[&str]) -> String {
+    let output = Command::new("nft")
+        .args(args)
+        .output()
+        .expect("nft is installed (Debian: nftables)");
+    assert!(
+        output.status.success(),
+        "nft {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("nft prints text")
+}

@@ -1,0 +1,5 @@
+//! What the tests share: network namespaces, `ip` and `nft`, small models.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+pub mod fixture;
+pub mod hosts;
