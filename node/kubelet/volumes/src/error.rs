@@ -1,0 +1,97 @@
+//! Errors of planning, making and removing volumes.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::fields::FieldError;
+use crate::objects::ObjectError;
+
+/// Why a volume could not be planned, made or removed. `Display` is the text that upstream's kubelet puts
+/// into its `FailedMount` events after `MountVolume.SetUp failed for volume "…" : `.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The volume has a type, or asks for a feature, that is not implemented.
+    #[error("unsupported volume: {what}")]
+    Unsupported {
+        /// Name of the type or feature.
+        what: String,
+    },
+    /// The volume names no source at all.
+    #[error("volume has no source")]
+    NoSource,
+    /// An object that the volume refers to does not exist.
+    #[error("{kind} \"{name}\" not found")]
+    NotFound {
+        /// `configmap` or `secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The object exists and lacks a key that the volume asks for.
+    #[error("references non-existent {kind} key: {key}")]
+    MissingKey {
+        /// `config` or `secret`.
+        kind: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// A path of the volume is absolute or leaves the volume.
+    #[error("invalid path \"{path}\": must be relative and not contain '..'")]
+    BadPath {
+        /// The path as written.
+        path: String,
+    },
+    /// The API could not be asked.
+    #[error("{0}")]
+    Object(#[source] ObjectError),
+    /// No token could be had.
+    #[error("failed to fetch token: {0}")]
+    Token(#[source] ObjectError),
+    /// A field of the pod cannot be put into a file.
+    #[error("{0}")]
+    Field(#[source] FieldError),
+    /// A hostPath is not what its type says.
+    #[error("hostPath type check failed: {path} is not a {wanted}")]
+    HostPathType {
+        /// The path on the host.
+        path: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// Several sources of a projected volume failed.
+    #[error("[{}]", join(.0))]
+    Several(Vec<VolumeError>),
+    /// A system call failed.
+    #[error("{operation} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Something is still mounted below a directory that should be removed.
+    #[error("{path} is still a mount point", path = .0.display())]
+    StillMounted(PathBuf),
+}
+
+fn join(errors: &[VolumeError]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+impl VolumeError {
+    /// An I/O error of `operation` on `path`.
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Io {
+            operation,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+}

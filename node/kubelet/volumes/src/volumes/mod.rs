@@ -1,0 +1,234 @@
+//! Making volumes real, keeping their content current, and taking them away.
+
+mod content;
+mod host_path;
+mod ownership;
+mod teardown;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::error::VolumeError;
+use crate::fields::PodFields;
+use crate::objects::Objects;
+use crate::paths::PodPaths;
+use crate::plan::{Volume, VolumeKind, plan};
+use crate::token::Tokens;
+use crate::{atomic, mount, subpath};
+
+/// The volumes of all pods of this node.
+pub struct Volumes {
+    paths: PodPaths,
+    objects: Arc<dyn Objects>,
+    tokens: Mutex<Tokens>,
+}
+
+/// What [`Volumes::set_up`] has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetUp {
+    /// Content of at least one volume is new.
+    pub changed: bool,
+    /// When a token of the pod should be replaced by calling again.
+    pub refresh_at: Option<Timestamp>,
+}
+
+impl Volumes {
+    /// Volumes below `paths` with content from `objects`.
+    pub fn new(paths: PodPaths, objects: Arc<dyn Objects>) -> Self {
+        Self {
+            paths,
+            objects,
+            tokens: Mutex::new(Tokens::default()),
+        }
+    }
+
+    /// Where things lie.
+    pub fn paths(&self) -> &PodPaths {
+        &self.paths
+    }
+
+    /// Makes every volume of the pod, or brings its content up to date; may be called again at any time.
+    ///
+    /// # Errors
+    /// The volumes that failed by name; the others have been made.
+    pub async fn set_up(
+        &self,
+        fields: PodFields<'_>,
+        now: Timestamp,
+    ) -> Result<SetUp, Vec<(String, VolumeError)>> {
+        let mut done = SetUp::default();
+        let mut failed = Vec::new();
+        for (name, planned) in plan(fields.pod) {
+            let made = match planned {
+                Ok(volume) => self.make(&volume, fields, now).await,
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(changed) => done.changed |= changed,
+                Err(error) => failed.push((name, error)),
+            }
+        }
+        if !failed.is_empty() {
+            return Err(failed);
+        }
+        done.refresh_at = self.lock().next_refresh(uid(fields.pod));
+        Ok(done)
+    }
+
+    /// The host's path of a volume of the pod, whether it exists or not; `None` if the pod has no such
+    /// volume or it cannot be planned.
+    pub fn host_path(&self, pod: &Pod, volume: &str) -> Option<(PathBuf, VolumeKind)> {
+        let (_, planned) = plan(pod).into_iter().find(|(name, _)| name == volume)?;
+        let volume = planned.ok()?;
+        Some((self.directory(pod, &volume), volume.kind))
+    }
+
+    /// Binds a `subPath` of a volume to where a container can be given it.
+    ///
+    /// # Errors
+    /// When the path leaves the volume or cannot be mounted.
+    pub fn sub_path(
+        &self,
+        pod: &Pod,
+        volume: &str,
+        sub_path: &str,
+        container: &str,
+        index: usize,
+    ) -> Result<PathBuf, VolumeError> {
+        let missing = || VolumeError::NotFound {
+            kind: "volume",
+            name: volume.to_owned(),
+        };
+        let (directory, _) = self.host_path(pod, volume).ok_or_else(missing)?;
+        let target = self
+            .paths
+            .subpaths(uid(pod))
+            .join(volume)
+            .join(container)
+            .join(index.to_string());
+        subpath::bind(&directory, sub_path, &target)
+    }
+
+    /// Unmounts and removes everything below the pod's directory; what is already gone is fine. Goes on
+    /// after errors and never deletes below a mount point.
+    ///
+    /// # Errors
+    /// All that went wrong.
+    pub fn tear_down(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
+        self.lock().forget(pod_uid);
+        teardown::pod_directory(&self.paths, pod_uid)
+    }
+
+    /// Like [`Self::tear_down`] but leaves the pod's own directory (termination messages, hosts file) to
+    /// a pod that has ended and still exists in the API.
+    ///
+    /// # Errors
+    /// All that went wrong.
+    pub fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
+        self.lock().forget(pod_uid);
+        teardown::volumes(&self.paths, pod_uid)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn directory(&self, pod: &Pod, volume: &Volume) -> PathBuf {
+        match &volume.kind {
+            VolumeKind::HostPath { path, .. } => PathBuf::from(path),
+            kind => self.paths.volume(uid(pod), kind.plugin(), &volume.name),
+        }
+    }
+
+    async fn make(
+        &self,
+        volume: &Volume,
+        fields: PodFields<'_>,
+        now: Timestamp,
+    ) -> Result<bool, VolumeError> {
+        let directory = self.directory(fields.pod, volume);
+        let group = fs_group(fields.pod);
+        match &volume.kind {
+            VolumeKind::HostPath { path, check } => host_path::check(Path::new(path), check).map(|()| false),
+            VolumeKind::EmptyDir { memory, size_limit } => {
+                let size = smaller(*size_limit, memory_limit(fields.pod));
+                empty_dir(&directory, memory.then_some(size), group).map(|()| false)
+            }
+            kind => {
+                // Read before anything is made, so that a missing object leaves nothing behind.
+                let payload = self.content(kind, fields, now).await?;
+                let in_memory = !matches!(kind, VolumeKind::ConfigMap(_));
+                prepare(&directory, in_memory.then(|| memory_limit(fields.pod)))?;
+                atomic::write(&directory, &payload, now, |fresh| match group {
+                    Some(group) => ownership::give(fresh, group, true),
+                    None => Ok(()),
+                })
+            }
+        }
+    }
+}
+
+fn empty_dir(directory: &Path, memory: Option<Option<u64>>, group: Option<u32>) -> Result<(), VolumeError> {
+    let fresh = !directory.exists();
+    prepare(directory, memory)?;
+    match group {
+        Some(group) if fresh => ownership::give(directory, group, false),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the volume's directory, for everyone to use; `memory` mounts a tmpfs (of that size) on it.
+fn prepare(directory: &Path, memory: Option<Option<u64>>) -> Result<(), VolumeError> {
+    let existed = directory.exists();
+    fs::create_dir_all(directory).map_err(|error| VolumeError::io("create", directory, error))?;
+    let mode = match memory {
+        Some(size) => {
+            if mount::is_mount_point(directory)? {
+                return Ok(());
+            }
+            mount::tmpfs(directory, size)?;
+            0o1777
+        }
+        // Its owner may have changed its mode since.
+        None if existed => return Ok(()),
+        None => 0o777,
+    };
+    fs::set_permissions(directory, Permissions::from_mode(mode))
+        .map_err(|error| VolumeError::io("chmod", directory, error))
+}
+
+fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok()
+}
+
+fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The pod's memory limit, if every container has one (upstream: `resource.PodLimits`).
+fn memory_limit(pod: &Pod) -> Option<u64> {
+    let spec = pod.spec.as_ref()?;
+    spec.containers
+        .iter()
+        .map(|container| {
+            let limit = container.resources.as_ref()?.limits.as_ref()?.get("memory")?;
+            crate::fields::bytes(&limit.0).ok()
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests;

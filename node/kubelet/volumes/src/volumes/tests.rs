@@ -1,0 +1,296 @@
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::objects::{ObjectError, Token, TokenQuery};
+
+/// Objects that a test changes as it goes.
+#[derive(Default)]
+struct Fake {
+    config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
+    secrets: Mutex<BTreeMap<String, Arc<Secret>>>,
+    tokens: AtomicU32,
+}
+
+impl Fake {
+    fn config_map(&self, name: &str, data: Value) {
+        let map: ConfigMap = serde_json::from_value(json!({"data": data})).unwrap();
+        self.config_maps
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::new(map));
+    }
+
+    fn secret(&self, name: &str, data: Value) {
+        let secret: Secret = serde_json::from_value(json!({"data": data})).unwrap();
+        self.secrets
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), Arc::new(secret));
+    }
+}
+
+#[async_trait]
+impl Objects for Fake {
+    async fn config_map(&self, _: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
+        Ok(self.config_maps.lock().unwrap().get(name).cloned())
+    }
+
+    async fn secret(&self, _: &str, name: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
+        Ok(self.secrets.lock().unwrap().get(name).cloned())
+    }
+
+    async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
+        let number = self.tokens.fetch_add(1, Ordering::SeqCst);
+        let expires = Timestamp::from_second(1000 + query.expiration_seconds).unwrap();
+        Ok(Token {
+            token: format!("token-{number}"),
+            expires,
+        })
+    }
+}
+
+/// A kubelet root of its own, emptied of mounts even when the test fails.
+struct Bench {
+    volumes: Volumes,
+    fake: Arc<Fake>,
+}
+
+impl Bench {
+    fn new(name: &str) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "tests of volumes mount file systems and need root"
+        );
+        let root = std::env::temp_dir().join(format!("knode-volumes-{name}-{}", std::process::id()));
+        let fake = Arc::new(Fake::default());
+        Self {
+            volumes: Volumes::new(PodPaths::new(root), fake.clone()),
+            fake,
+        }
+    }
+
+    async fn set_up(&self, pod: &Pod, second: i64) -> Result<SetUp, String> {
+        let allocatable = BTreeMap::new();
+        let ips = ["10.0.0.2".to_owned()];
+        let fields = PodFields {
+            pod,
+            pod_ips: &ips,
+            host_ips: &[],
+            allocatable: &allocatable,
+        };
+        let now = Timestamp::from_second(second).unwrap();
+        self.volumes.set_up(fields, now).await.map_err(|errors| {
+            errors
+                .iter()
+                .map(|(name, error)| format!("{name}: {error}"))
+                .collect::<Vec<_>>()
+                .join("; ")
+        })
+    }
+
+    fn path(&self, pod: &Pod, volume: &str) -> PathBuf {
+        self.volumes.host_path(pod, volume).unwrap().0
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for error in self.volumes.tear_down("u").err().into_iter().flatten() {
+            eprintln!("left behind: {error}");
+        }
+        // A leftover scratch directory does no harm.
+        let _ = fs::remove_dir_all(self.volumes.paths.root());
+    }
+}
+
+fn pod(volumes: Value, extra: Value) -> Pod {
+    let mut spec =
+        json!({"containers": [{"name": "c"}], "volumes": volumes, "serviceAccountName": "default"});
+    spec.as_object_mut()
+        .unwrap()
+        .extend(extra.as_object().cloned().unwrap_or_default());
+    let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "labels": {"l": "v"}});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+}
+
+fn token_volume() -> Value {
+    json!([{"name": "api", "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]}}])
+}
+
+#[tokio::test]
+async fn the_service_account_volume_lies_in_memory_and_renews_its_token() {
+    let bench = Bench::new("token");
+    bench.fake.config_map("kube-root-ca.crt", json!({"ca.crt": "CA"}));
+    let pod = pod(token_volume(), json!({}));
+    let done = bench.set_up(&pod, 1000).await.unwrap();
+    assert_eq!(
+        done,
+        SetUp {
+            changed: true,
+            refresh_at: Some(Timestamp::from_second(1000 + 2885).unwrap())
+        }
+    );
+    let path = bench.path(&pod, "api");
+    assert!(path.ends_with("pods/u/volumes/kubernetes.io~projected/api"));
+    assert!(mount::is_mount_point(&path).unwrap());
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    assert_eq!(
+        (read("token"), read("ca.crt"), read("namespace")),
+        ("token-0".into(), "CA".into(), "n".into())
+    );
+    assert_eq!(fs::metadata(path.join("token")).unwrap().mode() & 0o7777, 0o644);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o1777);
+
+    assert!(
+        !bench.set_up(&pod, 2000).await.unwrap().changed,
+        "a fresh token was replaced"
+    );
+    assert!(
+        bench.set_up(&pod, 3885).await.unwrap().changed,
+        "an old token was kept"
+    );
+    assert_eq!(read("token"), "token-1");
+}
+
+#[tokio::test]
+async fn a_token_belongs_to_the_only_user_of_the_pod() {
+    let bench = Bench::new("owner");
+    bench.fake.config_map("kube-root-ca.crt", json!({"ca.crt": "CA"}));
+    let pod = pod(token_volume(), json!({"securityContext": {"runAsUser": 1000}}));
+    bench.set_up(&pod, 1000).await.unwrap();
+    let metadata = fs::metadata(bench.path(&pod, "api").join("token")).unwrap();
+    assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (1000, 0o600));
+}
+
+#[tokio::test]
+async fn missing_objects_fail_with_upstreams_words_and_leave_nothing() {
+    let bench = Bench::new("missing");
+    let pod = pod(
+        json!([{"name": "v", "secret": {"secretName": "nosecret"}}, {"name": "e", "emptyDir": {}}]),
+        json!({}),
+    );
+    let error = bench.set_up(&pod, 1).await.unwrap_err();
+    assert_eq!(error, "v: secret \"nosecret\" not found");
+    assert!(!bench.path(&pod, "v").exists());
+    bench.fake.secret("nosecret", json!({"pw": "c3dvcmRmaXNo"}));
+    bench.set_up(&pod, 2).await.unwrap();
+    assert_eq!(
+        fs::read_to_string(bench.path(&pod, "v").join("pw")).unwrap(),
+        "swordfish"
+    );
+}
+
+#[tokio::test]
+async fn a_changed_config_map_reaches_the_volume() {
+    let bench = Bench::new("update");
+    bench.fake.config_map("cm", json!({"a": "1"}));
+    let pod = pod(
+        json!([{"name": "v", "configMap": {"name": "cm", "defaultMode": 256}}]),
+        json!({}),
+    );
+    bench.set_up(&pod, 1).await.unwrap();
+    bench.fake.config_map("cm", json!({"a": "2"}));
+    assert!(bench.set_up(&pod, 2).await.unwrap().changed);
+    let file = bench.path(&pod, "v").join("a");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "2");
+    assert_eq!(fs::metadata(file).unwrap().mode() & 0o7777, 0o400);
+}
+
+#[tokio::test]
+async fn empty_dirs_keep_their_content_limit_and_group() {
+    let bench = Bench::new("empty");
+    let volumes = json!([
+        {"name": "disk", "emptyDir": {}},
+        {"name": "mem", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ]);
+    let pod = pod(volumes, json!({"securityContext": {"fsGroup": 4321}}));
+    bench.set_up(&pod, 1).await.unwrap();
+    let (disk, mem) = (bench.path(&pod, "disk"), bench.path(&pod, "mem"));
+    fs::write(disk.join("kept"), "x").unwrap();
+    bench.set_up(&pod, 2).await.unwrap();
+    assert_eq!(fs::read_to_string(disk.join("kept")).unwrap(), "x");
+    let metadata = fs::metadata(&disk).unwrap();
+    assert_eq!((metadata.gid(), metadata.mode() & 0o7777), (4321, 0o2777));
+    let full = fs::write(mem.join("big"), vec![0; 2 << 20]).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(nix::libc::ENOSPC));
+}
+
+#[tokio::test]
+async fn host_paths_are_what_they_say() {
+    let bench = Bench::new("host");
+    let made = bench.volumes.paths.root().join("made/dir");
+    let text = made.to_str().unwrap();
+    let one = |kind: &str| {
+        pod(
+            json!([{"name": "h", "hostPath": {"path": text, "type": kind}}]),
+            json!({}),
+        )
+    };
+    let error = bench.set_up(&one("Directory"), 1).await.unwrap_err();
+    assert_eq!(
+        error,
+        format!("h: hostPath type check failed: {text} is not a directory")
+    );
+    bench.set_up(&one("DirectoryOrCreate"), 1).await.unwrap();
+    bench.set_up(&one("Directory"), 1).await.unwrap();
+    let error = bench.set_up(&one("Socket"), 1).await.unwrap_err();
+    assert_eq!(
+        error,
+        format!("h: hostPath type check failed: {text} is not a socket file")
+    );
+    assert_eq!(bench.path(&one(""), "h"), made);
+}
+
+#[tokio::test]
+async fn a_sub_path_stays_in_its_volume() {
+    let bench = Bench::new("sub");
+    bench.fake.config_map("cm", json!({"a": "1"}));
+    let pod = pod(
+        json!([{"name": "e", "emptyDir": {}}, {"name": "cm", "configMap": {"name": "cm"}}]),
+        json!({}),
+    );
+    bench.set_up(&pod, 1).await.unwrap();
+    let made = bench.volumes.sub_path(&pod, "e", "new/dir", "c", 0).unwrap();
+    fs::write(made.join("f"), "x").unwrap();
+    assert_eq!(
+        fs::read_to_string(bench.path(&pod, "e").join("new/dir/f")).unwrap(),
+        "x"
+    );
+    let file = bench.volumes.sub_path(&pod, "cm", "a", "c", 1).unwrap();
+    assert_eq!(fs::read_to_string(file).unwrap(), "1");
+    assert!(bench.volumes.sub_path(&pod, "e", "../../x", "c", 2).is_err());
+    std::os::unix::fs::symlink("/", bench.path(&pod, "e").join("out")).unwrap();
+    let out = bench.volumes.sub_path(&pod, "e", "out", "c", 3).unwrap();
+    assert!(!out.join("proc").exists(), "a link led out of the volume");
+}
+
+#[tokio::test]
+async fn tear_down_unmounts_and_removes_but_never_through_a_mount() {
+    let bench = Bench::new("teardown");
+    bench.fake.secret("s", json!({"pw": "eA=="}));
+    let foreign = bench.volumes.paths.root().join("foreign");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("precious"), "x").unwrap();
+    let pod = pod(
+        json!([{"name": "s", "secret": {"secretName": "s"}}, {"name": "e", "emptyDir": {}}]),
+        json!({}),
+    );
+    bench.set_up(&pod, 1).await.unwrap();
+    let inside = bench.path(&pod, "e").join("mounted");
+    fs::create_dir(&inside).unwrap();
+    mount::bind(&foreign, &inside).unwrap();
+    bench.volumes.tear_down("u").unwrap();
+    assert!(!bench.volumes.paths.pod("u").exists());
+    assert_eq!(fs::read_to_string(foreign.join("precious")).unwrap(), "x");
+    bench.volumes.tear_down("u").unwrap();
+}
