@@ -1,4 +1,5 @@
 //! Wrong manifests, options and machines: a clear answer each, nothing half-made.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::net::TcpListener;
 

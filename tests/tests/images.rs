@@ -1,4 +1,5 @@
 //! Images: from a registry, from an archive, and what goes wrong with them.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use knode_e2e::{BOUND, Cluster, Output};
 use knode_testkit::{Registry, image, wait_until};

@@ -1,4 +1,5 @@
 //! Stock kubectl, every version on the machine, against one cluster.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use knode_e2e::{BOUND, Cluster, kubectl};
 use knode_testkit::{Process, image, wait_until};

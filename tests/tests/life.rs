@@ -1,4 +1,5 @@
 //! Start, kill, start again, end.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use knode_e2e::{Cluster, Output};
 use knode_testkit::{Process, image, wait_until};

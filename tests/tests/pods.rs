@@ -1,4 +1,5 @@
 //! What becomes of pods that misbehave.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use knode_e2e::Cluster;
 use knode_testkit::image;

@@ -1,4 +1,5 @@
 //! A control plane on one host, nodes on two, joined by a bootstrap kubeconfig, connected by vxlan.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -8,8 +8,10 @@ use knode_pki::CertificateAuthority;
 /// Everything that the controllers need from outside.
 #[derive(Clone)]
 pub struct ControllersConfig {
-    /// A client with the rights of `system:kube-controller-manager`.
+    /// A client with the rights of `system:kube-controller-manager`: it reads.
     pub client: Client,
+    /// Makes the client of one controller, by the name of its service account in kube-system: it writes.
+    pub clients: Arc<dyn Fn(&str) -> Client + Send + Sync>,
     /// Signs certificate requests; without it they stay unsigned.
     pub signer: Option<Arc<CertificateAuthority>>,
     /// The CA certificates that pods verify the API server by, PEM: `kube-root-ca.crt`.

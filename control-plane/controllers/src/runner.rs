@@ -114,6 +114,14 @@ impl Shared {
         );
     }
 
+    /// As this controller's service account.
+    fn acting_as(&self, account: &str) -> Self {
+        Self {
+            client: (self.config.clients)(account),
+            ..self.clone()
+        }
+    }
+
     /// A recorder that signs as `component`.
     pub fn recorder(&self, component: &str) -> EventRecorder {
         let source = EventSource {
@@ -181,16 +189,16 @@ pub async fn run(config: ControllersConfig, shutdown: impl Future<Output = ()> +
     let controllers = async {
         shared.synced().await;
         tokio::join!(
-            namespace::run(shared.clone()),
-            service_account::run(shared.clone()),
-            root_ca::run(shared.clone()),
-            csr::run(shared.clone()),
-            node::run(shared.clone()),
-            endpoint_slice::run(shared.clone()),
-            daemon_set::run(shared.clone()),
-            pod_gc::run(shared.clone()),
-            tokens::run(shared.clone()),
-            gc::run(shared.clone()),
+            namespace::run(shared.acting_as("namespace-controller")),
+            service_account::run(shared.acting_as("service-account-controller")),
+            root_ca::run(shared.acting_as("root-ca-cert-publisher")),
+            csr::run(shared.acting_as("certificate-controller")),
+            node::run(shared.acting_as("node-controller")),
+            endpoint_slice::run(shared.acting_as("endpointslice-controller")),
+            daemon_set::run(shared.acting_as("daemon-set-controller")),
+            pod_gc::run(shared.acting_as("pod-garbage-collector")),
+            tokens::run(shared.acting_as("token-cleaner")),
+            gc::run(shared.acting_as("generic-garbage-collector")),
         )
     };
     tokio::select! {

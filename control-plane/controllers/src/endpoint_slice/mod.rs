@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use knode_client::{Api, Delta, ObjectKey};
+use knode_client::{Api, Client, Delta, ObjectKey};
 use kube::api::{DeleteParams, PostParams};
 
 use self::slices::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange};
@@ -23,7 +23,11 @@ use crate::runner::{Next, Reconcile, Shared, feed, work};
 /// When the newest change behind an object happened.
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
-struct Controller(Shared);
+struct Controller {
+    shared: Shared,
+    /// Writes Endpoints: another controller upstream, with rights of its own.
+    endpoints: Client,
+}
 
 /// Runs until its queue is closed.
 pub(crate) async fn run(shared: Shared) {
@@ -53,7 +57,8 @@ pub(crate) async fn run(shared: Shared) {
             .map(|s| ObjectKey::of(s.as_ref()))
             .collect()
     });
-    work(Controller(shared), queue).await;
+    let endpoints = (shared.config.clients)("endpoint-controller");
+    work(Controller { shared, endpoints }, queue).await;
 }
 
 /// The service that one of our slices belongs to.
@@ -71,7 +76,7 @@ impl Reconcile for Controller {
     const NAME: &'static str = "endpointslice";
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
-        let Some(service) = self.0.services.get_key(key) else {
+        let Some(service) = self.shared.services.get_key(key) else {
             // The slices go with their owner; Endpoints carry no owner.
             self.delete_endpoints(key).await?;
             return Ok(Next::Done);
@@ -79,7 +84,7 @@ impl Reconcile for Controller {
         if !members::has_selector(&service) {
             return Ok(Next::Done);
         }
-        let pods = self.0.pods.list_namespace(&key.namespace);
+        let pods = self.shared.pods.list_namespace(&key.namespace);
         let members = members::of(&service, &pods);
         self.write_slices(&service, key, &members).await?;
         self.write_endpoints(&service, key, &members).await?;
@@ -94,12 +99,12 @@ impl Controller {
         key: &ObjectKey,
         members: &[members::Member],
     ) -> Result<()> {
-        let existing: Vec<_> = self.0.slices.list_namespace(&key.namespace);
+        let existing: Vec<_> = self.shared.slices.list_namespace(&key.namespace);
         let existing: Vec<_> = existing
             .into_iter()
             .filter(|s| owner_of(s).as_ref() == Some(key))
             .collect();
-        let slices = Api::<EndpointSlice>::namespaced(self.0.client.clone(), &key.namespace);
+        let slices = Api::<EndpointSlice>::namespaced(self.shared.client.clone(), &key.namespace);
         for change in slices::plan(service, members, &existing) {
             let written = match change {
                 SliceChange::Create(mut slice) => {
@@ -132,12 +137,12 @@ impl Controller {
         key: &ObjectKey,
         members: &[members::Member],
     ) -> Result<()> {
-        let existing = self.0.endpoints.get_key(key);
+        let existing = self.shared.endpoints.get_key(key);
         let Some(mut wanted) = endpoints::plan(service, members, existing.as_deref()) else {
             return Ok(());
         };
         stamp(&mut wanted.metadata.annotations, service, members);
-        let all = Api::<Endpoints>::namespaced(self.0.client.clone(), &key.namespace);
+        let all = Api::<Endpoints>::namespaced(self.endpoints.clone(), &key.namespace);
         let written = match existing {
             Some(_) => all.replace(&key.name, &PostParams::default(), &wanted).await,
             None => all.create(&PostParams::default(), &wanted).await,
@@ -157,7 +162,7 @@ impl Controller {
         if !ours {
             return Ok(());
         }
-        let all = Api::<Endpoints>::namespaced(self.0.client.clone(), &key.namespace);
+        let all = Api::<Endpoints>::namespaced(self.endpoints.clone(), &key.namespace);
         match all.delete(&key.name, &DeleteParams::default()).await {
             Err(e) if !stale(&e) => Err(api(format!("delete the endpoints of service {key}"))(e)),
             _ => Ok(()),
