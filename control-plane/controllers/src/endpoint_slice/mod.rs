@@ -155,7 +155,7 @@ impl Controller {
 
     async fn delete_endpoints(&self, key: &ObjectKey) -> Result<()> {
         let ours = self
-            .0
+            .shared
             .endpoints
             .get_key(key)
             .is_some_and(|e| endpoints::is_ours(&e));
