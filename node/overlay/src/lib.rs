@@ -1,1 +1,31 @@
-//! Flannel-compatible overlay: leases, backends, subnet file.
+//! Flannel-compatible overlay: leases of subnets, the VXLAN backend, the subnet file, masquerading.
+//!
+//! Each node leases a subnet of the pod network and tells the others under which address, and as which Ethernet
+//! station, it takes packets for it. From own lease, others' leases and configuration the planner derives what the
+//! kernel should hold; the difference to what it holds is executed, at every change of either.
+
+mod config;
+mod error;
+mod kernel;
+mod lease;
+mod masquerade;
+mod overlap;
+mod overlay;
+mod plan;
+mod store;
+mod subnet_file;
+mod teardown;
+mod underlay;
+
+pub use config::{Backend, NetConf, NetConfError, VxlanConf};
+pub use error::{Error, Result};
+pub use kernel::{Kernel, host_routes};
+pub use lease::{BackendData, Lease, LeaseAttributes, LeaseValue, Leases};
+pub use masquerade::{Masquerade, TABLE as NFT_TABLE};
+pub use overlap::{HostRoute, Other, Overlap, check_overlap};
+pub use overlay::{Config, Overlay, Subnet};
+pub use plan::{Desired, Device, Observed, Path, Peer, Step, plan};
+pub use store::{KubernetesLeases, LeaseStore, Previous, StoreError};
+pub use subnet_file::{SubnetFile, SubnetFileError};
+pub use teardown::teardown;
+pub use underlay::{Underlay, UnderlayError, Wish, choose};

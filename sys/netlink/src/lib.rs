@@ -6,11 +6,14 @@
 //! The kernel carries a request out inside `sendmsg`, under a lock of its own: calls of [`Handle`] block, and
 //! async callers wrap a whole sequence in one `spawn_blocking`.
 
+#![allow(unsafe_code)]
+
 mod error;
 mod events;
 mod handle;
 mod model;
 mod netns;
+mod readiness;
 mod request;
 pub mod sysctl;
 mod transport;
@@ -23,6 +26,7 @@ pub use model::{
     is_link_name,
 };
 pub use netns::Netns;
+pub use readiness::Readiness;
 pub use request::{
     BridgeSpec, LinkChange, LinkRef, Request, VethSpec, add_address, add_bridge, add_fdb, add_neighbour,
     add_route, add_rule, add_veth, add_vxlan, change_link, delete_address, delete_fdb, delete_link,

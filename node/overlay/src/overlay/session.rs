@@ -1,0 +1,248 @@
+use std::pin::Pin;
+use std::time::Duration;
+
+use knode_client::{Backoff, Retry};
+use knode_netlink::{Events, Readiness, Topic};
+use knode_nft::{Monitor, Notice};
+use tokio::time::Instant;
+
+use super::{Overlay, Subnet, edge};
+use crate::error::{Error, Result};
+use crate::lease::{Lease, LeaseAttributes, Leases};
+use crate::masquerade::{self, Masquerade};
+use crate::plan::Desired;
+use crate::subnet_file::SubnetFile;
+
+/// Changes come in swarms; they are answered together.
+const SETTLE: Duration = Duration::from_millis(20);
+/// After a failure: often enough to be back soon, seldom enough to cost nothing.
+const AGAIN: Backoff = Backoff {
+    initial: Duration::from_millis(200),
+    max: Duration::from_secs(30),
+    factor: 2.0,
+    jitter: 0.2,
+};
+
+/// What woke the session.
+enum Wake {
+    Leases,
+    Kernel,
+    Rules,
+    Again,
+    Renewed(Result<Lease>),
+    Announced(Result<()>),
+}
+
+type Pending<'a, T> = Option<Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>>;
+
+/// Serves a lease until dropped.
+pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lease) -> Result<()> {
+    let topics = [Topic::Links, Topic::Addresses, Topic::Routes, Topic::Neighbours];
+    let mut events = Events::open(&topics).map_err(Error::netlink("watch the network"))?;
+    let mut rules = RuleWatch::open(overlay)?;
+    let mut leases = overlay.store.leases();
+    let mut session = Session {
+        overlay,
+        attributes,
+        desired: Desired::derive(&overlay.config.conf, &overlay.underlay, &own, None),
+        own,
+        device: None,
+        rules: false,
+        again: None,
+        retry: Retry::new(AGAIN),
+        renewal: None,
+        announcement: None,
+    };
+    loop {
+        let now = leases.borrow_and_update().clone();
+        session.step(now.as_deref()).await;
+        let ended = || Error::store("follow the leases")(crate::StoreError::Ended);
+        let wake = loop {
+            let again = session.again;
+            tokio::select! {
+                changed = leases.changed() => break changed.map(|()| Wake::Leases).map_err(|_| ended())?,
+                event = events.next() => {
+                    let event = event.map_err(Error::netlink("watch the network"))?;
+                    if session.desired.concerned(session.device, &event) {
+                        tokio::time::sleep(SETTLE).await;
+                        break Wake::Kernel;
+                    }
+                }
+                touched = rules.touched() => if touched? { break Wake::Rules },
+                () = sleep_until(again) => break Wake::Again,
+                lease = poll(&mut session.renewal) => break Wake::Renewed(lease),
+                done = poll(&mut session.announcement) => break Wake::Announced(done),
+            }
+        };
+        session.woken(wake)?;
+    }
+}
+
+struct Session<'a> {
+    overlay: &'a Overlay,
+    attributes: LeaseAttributes,
+    own: Lease,
+    desired: Desired,
+    device: Option<u32>,
+    /// The rules are in place.
+    rules: bool,
+    again: Option<Instant>,
+    retry: Retry,
+    renewal: Pending<'a, Lease>,
+    announcement: Pending<'a, ()>,
+}
+
+impl Session<'_> {
+    fn woken(&mut self, wake: Wake) -> Result<()> {
+        match wake {
+            Wake::Leases | Wake::Kernel => {}
+            Wake::Again => self.again = None,
+            Wake::Rules => {
+                tracing::warn!(
+                    table = masquerade::TABLE,
+                    "somebody changed the overlay's rules; they are put back"
+                );
+                self.rules = false;
+            }
+            Wake::Renewed(lease) => {
+                self.renewal = None;
+                let lease = lease?;
+                self.rules &= lease.subnet == self.own.subnet;
+                self.own = lease;
+            }
+            Wake::Announced(done) => {
+                self.announcement = None;
+                done?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings everything to where it should be; what fails is tried again later.
+    async fn step(&mut self, leases: Option<&Leases>) {
+        self.desired = Desired::derive(
+            &self.overlay.config.conf,
+            &self.overlay.underlay,
+            &self.own,
+            leases,
+        );
+        self.renew(leases);
+        match self.serve().await {
+            Ok(()) => {
+                self.retry.succeeded();
+                self.again = None;
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the overlay is not as it should be"
+                );
+                self.again = Some(Instant::now() + self.retry.failed());
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<()> {
+        let outcome = self.overlay.edge.reconcile(&self.desired).await?;
+        self.device = outcome.device;
+        for step in &outcome.steps {
+            tracing::debug!(%step, "overlay");
+        }
+        if !self.rules {
+            self.overlay.edge.masquerade(self.masquerade()).await?;
+            self.rules = true;
+        }
+        self.publish().await
+    }
+
+    fn masquerade(&self) -> Masquerade {
+        let config = &self.overlay.config;
+        Masquerade {
+            network: config.conf.network,
+            subnet: self.own.subnet,
+            enabled: config.masquerade,
+        }
+    }
+
+    /// Tells of the subnet: file, channel, cluster; once.
+    async fn publish(&mut self) -> Result<()> {
+        let subnet = Subnet::of(&self.desired, &self.own);
+        if *self.overlay.subnet.borrow() == Some(subnet) {
+            return Ok(());
+        }
+        let config = &self.overlay.config;
+        let (network, path) = (config.conf.network, config.subnet_file.clone());
+        let file = SubnetFile {
+            network,
+            subnet: subnet.ipv4,
+            mtu: subnet.mtu,
+            masquerade: config.masquerade,
+        };
+        edge::blocking("writing the subnet file", move || file.write(&path)).await?;
+        self.overlay.subnet.send_replace(Some(subnet));
+        let overlay = self.overlay;
+        self.announcement = Some(Box::pin(overlay.announce()));
+        Ok(())
+    }
+
+    /// Takes the lease again when the store no longer has it as it was taken.
+    fn renew(&mut self, leases: Option<&Leases>) {
+        let Some(recorded) = leases.map(|l| l.own.as_ref()) else {
+            return;
+        };
+        if recorded == Some(&self.own) {
+            self.renewal = None;
+        }
+        if recorded == Some(&self.own) || self.renewal.is_some() {
+            return;
+        }
+        let (overlay, attributes) = (self.overlay, self.attributes.clone());
+        self.renewal = Some(Box::pin(async move {
+            // The record of a lease just taken may still be on its way here.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            overlay.acquire(&attributes).await
+        }));
+    }
+}
+
+async fn poll<T>(pending: &mut Pending<'_, T>) -> Result<T> {
+    match pending {
+        Some(future) => future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Notices of others' changes to our rules.
+struct RuleWatch {
+    monitor: Monitor,
+    readiness: Readiness,
+}
+
+impl RuleWatch {
+    fn open(overlay: &Overlay) -> Result<Self> {
+        let monitor = overlay.edge.monitor()?;
+        let readiness = Readiness::of(&monitor).map_err(|_| Error::Stopped("watching the rules"))?;
+        Ok(Self { monitor, readiness })
+    }
+
+    /// Waits for a change of rules; whether it was of ours, by somebody else.
+    async fn touched(&mut self) -> Result<bool> {
+        self.readiness
+            .readable()
+            .await
+            .map_err(|_| Error::Stopped("watching the rules"))?;
+        let notices = self.monitor.drain().map_err(Error::nft("watch the rules"))?;
+        let ours = |notice: &Notice| match notice {
+            Notice::Lost => true,
+            Notice::Changed { table, .. } => *table == masquerade::table(),
+        };
+        Ok(notices.iter().any(ours))
+    }
+}

@@ -1,0 +1,10 @@
+//! From leases to what the kernel should hold, and the steps to get there; pure.
+
+mod desired;
+mod diff;
+#[cfg(test)]
+mod tests;
+
+pub use desired::{Desired, Device, Path, Peer};
+pub(crate) use diff::is_direct_route;
+pub use diff::{Observed, Step, plan};

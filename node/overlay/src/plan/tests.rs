@@ -1,0 +1,356 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use knode_netlink::{Event, FdbEntry, Link, LinkKind, MacAddr, Neighbour, Route, Vxlan};
+
+use super::*;
+use crate::config::{Backend, NetConf};
+use crate::lease::{BackendData, Lease, LeaseAttributes, Leases};
+use crate::underlay::Underlay;
+
+const INDEX: u32 = 7;
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, last])
+}
+
+fn lease(n: u8) -> Lease {
+    let backend = BackendData::Vxlan { vni: 1, mac: mac(n) };
+    let attributes = LeaseAttributes {
+        public_ip: Ipv4Addr::new(192, 0, 2, n),
+        backend,
+    };
+    Lease {
+        subnet: net(&format!("172.30.{n}.0/24")),
+        attributes,
+    }
+}
+
+fn leases(peers: impl IntoIterator<Item = Lease>) -> Leases {
+    Leases {
+        own: None,
+        peers: peers
+            .into_iter()
+            .map(|l| (l.subnet, l))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn conf() -> NetConf {
+    NetConf::vxlan(net("172.30.0.0/16"))
+}
+
+fn underlay() -> Underlay {
+    Underlay {
+        index: 2,
+        name: "eth0".into(),
+        ip: Ipv4Addr::new(192, 0, 2, 1),
+        mtu: 1500,
+    }
+}
+
+fn desired(peers: impl IntoIterator<Item = Lease>) -> Desired {
+    Desired::derive(&conf(), &underlay(), &lease(1), Some(&leases(peers)))
+}
+
+fn shown(desired: &Desired, observed: &Observed) -> Vec<String> {
+    plan(desired, observed).iter().map(ToString::to_string).collect()
+}
+
+/// A kernel that does what it is told; the planner's fixed point is checked against it.
+fn execute(observed: &mut Observed, desired: &Desired, steps: &[Step]) {
+    for step in steps {
+        match step {
+            Step::DeleteDevice(_) => *observed = Observed::default(),
+            Step::CreateDevice(d) | Step::ChangeDevice(d) => {
+                let kind = LinkKind::Vxlan(d.vxlan);
+                observed.device = Some(link(&d.name, kind, d.mtu, d.mac));
+            }
+            Step::DropAddress(net) => observed.addresses.retain(|a| a != net),
+            Step::SetAddress(net) => observed.addresses.push((*net).into()),
+            Step::DropRoute(route) => observed.routes.retain(|r| r != route),
+            Step::DropNeighbour(entry) => observed.neighbours.retain(|n| n != entry),
+            Step::DropFdb(entry) => observed.fdb.retain(|e| e != entry),
+            Step::SetNeighbour(ip, mac) => {
+                observed.neighbours.retain(|n| n.ip != *ip);
+                observed.neighbours.push(Neighbour {
+                    index: INDEX,
+                    ip: *ip,
+                    mac: Some(*mac),
+                    permanent: true,
+                });
+            }
+            Step::SetFdb(mac, remote) => {
+                observed.fdb.retain(|e| e.mac != *mac);
+                observed.fdb.push(FdbEntry {
+                    index: INDEX,
+                    mac: *mac,
+                    remote: Some(*remote),
+                    permanent: true,
+                });
+            }
+            Step::SetRoute(peer) => {
+                let route = Step::route(peer, INDEX, desired.underlay);
+                observed.routes.retain(|r| r.destination != route.destination);
+                observed.routes.push(route);
+            }
+        }
+    }
+}
+
+fn link(name: &str, kind: LinkKind, mtu: u32, mac: MacAddr) -> Link {
+    Link {
+        index: INDEX,
+        name: name.into(),
+        kind,
+        mac: Some(mac),
+        mtu,
+        up: true,
+        running: true,
+        loopback: false,
+        promiscuous: false,
+        master: None,
+        lower: None,
+        hairpin: None,
+    }
+}
+
+fn settled(desired: &Desired) -> Observed {
+    let mut observed = Observed::default();
+    execute(&mut observed, desired, &plan(desired, &Observed::default()));
+    assert_eq!(
+        shown(desired, &observed),
+        [""; 0],
+        "the plan leads to where nothing is left to do"
+    );
+    observed
+}
+
+#[test]
+fn first_start_makes_everything() {
+    let steps = shown(&desired([lease(2)]), &Observed::default());
+    let want = [
+        "create flannel.1 02:00:00:00:00:01 mtu 1450",
+        "set address 172.30.1.0/32",
+        "set neighbour 172.30.2.0 02:00:00:00:00:02",
+        "set fdb 02:00:00:00:00:02 at 192.0.2.2",
+        "set route 172.30.2.0/24 via 172.30.2.0",
+    ];
+    assert_eq!(steps, want);
+}
+
+#[test]
+fn the_device_is_upstreams() {
+    let device = desired([]).device.unwrap();
+    let vxlan = Vxlan {
+        vni: 1,
+        port: 8472,
+        local: Some("192.0.2.1".parse().unwrap()),
+        underlay: Some(2),
+        learning: false,
+    };
+    assert_eq!(
+        (device.name.as_str(), device.mtu, device.vxlan),
+        ("flannel.1", 1450, vxlan)
+    );
+}
+
+#[test]
+fn before_the_first_list_nobody_is_forgotten() {
+    let observed = settled(&desired([lease(2), lease(3)]));
+    let unknown = Desired::derive(&conf(), &underlay(), &lease(1), None);
+    assert_eq!(shown(&unknown, &observed), [""; 0]);
+}
+
+#[test]
+fn a_peer_that_left_is_removed_route_first() {
+    let observed = settled(&desired([lease(2), lease(3)]));
+    let want = [
+        "drop route 172.30.3.0/24",
+        "drop neighbour 172.30.3.0",
+        "drop fdb 02:00:00:00:00:03",
+    ];
+    assert_eq!(shown(&desired([lease(2)]), &observed), want);
+}
+
+#[test]
+fn a_peer_with_a_new_address_or_station_is_moved() {
+    let observed = settled(&desired([lease(2)]));
+    let mut moved = lease(2);
+    moved.attributes.public_ip = Ipv4Addr::new(192, 0, 2, 99);
+    assert_eq!(
+        shown(&desired([moved]), &observed),
+        ["set fdb 02:00:00:00:00:02 at 192.0.2.99"]
+    );
+
+    let mut reborn = lease(2);
+    reborn.attributes.backend = BackendData::Vxlan {
+        vni: 1,
+        mac: mac(0x22),
+    };
+    let want = [
+        "drop fdb 02:00:00:00:00:02",
+        "set neighbour 172.30.2.0 02:00:00:00:00:22",
+        "set fdb 02:00:00:00:00:22 at 192.0.2.2",
+    ];
+    assert_eq!(shown(&desired([reborn]), &observed), want);
+}
+
+#[test]
+fn whatever_drifts_is_put_back() {
+    let desired = desired([lease(2), lease(3)]);
+    let whole = settled(&desired);
+    let mended = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = whole.clone();
+        change(&mut observed);
+        let steps = plan(&desired, &observed);
+        execute(&mut observed, &desired, &steps);
+        assert_eq!(shown(&desired, &observed), [""; 0]);
+        steps.len()
+    };
+    assert_eq!(mended(&|o| o.routes.clear()), 2);
+    assert_eq!(mended(&|o| o.neighbours.clear()), 2);
+    assert_eq!(mended(&|o| o.fdb.clear()), 2);
+    assert_eq!(mended(&|o| o.addresses.clear()), 1);
+    assert_eq!(mended(&|o| o.addresses.push("10.9.9.9/24".parse().unwrap())), 1);
+    assert_eq!(
+        mended(&|o| o.routes[0].gateway = Some("192.0.2.254".parse().unwrap())),
+        1
+    );
+    assert_eq!(mended(&|o| o.neighbours[0].permanent = false), 1);
+    assert_eq!(mended(&|o| o.device.as_mut().unwrap().mtu = 1500), 1);
+    assert_eq!(mended(&|o| o.device.as_mut().unwrap().up = false), 1);
+    assert_eq!(mended(&|o| *o = Observed::default()), 8);
+}
+
+#[test]
+fn a_link_that_is_another_tunnel_is_replaced_with_all_it_held() {
+    let desired = desired([lease(2)]);
+    let mut observed = settled(&desired);
+    observed.device.as_mut().unwrap().kind = LinkKind::Vxlan(Vxlan {
+        port: 4789,
+        ..Vxlan::default()
+    });
+    let steps = shown(&desired, &observed);
+    assert_eq!(
+        steps[..2],
+        ["delete link #7", "create flannel.1 02:00:00:00:00:01 mtu 1450"]
+    );
+    assert_eq!(steps.len(), 6);
+}
+
+#[test]
+fn entries_of_the_kernel_and_of_ipv6_are_let_be() {
+    let desired = desired([]);
+    let mut observed = settled(&desired);
+    let kernel = Route::new("172.30.9.0/24".parse().unwrap(), INDEX);
+    observed.routes.push(Route {
+        protocol: Route::PROTOCOL_KERNEL,
+        ..kernel
+    });
+    observed
+        .routes
+        .push(Route::new("fe80::/64".parse().unwrap(), INDEX));
+    observed.routes.push(Route::via(
+        "172.30.9.0/24".parse().unwrap(),
+        "192.0.2.9".parse().unwrap(),
+        2,
+    ));
+    observed.neighbours.push(Neighbour {
+        index: INDEX,
+        ip: "ff02::1".parse().unwrap(),
+        mac: None,
+        permanent: true,
+    });
+    observed.addresses.push("fe80::1/64".parse().unwrap());
+    assert_eq!(shown(&desired, &observed), [""; 0]);
+}
+
+#[test]
+fn leases_that_are_not_for_us_are_passed_over() {
+    let mut foreign = lease(4);
+    foreign.attributes.backend = BackendData::HostGw;
+    let outside = Lease {
+        subnet: net("10.0.0.0/24"),
+        ..lease(5)
+    };
+    let other_vni = BackendData::Vxlan { vni: 9, mac: mac(6) };
+    let other = Lease {
+        attributes: LeaseAttributes {
+            backend: other_vni,
+            ..lease(6).attributes
+        },
+        ..lease(6)
+    };
+    assert_eq!(
+        desired([lease(1), foreign, outside, other]).peers,
+        Some(Vec::new())
+    );
+}
+
+#[test]
+fn host_gw_is_routes_alone() {
+    let host_gw = |n: u8| Lease {
+        attributes: LeaseAttributes {
+            backend: BackendData::HostGw,
+            ..lease(n).attributes
+        },
+        ..lease(n)
+    };
+    let conf = NetConf {
+        backend: Backend::HostGw,
+        ..conf()
+    };
+    let of = |peers: Vec<Lease>| Desired::derive(&conf, &underlay(), &host_gw(1), Some(&leases(peers)));
+    let both = of(vec![host_gw(2), host_gw(3)]);
+    assert_eq!((both.mtu, &both.device), (1500, &None));
+    let mut observed = settled(&both);
+    assert_eq!(
+        shown(&of(vec![host_gw(2)]), &observed),
+        ["drop route 172.30.3.0/24"]
+    );
+    observed.routes.push(Route::via(
+        "172.30.77.0/24".parse().unwrap(),
+        "192.0.2.9".parse().unwrap(),
+        2,
+    ));
+    assert_eq!(shown(&both, &observed), [""; 0], "routes of others stay");
+}
+
+#[test]
+fn only_changes_that_undo_something_concern_us() {
+    let desired = desired([lease(2)]);
+    let observed = settled(&desired);
+    let concerned = |event: Event| desired.concerned(Some(INDEX), &event);
+    let (route, fdb) = (observed.routes[0], observed.fdb[0]);
+    assert!(!concerned(Event::Route(route)) && concerned(Event::RouteGone(route)));
+    assert!(concerned(Event::Route(Route {
+        gateway: None,
+        link: Some(2),
+        ..route
+    })));
+    assert!(!concerned(Event::RouteGone(Route::new(
+        "10.0.0.0/8".parse().unwrap(),
+        2
+    ))));
+    assert!(!concerned(Event::Fdb(fdb)) && concerned(Event::FdbGone(fdb)));
+    assert!(concerned(Event::Fdb(FdbEntry {
+        mac: mac(0x77),
+        ..fdb
+    })));
+    assert!(!concerned(Event::FdbGone(FdbEntry { index: 99, ..fdb })));
+    let device = observed.device.clone().unwrap();
+    assert!(!concerned(Event::Link(device.clone())));
+    assert!(
+        concerned(Event::Link(Link {
+            up: false,
+            ..device.clone()
+        })) && concerned(Event::LinkGone(device))
+    );
+    assert!(concerned(Event::Lost));
+}

@@ -1,0 +1,61 @@
+//! Where leases are kept.
+
+mod kubernetes;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use knode_netlink::MacAddr;
+use tokio::sync::watch;
+
+use crate::lease::{Lease, LeaseAttributes, Leases};
+
+pub use kubernetes::KubernetesLeases;
+
+/// What an earlier process of this node left with the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Previous {
+    /// Ethernet address of the tunnel device; the others know it still.
+    pub mac: Option<MacAddr>,
+    /// Address that an administrator wants told instead of the interface's.
+    pub public_ip_overwrite: Option<Ipv4Addr>,
+}
+
+/// Why a lease store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The API server refused or could not be reached.
+    #[error("{op} node {node}")]
+    Api {
+        /// What was asked.
+        op: &'static str,
+        /// On which node.
+        node: String,
+        /// Why it failed.
+        #[source]
+        source: Box<knode_client::ApiError>,
+    },
+    /// Not built yet.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// The store has been shut down.
+    #[error("the lease store has ended")]
+    Ended,
+}
+
+/// A store of leases, seen from one node. Failures pass; the caller tries again.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
+    /// What an earlier process left. Waits until the store knows of this node.
+    async fn previous(&self) -> Result<Previous, StoreError>;
+
+    /// Takes or renews this node's lease. Waits until there is a subnet for it.
+    async fn acquire(&self, attributes: &LeaseAttributes) -> Result<Lease, StoreError>;
+
+    /// All leases, always as they are now; `None` before they are known.
+    fn leases(&self) -> watch::Receiver<Option<Arc<Leases>>>;
+
+    /// Tells the cluster that this node's pods can reach the others.
+    async fn announce_ready(&self) -> Result<(), StoreError>;
+}

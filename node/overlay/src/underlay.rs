@@ -1,0 +1,271 @@
+//! Which interface leads to the other nodes; pure.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use knode_netlink::{Address, Link, LinkKind, Route, RouteScope};
+
+/// The interface to the other nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// Index of the link.
+    pub index: u32,
+    /// Name of the link.
+    pub name: String,
+    /// Address that the others send to.
+    pub ip: Ipv4Addr,
+    /// Largest packet, bytes.
+    pub mtu: u32,
+}
+
+/// What the administrator asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Name or address of the interface (`--iface`).
+    pub interface: Option<String>,
+    /// The node's address.
+    pub node_ip: Option<Ipv4Addr>,
+}
+
+/// Why there is no interface.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnderlayError {
+    /// The named interface is not there.
+    #[error("there is no interface {0}")]
+    NoSuchInterface(String),
+    /// The named interface has no address for others.
+    #[error("interface {0} has no IPv4 address")]
+    NoAddress(String),
+    /// No interface has the node's address.
+    #[error("no interface has the node's address {0}")]
+    NoSuchAddress(Ipv4Addr),
+    /// Nothing was asked for and nothing suits.
+    #[error("no default route and no interface with an IPv4 address")]
+    None,
+}
+
+/// Largest packet that is expected to get through where the link sets no sensible limit (loopback).
+const USUAL_MTU: u32 = 1500;
+
+/// Chooses: the interface asked for, else that with the node's address, else the default route's, else the first one
+/// that is up and has an address.
+///
+/// # Errors
+/// [`UnderlayError`].
+pub fn choose(
+    links: &[Link],
+    addresses: &[Address],
+    routes: &[Route],
+    wish: &Wish,
+) -> Result<Underlay, UnderlayError> {
+    let host = Host { links, addresses };
+    if let Some(text) = &wish.interface {
+        return match text.parse::<Ipv4Addr>() {
+            Ok(ip) => host.with_address(ip),
+            Err(_) => host.named(text, wish.node_ip),
+        };
+    }
+    if let Some(ip) = wish.node_ip {
+        return host.with_address(ip);
+    }
+    host.default_route(routes)
+        .or_else(|| host.first())
+        .ok_or(UnderlayError::None)
+}
+
+struct Host<'a> {
+    links: &'a [Link],
+    addresses: &'a [Address],
+}
+
+impl Host<'_> {
+    fn with_address(&self, ip: Ipv4Addr) -> Result<Underlay, UnderlayError> {
+        let address = self.addresses.iter().find(|a| a.net.addr() == IpAddr::V4(ip));
+        let link = address.and_then(|a| self.links.iter().find(|l| l.index == a.index));
+        link.map(|l| underlay(l, ip))
+            .ok_or(UnderlayError::NoSuchAddress(ip))
+    }
+
+    fn named(&self, name: &str, prefer: Option<Ipv4Addr>) -> Result<Underlay, UnderlayError> {
+        let link = self.links.iter().find(|l| l.name == name);
+        let link = link.ok_or_else(|| UnderlayError::NoSuchInterface(name.to_owned()))?;
+        let ip = self
+            .ips(link)
+            .find(|ip| Some(*ip) == prefer)
+            .or_else(|| self.ips(link).next());
+        ip.map(|ip| underlay(link, ip))
+            .ok_or_else(|| UnderlayError::NoAddress(name.to_owned()))
+    }
+
+    fn default_route(&self, routes: &[Route]) -> Option<Underlay> {
+        let suits =
+            |r: &&Route| r.is_default() && r.destination.addr().is_ipv4() && r.scope != RouteScope::Host;
+        let route = routes.iter().filter(suits).min_by_key(|r| r.metric)?;
+        let link = self.links.iter().find(|l| Some(l.index) == route.link)?;
+        let source = match route.source {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => self.ips(link).next(),
+        };
+        source.map(|ip| underlay(link, ip))
+    }
+
+    fn first(&self) -> Option<Underlay> {
+        let suits = |l: &&Link| l.up && !l.loopback && matches!(l.kind, LinkKind::Device | LinkKind::Veth);
+        let link = self
+            .links
+            .iter()
+            .filter(suits)
+            .find(|l| self.ips(l).next().is_some())?;
+        self.ips(link).next().map(|ip| underlay(link, ip))
+    }
+
+    /// Addresses of a link that others can send to.
+    fn ips(&self, link: &Link) -> impl Iterator<Item = Ipv4Addr> {
+        let index = link.index;
+        self.addresses
+            .iter()
+            .filter(move |a| a.index == index)
+            .filter_map(|a| match a.net {
+                IpNet::V4(net) => Some(net.addr()).filter(|ip| !ip.is_loopback() && !ip.is_link_local()),
+                IpNet::V6(_) => None,
+            })
+    }
+}
+
+fn underlay(link: &Link, ip: Ipv4Addr) -> Underlay {
+    let mtu = if link.loopback {
+        link.mtu.min(USUAL_MTU)
+    } else {
+        link.mtu
+    };
+    Underlay {
+        index: link.index,
+        name: link.name.clone(),
+        ip,
+        mtu,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            kind: LinkKind::Device,
+            mac: None,
+            mtu: 1500,
+            up: true,
+            running: true,
+            loopback: name == "lo",
+            promiscuous: false,
+            master: None,
+            lower: None,
+            hairpin: None,
+        }
+    }
+
+    fn address(index: u32, net: &str) -> Address {
+        Address {
+            index,
+            net: net.parse().unwrap(),
+        }
+    }
+
+    fn pick(
+        routes: &[Route],
+        interface: Option<&str>,
+        node_ip: Option<&str>,
+    ) -> Result<String, UnderlayError> {
+        let lo = Link {
+            mtu: 65536,
+            ..link(1, "lo")
+        };
+        let links = [lo, link(2, "eth0"), link(3, "eth1")];
+        let addresses = [
+            address(1, "127.0.0.1/8"),
+            address(2, "169.254.7.7/16"),
+            address(2, "192.0.2.1/24"),
+            address(3, "198.51.100.1/24"),
+            address(3, "198.51.100.2/24"),
+        ];
+        let wish = Wish {
+            interface: interface.map(Into::into),
+            node_ip: node_ip.map(|ip| ip.parse().unwrap()),
+        };
+        choose(&links, &addresses, routes, &wish).map(|u| format!("{} {} {}", u.name, u.ip, u.mtu))
+    }
+
+    fn default(link: u32, metric: u32) -> Route {
+        let route = Route::via("0.0.0.0/0".parse().unwrap(), "192.0.2.254".parse().unwrap(), link);
+        Route { metric, ..route }
+    }
+
+    #[test]
+    fn the_default_route_with_the_smallest_metric_decides() {
+        assert_eq!(
+            pick(&[default(2, 100), default(3, 50)], None, None).unwrap(),
+            "eth1 198.51.100.1 1500"
+        );
+        let source = Route {
+            source: Some("198.51.100.2".parse().unwrap()),
+            ..default(3, 0)
+        };
+        assert_eq!(pick(&[source], None, None).unwrap(), "eth1 198.51.100.2 1500");
+    }
+
+    #[test]
+    fn wishes_come_first() {
+        let routes = [default(2, 0)];
+        assert_eq!(
+            pick(&routes, Some("eth1"), None).unwrap(),
+            "eth1 198.51.100.1 1500"
+        );
+        assert_eq!(
+            pick(&routes, Some("eth1"), Some("198.51.100.2")).unwrap(),
+            "eth1 198.51.100.2 1500"
+        );
+        assert_eq!(
+            pick(&routes, Some("198.51.100.2"), None).unwrap(),
+            "eth1 198.51.100.2 1500"
+        );
+        assert_eq!(
+            pick(&routes, None, Some("198.51.100.2")).unwrap(),
+            "eth1 198.51.100.2 1500"
+        );
+        assert_eq!(
+            pick(&routes, None, Some("127.0.0.1")).unwrap(),
+            "lo 127.0.0.1 1500"
+        );
+    }
+
+    #[test]
+    fn without_a_default_route_the_first_address_serves() {
+        assert_eq!(pick(&[], None, None).unwrap(), "eth0 192.0.2.1 1500");
+        assert_eq!(
+            choose(
+                &[link(1, "lo")],
+                &[address(1, "127.0.0.1/8")],
+                &[],
+                &Wish::default()
+            ),
+            Err(UnderlayError::None)
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        assert_eq!(
+            pick(&[], Some("eth9"), None).unwrap_err().to_string(),
+            "there is no interface eth9"
+        );
+        assert_eq!(
+            pick(&[], Some("lo"), None).unwrap_err().to_string(),
+            "interface lo has no IPv4 address"
+        );
+        let missing = pick(&[], None, Some("203.0.113.1")).unwrap_err().to_string();
+        assert_eq!(missing, "no interface has the node's address 203.0.113.1");
+    }
+}

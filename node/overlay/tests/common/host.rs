@@ -1,0 +1,311 @@
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use knode_netlink::{
+    Address, BridgeSpec, Handle, LinkChange, Netns, Route, VethSpec, add_address, add_bridge, add_route,
+    add_veth, change_link, sysctl,
+};
+use knode_overlay::{Config, LeaseStore, NetConf, Overlay, Subnet, SubnetFile, Wish};
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+const UP: LinkChange<'static> = LinkChange {
+    up: Some(true),
+    mtu: None,
+    mac: None,
+    master: None,
+    hairpin: None,
+    promiscuous: None,
+    name: None,
+    netns: None,
+};
+
+/// A switch.
+pub struct Fabric {
+    _netns: Netns,
+    handle: Handle,
+    bridge: u32,
+}
+
+impl Fabric {
+    pub fn new() -> Self {
+        let netns = Netns::anonymous().expect("these tests need root (CAP_SYS_ADMIN)");
+        let handle = Handle::open_in(&netns).unwrap();
+        handle
+            .execute(add_bridge(&BridgeSpec {
+                name: "switch",
+                mac: None,
+                mtu: 1500,
+            }))
+            .unwrap();
+        let bridge = handle.link("switch").unwrap().unwrap().index;
+        Self {
+            _netns: netns,
+            handle,
+            bridge,
+        }
+    }
+}
+
+/// A machine on the switch with the address 192.0.2.n. Everything in it ends with it.
+pub struct Host {
+    pub n: u8,
+    pub netns: Netns,
+    pub links: Handle,
+    runtime: Runtime,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    pub directory: PathBuf,
+    overlay: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    pub fn new(fabric: &Fabric, n: u8) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let netns = Netns::anonymous().unwrap();
+        let links = Handle::open_in(&netns).unwrap();
+        let port = format!("port{n}");
+        let spec = VethSpec {
+            name: &port,
+            mtu: 1500,
+            master: Some(fabric.bridge),
+            peer_name: "eth0",
+            peer_mac: None,
+            peer_netns: Some(&netns),
+        };
+        fabric.handle.execute(add_veth(&spec)).unwrap();
+        let eth0 = links.link("eth0").unwrap().unwrap().index;
+        let net = IpNet::new(Ipv4Addr::new(192, 0, 2, n).into(), 24).unwrap();
+        let requests = vec![
+            change_link("lo", &UP),
+            change_link("eth0", &UP),
+            add_address(&Address { index: eth0, net }),
+            add_route(&Route::via(
+                "0.0.0.0/0".parse().unwrap(),
+                "192.0.2.254".parse().unwrap(),
+                eth0,
+            )),
+        ];
+        links.execute_each(requests).unwrap();
+        netns
+            .run(|| sysctl::set("ipv4/ip_forward", "1").unwrap())
+            .unwrap();
+        let (runtime, stop, thread) = start_runtime(&netns);
+        let name = format!(
+            "knode-overlay-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let directory = std::env::temp_dir().join(name);
+        Self {
+            n,
+            netns,
+            links,
+            runtime,
+            stop: Some(stop),
+            thread: Some(thread),
+            directory,
+            overlay: None,
+        }
+    }
+
+    pub fn ip(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 0, 2, self.n)
+    }
+
+    pub fn subnet_file(&self) -> PathBuf {
+        self.directory.join("flannel/subnet.env")
+    }
+
+    pub fn config(&self, conf: NetConf) -> Config {
+        Config {
+            conf,
+            wish: Wish::default(),
+            masquerade: true,
+            subnet_file: self.subnet_file(),
+        }
+    }
+
+    /// Starts the overlay; the channel tells of its subnet.
+    pub fn start(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> watch::Receiver<Option<Subnet>> {
+        let config = self.config(conf);
+        let (tell, told) = std::sync::mpsc::channel();
+        self.overlay = Some(self.runtime.spawn(async move {
+            let overlay = Overlay::open(config, store).unwrap();
+            tell.send(overlay.subnet()).unwrap();
+            overlay.run().await.unwrap();
+        }));
+        told.recv_timeout(Duration::from_secs(10))
+            .expect("the overlay opens")
+    }
+
+    /// Starts the overlay and waits until it is ready.
+    pub fn start_ready(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> Subnet {
+        let subnet = self.start(conf, store);
+        let seen = || format!("{:?}; {:?}", subnet.borrow(), self.links.links().map(|l| l.len()));
+        super::eventually("the subnet", Duration::from_secs(10), || *subnet.borrow(), seen)
+    }
+
+    /// Ends the overlay as a kill would: nothing is cleaned up.
+    pub fn kill(&mut self) {
+        let task = self.overlay.take().expect("an overlay runs");
+        task.abort();
+        super::eventually(
+            "the end",
+            Duration::from_secs(5),
+            || task.is_finished().then_some(()),
+            String::new,
+        );
+    }
+
+    /// Connects a pod with the host's subnet's address `.last`.
+    pub fn pod(&self, subnet: Subnet, last: u8) -> Pod {
+        let address = |last: u8| Ipv4Addr::from(u32::from(subnet.ipv4.network()) + u32::from(last));
+        let net = |last: u8| IpNet::new(address(last).into(), subnet.ipv4.prefix_len()).unwrap();
+        if self.links.link("cni0").unwrap().is_none() {
+            self.links
+                .execute(add_bridge(&BridgeSpec {
+                    name: "cni0",
+                    mac: None,
+                    mtu: subnet.mtu,
+                }))
+                .unwrap();
+            let index = self.links.link("cni0").unwrap().unwrap().index;
+            self.links
+                .execute(add_address(&Address { index, net: net(1) }))
+                .unwrap();
+        }
+        let bridge = self.links.link("cni0").unwrap().unwrap().index;
+        let netns = Netns::anonymous().unwrap();
+        let name = format!("pod{last}");
+        let spec = VethSpec {
+            name: &name,
+            mtu: subnet.mtu,
+            master: Some(bridge),
+            peer_name: "eth0",
+            peer_mac: None,
+            peer_netns: Some(&netns),
+        };
+        self.links.execute(add_veth(&spec)).unwrap();
+        let inside = Handle::open_in(&netns).unwrap();
+        let index = inside.link("eth0").unwrap().unwrap().index;
+        let requests = vec![
+            change_link(index, &UP),
+            add_address(&Address {
+                index,
+                net: net(last),
+            }),
+            add_route(&Route::via(
+                "0.0.0.0/0".parse().unwrap(),
+                address(1).into(),
+                index,
+            )),
+        ];
+        inside.execute_each(requests).unwrap();
+        Pod {
+            netns,
+            ip: address(last),
+        }
+    }
+
+    /// The IPv4 destinations that go through a link.
+    pub fn destinations(&self, link: &str) -> Vec<String> {
+        let Some(link) = self.links.link(link).unwrap() else {
+            return Vec::new();
+        };
+        let routes = self.links.routes(Some(link.index)).unwrap();
+        routes
+            .iter()
+            .filter(|r| r.destination.addr().is_ipv4())
+            .map(|r| r.destination.to_string())
+            .collect()
+    }
+
+    /// What the overlay put into the kernel, without the device's index.
+    pub fn state(&self) -> Vec<String> {
+        let Some(link) = self.links.link("flannel.1").unwrap() else {
+            return Vec::new();
+        };
+        let mut state = vec![format!(
+            "{:?} {:?} mtu {} up {}",
+            link.kind, link.mac, link.mtu, link.up
+        )];
+        let addresses = self
+            .links
+            .addresses(Some(link.index))
+            .unwrap()
+            .into_iter()
+            .map(|a| a.net.to_string());
+        state.extend(addresses.filter(|a| !a.contains(':')));
+        let routes = self.links.routes(Some(link.index)).unwrap().into_iter();
+        let v4 = routes.filter(|r| r.destination.addr().is_ipv4());
+        state.extend(v4.map(|r| format!("{} via {:?} onlink {}", r.destination, r.gateway, r.onlink)));
+        let fdb = self.links.fdb(link.index).unwrap().into_iter();
+        state.extend(fdb.map(|e| format!("{} at {:?} {}", e.mac, e.remote, e.permanent)));
+        let neighbours = self.links.neighbours(link.index).unwrap().into_iter();
+        let permanent = neighbours.filter(|n| n.permanent && n.ip.is_ipv4());
+        state.extend(permanent.map(|n| format!("{} is {:?}", n.ip, n.mac)));
+        state
+    }
+
+    /// How many rules the overlay's table has.
+    pub fn rules(&self) -> usize {
+        let table = knode_nft::TableRef::new(knode_nft::Family::Ip, knode_overlay::NFT_TABLE);
+        let count = || {
+            let mut socket = knode_nft::Socket::open().unwrap();
+            let there = socket.has_table(&table).unwrap();
+            if there {
+                socket.rules(&table).unwrap().len()
+            } else {
+                0
+            }
+        };
+        self.netns.run(count).unwrap()
+    }
+
+    pub fn subnet_env(&self) -> Option<SubnetFile> {
+        SubnetFile::parse(&std::fs::read_to_string(self.subnet_file()).ok()?).ok()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by itself.
+            let _ = thread.join();
+        }
+        // Nothing to remove where the test never got that far.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A pod.
+pub struct Pod {
+    pub netns: Netns,
+    pub ip: Ipv4Addr,
+}
+
+/// A runtime whose every thread is in the namespace.
+fn start_runtime(netns: &Netns) -> (Runtime, oneshot::Sender<()>, std::thread::JoinHandle<()>) {
+    let (netns, (stop, stopped)) = (netns.clone(), oneshot::channel::<()>());
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            tell.send(runtime.handle().clone()).unwrap();
+            // Ends when the sender is dropped.
+            let _ = runtime.block_on(stopped);
+        };
+        netns.run(run).unwrap();
+    });
+    (told.recv().unwrap(), stop, thread)
+}
