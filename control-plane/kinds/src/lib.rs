@@ -1,11 +1,15 @@
 //! The kind table: names, scope, defaulting, validation, table columns; one small strategy a kind. Pure.
 pub mod admission;
 mod cells;
+mod defaults;
 mod grace;
 mod kind;
+pub mod qos;
 pub mod rows;
+mod strategies;
 mod strategy;
 pub mod table;
+mod validation;
 mod value;
 
 pub use grace::{Grace, GraceError};

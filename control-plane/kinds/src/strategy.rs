@@ -1,4 +1,5 @@
 //! What a kind does beside being stored.
+use jiff::Timestamp;
 use knode_api::field::FieldError;
 use serde_json::Value;
 
@@ -29,6 +30,10 @@ pub trait Strategy: Sync {
     fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value) {
         self.prepare_for_status_update(new, old);
     }
+
+    /// Puts the time where a request leaves it to the server (conditions of certificate requests and gated
+    /// pods); called after the preparation of creates (`old` is null) and of every kind of update.
+    fn stamp(&self, _new: &mut Value, _old: &Value, _now: Timestamp) {}
 
     /// What is wrong with a name; `prefix` for a generateName.
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

@@ -2,6 +2,7 @@
 use super::{BASE, BODY_VERBS, STATUS, body};
 use crate::cells::{AGE, CREATED_AT, NAME, certificates, column, rbac};
 use crate::kind::{Kind, SelectableField, Storage, Subresource};
+use crate::strategies::auth;
 use crate::table::Column;
 
 /// A question that is answered and not stored.
@@ -89,6 +90,7 @@ pub(super) static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
         column("RequestedDuration", "string", 0, certificates::duration),
         column("Condition", "string", 0, certificates::state),
     ],
+    strategy: &auth::CertificateSigningRequests,
     ..BASE
 };
 
@@ -114,6 +116,7 @@ pub(super) static CLUSTER_ROLE: Kind = Kind {
     singular: "clusterrole",
     namespaced: false,
     storage: Storage::Stored("clusterroles"),
+    strategy: &auth::Roles,
     ..RBAC
 };
 
@@ -125,6 +128,7 @@ pub(super) static CLUSTER_ROLE_BINDING: Kind = Kind {
     namespaced: false,
     storage: Storage::Stored("clusterrolebindings"),
     columns: BINDING_COLUMNS,
+    strategy: &auth::Bindings,
     ..RBAC
 };
 
@@ -134,6 +138,7 @@ pub(super) static ROLE: Kind = Kind {
     plural: "roles",
     singular: "role",
     storage: Storage::Stored("roles"),
+    strategy: &auth::Roles,
     ..RBAC
 };
 
@@ -144,5 +149,6 @@ pub(super) static ROLE_BINDING: Kind = Kind {
     singular: "rolebinding",
     storage: Storage::Stored("rolebindings"),
     columns: BINDING_COLUMNS,
+    strategy: &auth::Bindings,
     ..RBAC
 };

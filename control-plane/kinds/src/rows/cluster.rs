@@ -2,6 +2,7 @@
 use super::BASE;
 use crate::cells::{AGE, NAME, column, others};
 use crate::kind::{Kind, SelectableField, Storage};
+use crate::strategies::cluster;
 
 pub(super) static LEASE: Kind = Kind {
     group: "coordination.k8s.io",
@@ -11,6 +12,7 @@ pub(super) static LEASE: Kind = Kind {
     singular: "lease",
     storage: Storage::Stored("leases"),
     columns: &[NAME, column("Holder", "string", 0, others::holder), AGE],
+    strategy: &cluster::Leases,
     ..BASE
 };
 
@@ -23,6 +25,7 @@ pub(super) static CSI_NODE: Kind = Kind {
     namespaced: false,
     storage: Storage::Stored("csinodes"),
     columns: &[NAME, column("Drivers", "integer", 0, others::drivers), AGE],
+    strategy: &cluster::CsiNodes,
     ..BASE
 };
 
@@ -44,6 +47,7 @@ pub(super) static CSI_DRIVER: Kind = Kind {
         column("Modes", "string", 0, others::modes),
         AGE,
     ],
+    strategy: &cluster::CsiDrivers,
     ..BASE
 };
 
@@ -74,6 +78,7 @@ pub(super) static PRIORITY_CLASS: Kind = Kind {
         column("Global-Default", "boolean", 0, others::global_default),
         AGE,
     ],
+    strategy: &cluster::PriorityClasses,
     ..BASE
 };
 
@@ -96,5 +101,6 @@ pub(super) static RESOURCE_SLICE: Kind = Kind {
         column("Pool", "string", 0, others::slice_pool),
         AGE,
     ],
+    strategy: &cluster::ResourceSlices,
     ..BASE
 };

@@ -2,6 +2,7 @@
 use super::{BASE, BODY_VERBS, STATUS};
 use crate::cells::{AGE, NAME, column, events, nodes, others};
 use crate::kind::{Kind, SelectableField, Storage, Subresource};
+use crate::strategies::{self, config, namespaces};
 use crate::table::Column;
 
 pub(super) static CONFIG_MAP: Kind = Kind {
@@ -12,6 +13,7 @@ pub(super) static CONFIG_MAP: Kind = Kind {
     short_names: &["cm"],
     storage: Storage::Stored("configmaps"),
     columns: &[NAME, column("Data", "string", 0, others::data), AGE],
+    strategy: &config::ConfigMaps,
     ..BASE
 };
 
@@ -28,6 +30,7 @@ pub(super) static SECRET: Kind = Kind {
         column("Data", "string", 0, others::data),
         AGE,
     ],
+    strategy: &config::Secrets,
     ..BASE
 };
 
@@ -46,6 +49,7 @@ pub(super) static SERVICE_ACCOUNT: Kind = Kind {
     }],
     storage: Storage::Stored("serviceaccounts"),
     columns: &[NAME, AGE],
+    strategy: &config::ServiceAccounts,
     ..BASE
 };
 
@@ -73,6 +77,7 @@ pub(super) static NAMESPACE: Kind = Kind {
         SelectableField::text("status.phase", "/status/phase"),
     ],
     columns: &[NAME, column("Status", "string", 0, others::phase), AGE],
+    strategy: &namespaces::Namespaces,
     ..BASE
 };
 
@@ -110,6 +115,7 @@ pub(super) static NODE: Kind = Kind {
         column("Kernel-Version", "string", 1, nodes::kernel),
         column("Container-Runtime", "string", 1, nodes::runtime),
     ],
+    strategy: &strategies::nodes::Nodes,
     ..BASE
 };
 
@@ -150,6 +156,7 @@ pub(super) static EVENT: Kind = Kind {
         SelectableField::text("type", "/type"),
     ],
     columns: EVENT_COLUMNS,
+    strategy: &strategies::events::CoreEvents,
     ..BASE
 };
 
@@ -175,5 +182,6 @@ pub(super) static EVENTS_EVENT: Kind = Kind {
         SelectableField::text("type", "/type"),
     ],
     columns: EVENT_COLUMNS,
+    strategy: &strategies::events::NewEvents,
     ..BASE
 };

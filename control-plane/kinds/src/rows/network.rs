@@ -2,6 +2,7 @@
 use super::{BASE, STATUS};
 use crate::cells::{AGE, NAME, column, network};
 use crate::kind::{Kind, SelectableField, Storage};
+use crate::strategies::{self, services};
 
 pub(super) static SERVICE: Kind = Kind {
     kind: "Service",
@@ -25,6 +26,7 @@ pub(super) static SERVICE: Kind = Kind {
         AGE,
         column("Selector", "string", 1, network::selector),
     ],
+    strategy: &services::Services,
     ..BASE
 };
 
@@ -36,6 +38,7 @@ pub(super) static ENDPOINTS: Kind = Kind {
     short_names: &["ep"],
     storage: Storage::Stored("endpoints"),
     columns: &[NAME, column("Endpoints", "string", 0, network::endpoints), AGE],
+    strategy: &strategies::network::Endpoints,
     ..BASE
 };
 
@@ -53,5 +56,6 @@ pub(super) static ENDPOINT_SLICE: Kind = Kind {
         column("Endpoints", "string", 0, network::slice_endpoints),
         AGE,
     ],
+    strategy: &strategies::network::EndpointSlices,
     ..BASE
 };

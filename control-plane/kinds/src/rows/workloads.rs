@@ -2,6 +2,7 @@
 use super::{BASE, BODY_VERBS, STATUS, body};
 use crate::cells::{AGE, NAME, column, pods, workloads};
 use crate::kind::{Kind, SelectableField, Storage, Subresource};
+use crate::strategies::{self, daemon_sets};
 
 /// What streams or is passed on.
 const fn connect(name: &'static str, kind: &'static str) -> Subresource {
@@ -75,6 +76,7 @@ pub(super) static POD: Kind = Kind {
         column("Nominated Node", "string", 1, pods::nominated),
         column("Readiness Gates", "string", 1, pods::gates),
     ],
+    strategy: &strategies::pods::Pods,
     ..BASE
 };
 
@@ -101,6 +103,7 @@ pub(super) static DAEMON_SET: Kind = Kind {
         column("Images", "string", 1, workloads::images),
         column("Selector", "string", 1, workloads::selector),
     ],
+    strategy: &daemon_sets::DaemonSets,
     ..BASE
 };
 
@@ -117,5 +120,6 @@ pub(super) static CONTROLLER_REVISION: Kind = Kind {
         column("Revision", "integer", 0, workloads::revision),
         AGE,
     ],
+    strategy: &daemon_sets::ControllerRevisions,
     ..BASE
 };
