@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod fds;
+pub mod filewatch;
 pub mod loopback;
 pub mod memory;
 pub mod namespace;

@@ -1,1 +1,32 @@
 //! The node's side of the kubelet: TLS bootstrap, registration, status, lease, HTTPS server.
+//!
+//! The order of use: [`ensure_client`] gives the node its identity and a client, [`NodeAgent::start`] registers the
+//! node, keeps its status and lease, rotates its certificates and serves the kubelet's API. What it needs to know of
+//! pods it asks a [`PodSource`].
+
+mod agent;
+mod bootstrap;
+mod certificate;
+mod config;
+mod csinode;
+mod error;
+mod lease;
+mod machine;
+mod node;
+mod pods;
+mod server;
+mod status;
+
+pub use agent::{NodeAgent, NodeDeps};
+pub use bootstrap::{ensure_client, request_name};
+pub use certificate::{CertificateStore, ServingCertificate};
+pub use config::NodeConfig;
+pub use error::Error;
+pub use machine::MachineInfo;
+pub use node::{RuntimeInfo, initial_node};
+pub use pods::PodSource;
+pub use server::{logs, subresources};
+pub use status::{Conditions, Pressure, PressureState, Sample, Thresholds, status_patch};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

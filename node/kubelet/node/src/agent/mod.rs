@@ -1,0 +1,210 @@
+//! Everything that runs as long as the node does.
+
+mod follow;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use knode_client::{Client, Clock, Connected, EventRecorder};
+use knode_cri::{ImageService, RuntimeService};
+use knode_pki::kubeconfig::Kubeconfig;
+use knode_pki::{Certificate, Identity, Subject, SubjectAltNames};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use self::follow::NodeFollower;
+use crate::bootstrap::{CLIENT_PREFIX, node_subject};
+use crate::certificate::{
+    CLIENT_SIGNER, CertificateStore, Manager, SERVING_SIGNER, ServingCertificate, Template, self_signed,
+};
+use crate::config::NodeConfig;
+use crate::pods::PodSource;
+use crate::server::{self, Kubelet};
+use crate::{Error, Result, lease};
+
+const SERVER_PREFIX: &str = "kubelet-server";
+
+/// What the agent works with.
+#[derive(Clone)]
+pub struct NodeDeps {
+    /// The container runtime.
+    pub runtime: Arc<dyn RuntimeService>,
+    /// Its images.
+    pub images: Arc<dyn ImageService>,
+    /// The pods of this node.
+    pub pods: Arc<dyn PodSource>,
+    /// Reports events; none are reported without.
+    pub recorder: Option<EventRecorder>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The node's side of the kubelet, running. Dropping it ends all of it.
+#[derive(Debug)]
+pub struct NodeAgent {
+    node: watch::Receiver<Option<Arc<Node>>>,
+    wake: Arc<Notify>,
+    tasks: JoinSet<()>,
+}
+
+impl NodeAgent {
+    /// Opens the ports and starts everything: registration and status, lease, certificates, servers.
+    ///
+    /// # Errors
+    /// [`Error::PortTaken`] and others of the ports, [`Error::Credentials`], [`Error::Machine`].
+    pub async fn start(config: NodeConfig, connected: Connected, deps: NodeDeps) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        let listener = server::bind(config.listen).await?;
+        if let Some(address) = config.healthz {
+            tasks.spawn(server::serve_healthz(server::bind(address).await?));
+        }
+        let serving = start_serving_certificate(&config, &connected, &deps, &mut tasks)?;
+        start_client_rotation(&config, &connected, &deps, &mut tasks);
+        let kubelet = kubelet(&config, &connected.client, &deps);
+        let tls = server::tls_config(serving, &client_ca(&config)?)?;
+        tasks.spawn(server::serve_https(listener, tls, kubelet));
+        if let Some(recorder) = &deps.recorder {
+            recorder.normal(node_reference(&config.node_name), "Starting", "Starting kubelet.");
+        }
+        let (sender, node) = watch::channel(None);
+        let wake = Arc::new(Notify::new());
+        let name = config.node_name.clone();
+        tasks.spawn(lease::keep(
+            connected.client.clone(),
+            name,
+            node.clone(),
+            deps.clock.clone(),
+        ));
+        let follower = NodeFollower::new(config, connected.client, deps, sender, wake.clone())?;
+        tasks.spawn(follower.run());
+        Ok(Self { node, wake, tasks })
+    }
+
+    /// The Node object as last seen; none until it is registered.
+    pub fn node(&self) -> watch::Receiver<Option<Arc<Node>>> {
+        self.node.clone()
+    }
+
+    /// Looks at the runtime's state now instead of at the next beat: its readiness may have changed.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits until one of the parts ends, which none does by itself.
+    pub async fn ended(&mut self) {
+        // A part that panicked is an end too.
+        let _ = self.tasks.join_next().await;
+    }
+}
+
+/// A reference to the node as its events carry it.
+pub(crate) fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        api_version: Some("v1".to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet> {
+    Arc::new(Kubelet {
+        node_name: config.node_name.clone(),
+        pods: deps.pods.clone(),
+        runtime: deps.runtime.clone(),
+        root_dir: config.root_dir.clone(),
+        configz: config.configz.clone(),
+        started: deps.clock.now(),
+        auth: Kubelet::new_auth(client.clone(), &config.node_name, deps.clock.clone()),
+        clock: deps.clock.clone(),
+    })
+}
+
+/// Who may sign the kubelet's clients: the file that is configured, or the authority of the node's own cluster.
+fn client_ca(config: &NodeConfig) -> Result<String> {
+    if let Some(path) = &config.client_ca {
+        return Ok(knode_pki::files::read(path)?);
+    }
+    let access = Kubeconfig::load_access(&config.kubeconfig)?;
+    let ca = access.ca.ok_or_else(|| Error::NoCredentials {
+        path: config.kubeconfig.clone(),
+    })?;
+    Ok(ca.read()?)
+}
+
+fn names(config: &NodeConfig) -> SubjectAltNames {
+    SubjectAltNames::new(vec![config.node_name.clone()], config.node_ips.clone())
+}
+
+fn start_serving_certificate(
+    config: &NodeConfig,
+    connected: &Connected,
+    deps: &NodeDeps,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<ServingCertificate>> {
+    let store = CertificateStore::new(&config.cert_dir, SERVER_PREFIX);
+    let now = deps.clock.now();
+    let usable = |identity: &Identity| {
+        Certificate::from_pem(&identity.cert_pem).is_ok_and(|found| found.is_valid_at(now))
+    };
+    let first = match store.current()?.filter(usable) {
+        Some(identity) => identity,
+        None => self_signed(&config.cert_dir, &config.node_name, &names(config), now)?,
+    };
+    let serving = Arc::new(ServingCertificate::new(&first)?);
+    let shown = serving.clone();
+    let manager = Manager {
+        client: connected.client.clone(),
+        store,
+        template: Template {
+            signer: SERVING_SIGNER,
+            subject: node_subject(&config.node_name),
+            names: names(config),
+        },
+        clock: deps.clock.clone(),
+        renewed: Box::new(move |identity| {
+            if let Err(error) = shown.replace(identity) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "new serving certificate is not usable"
+                );
+            }
+        }),
+    };
+    tasks.spawn(manager.run());
+    Ok(serving)
+}
+
+/// Only a certificate that this node got itself is renewed: one that an administrator handed out is theirs.
+fn start_client_rotation(
+    config: &NodeConfig,
+    connected: &Connected,
+    deps: &NodeDeps,
+    tasks: &mut JoinSet<()>,
+) {
+    let store = CertificateStore::new(&config.cert_dir, CLIENT_PREFIX);
+    let (Some(identity), true) = (connected.identity.clone(), store.current_path().exists()) else {
+        return;
+    };
+    let subject: Subject = node_subject(&config.node_name);
+    let manager = Manager {
+        client: connected.client.clone(),
+        store,
+        template: Template {
+            signer: CLIENT_SIGNER,
+            subject,
+            names: SubjectAltNames::default(),
+        },
+        clock: deps.clock.clone(),
+        renewed: Box::new(move |_| match identity.reload() {
+            Ok(_) => tracing::info!("client certificate renewed"),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "new client certificate is not usable"
+                );
+            }
+        }),
+    };
+    tasks.spawn(manager.run());
+}

@@ -1,0 +1,185 @@
+//! From a bootstrap token to an identity of one's own (TLS bootstrapping).
+
+mod name;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use knode_client::{Access, Api, Backoff, Clock, Connected, Material, Retry, connect, status_code};
+use knode_pki::kubeconfig::Kubeconfig;
+use knode_pki::{Certificate, Identity, PrivateKey, Subject, SubjectAltNames, files};
+
+pub use name::request_name;
+
+use crate::certificate::{
+    CLIENT_SIGNER, CertificateStore, PendingRequest, request_pem, usages_of, wait_signed,
+};
+use crate::config::NodeConfig;
+use crate::{Error, Result};
+
+/// How long an approval is waited for.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// The key of a request under way, so that a restart finds the same request again.
+const PENDING_KEY: &str = "kubelet-client.key.tmp";
+const RETRY: Backoff = Backoff {
+    initial: Duration::from_millis(100),
+    max: Duration::from_secs(5),
+    factor: 2.0,
+    jitter: 0.1,
+};
+
+/// Files `kubelet-client-…`.
+pub(crate) const CLIENT_PREFIX: &str = "kubelet-client";
+
+/// The user that a node is.
+pub(crate) fn node_subject(node_name: &str) -> Subject {
+    Subject::new(format!("system:node:{node_name}"), &["system:nodes"])
+}
+
+/// A client with the node's own certificate: the one that the kubeconfig names if it is still valid, else a new one
+/// requested with the bootstrap kubeconfig. Waits for the API server and for the approval.
+///
+/// # Errors
+/// [`Error::NoCredentials`], [`Error::Denied`], [`Error::NotSigned`] and the others of the request.
+pub async fn ensure_client(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result<Connected> {
+    if let Some(access) = usable_access(&config.kubeconfig, clock.now())? {
+        return connect(&access).map_err(Error::Client);
+    }
+    let Some(bootstrap) = &config.bootstrap_kubeconfig else {
+        return Err(Error::NoCredentials {
+            path: config.kubeconfig.clone(),
+        });
+    };
+    let bootstrap = Kubeconfig::load_access(bootstrap)?;
+    let store = CertificateStore::new(&config.cert_dir, CLIENT_PREFIX);
+    let have = store
+        .current()?
+        .is_some_and(|identity| is_usable(&identity.cert_pem, clock.now()));
+    if !have {
+        request_certificate(config, &bootstrap, &store, clock.as_ref()).await?;
+    }
+    let access = Access {
+        client_cert: Some(Material::File(store.current_path())),
+        client_key: Some(Material::File(store.current_path())),
+        token: None,
+        ..bootstrap
+    };
+    if let Some(parent) = config.kubeconfig.parent() {
+        files::create_private_dir(parent)?;
+    }
+    Kubeconfig::for_access(&access).write(&config.kubeconfig)?;
+    connect(&access).map_err(Error::Client)
+}
+
+/// The kubeconfig's way in, if it has credentials that have not run out.
+fn usable_access(kubeconfig: &Path, now: Timestamp) -> Result<Option<Access>> {
+    if !kubeconfig.exists() {
+        return Ok(None);
+    }
+    let access = Kubeconfig::load_access(kubeconfig)?;
+    if access.token.is_some() {
+        return Ok(Some(access));
+    }
+    let certificate = match &access.client_cert {
+        Some(Material::File(path)) => files::read_optional(path)?,
+        Some(Material::Data(text)) => Some(text.clone()),
+        None => None,
+    };
+    let usable = certificate.is_some_and(|pem| is_usable(&pem, now));
+    if !usable {
+        tracing::info!(kubeconfig = %kubeconfig.display(), "kubeconfig holds no valid client certificate");
+    }
+    Ok(usable.then_some(access))
+}
+
+fn is_usable(cert_pem: &str, now: Timestamp) -> bool {
+    Certificate::from_pem(cert_pem).is_ok_and(|certificate| certificate.is_valid_at(now))
+}
+
+async fn request_certificate(
+    config: &NodeConfig,
+    bootstrap: &Access,
+    store: &CertificateStore,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let client = connect(bootstrap).map_err(Error::Client)?.client;
+    let requests: Api<CertificateSigningRequest> = Api::all(client);
+    files::create_private_dir(&config.cert_dir)?;
+    let key_path = config.cert_dir.join(PENDING_KEY);
+    let key = pending_key(&key_path)?;
+    let subject = node_subject(&config.node_name);
+    let name = request_name(&key, &subject, &usages_of(CLIENT_SIGNER))?;
+    let pem = request_pem(&key, &subject, &SubjectAltNames::default())?;
+    let request = PendingRequest {
+        signer: CLIENT_SIGNER,
+        name: Some(name),
+        pem,
+        key,
+    };
+    let name = send_patiently(&request, &requests, clock).await?;
+    tracing::info!(name, "waiting for the node's certificate");
+    let signed = wait_signed(requests, &name, &request.key, Some(PATIENCE), clock).await;
+    if matches!(
+        signed,
+        Err(Error::Denied { .. } | Error::Failed { .. } | Error::ForeignCertificate(_))
+    ) {
+        // Another try must be another request.
+        remove(&key_path)?;
+    }
+    let identity = Identity {
+        cert_pem: signed?,
+        key_pem: request.key.to_pem()?,
+    };
+    store.update(&identity, clock.now())?;
+    remove(&key_path)
+}
+
+/// The API server may not be up yet, or not have its rules yet.
+async fn send_patiently(
+    request: &PendingRequest,
+    requests: &Api<CertificateSigningRequest>,
+    clock: &dyn Clock,
+) -> Result<String> {
+    let mut retry = Retry::new(RETRY);
+    let start = clock.monotonic();
+    loop {
+        let error = match request.send(requests).await {
+            Ok(name) => return Ok(name),
+            Err(error) => error,
+        };
+        let hopeless = match &error {
+            Error::Request { source, .. } => matches!(status_code(source), Some(400 | 422)),
+            _ => true,
+        };
+        if hopeless || clock.monotonic().saturating_sub(start) > PATIENCE {
+            return Err(error);
+        }
+        if retry.failures() == 0 || retry.failures() == 10 {
+            tracing::warn!(error = &error as &dyn std::error::Error, "trying on");
+        }
+        clock.sleep(retry.failed()).await;
+    }
+}
+
+fn pending_key(path: &Path) -> Result<PrivateKey> {
+    if path.exists() {
+        return Ok(PrivateKey::from_pem(&files::read_private(path)?)?);
+    }
+    let key = PrivateKey::generate();
+    files::write_atomic(path, key.to_pem()?.as_bytes(), files::PRIVATE)?;
+    Ok(key)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(knode_pki::Error::Write {
+            path: path.to_owned(),
+            source: error,
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,14 @@
+//! The node's certificates: their files, getting new ones, and showing them.
+
+mod manager;
+mod request;
+mod serving;
+mod store;
+
+pub(crate) use manager::{Manager, Template};
+pub(crate) use request::{
+    CLIENT_SIGNER, PendingRequest, SERVING_SIGNER, request_pem, usages_of, wait_signed,
+};
+pub use serving::ServingCertificate;
+pub(crate) use serving::self_signed;
+pub use store::CertificateStore;

@@ -1,0 +1,45 @@
+//! What the node agent has to be told.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Taint;
+use serde_json::Value;
+
+use crate::status::Thresholds;
+
+/// Settings of the node's side of the kubelet. Paths are absolute.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Name of the Node object; also its hostname.
+    pub node_name: String,
+    /// The machine's addresses, the preferred one first; at least one.
+    pub node_ips: Vec<IpAddr>,
+    /// Further labels.
+    pub labels: BTreeMap<String, String>,
+    /// Taints to register with.
+    pub taints: Vec<Taint>,
+    /// How many pods may run here; upstream's default is 110.
+    pub max_pods: u32,
+    /// Version that the node reports, `v1.36.…`.
+    pub version: String,
+    /// `/var/lib/kubelet`: its file system is the node's "nodefs".
+    pub root_dir: PathBuf,
+    /// Directory of certificates, `/var/lib/kubelet/pki`.
+    pub cert_dir: PathBuf,
+    /// Kubeconfig of the node; written by the bootstrap.
+    pub kubeconfig: PathBuf,
+    /// Kubeconfig with which a certificate is requested when there is none.
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Certificates of those who may sign clients of the kubelet's API; without, those of the kubeconfig's cluster.
+    pub client_ca: Option<PathBuf>,
+    /// Address of the kubelet's API, `0.0.0.0:10250`.
+    pub listen: SocketAddr,
+    /// Address of the unauthenticated health check, `127.0.0.1:10248`; none turns it off.
+    pub healthz: Option<SocketAddr>,
+    /// When memory, disk and processes count as scarce.
+    pub thresholds: Thresholds,
+    /// What `/configz` shows under `kubeletconfig`.
+    pub configz: Value,
+}

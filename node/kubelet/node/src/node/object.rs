@@ -1,0 +1,201 @@
+//! The Node object out of what is known (`pkg/kubelet/kubelet_node_status.go`, `initialNode`), pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use super::runtime::RuntimeInfo;
+use crate::config::NodeConfig;
+use crate::machine::MachineInfo;
+use crate::status::Conditions;
+
+const MANAGED_ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+
+/// The object with which a node registers.
+pub fn initial_node(
+    config: &NodeConfig,
+    machine: &MachineInfo,
+    runtime: &RuntimeInfo,
+    conditions: &Conditions,
+    now: Timestamp,
+) -> Node {
+    let spec = NodeSpec {
+        taints: (!config.taints.is_empty()).then(|| config.taints.clone()),
+        ..NodeSpec::default()
+    };
+    Node {
+        metadata: ObjectMeta {
+            name: Some(config.node_name.clone()),
+            labels: Some(labels(config, machine)),
+            annotations: Some(BTreeMap::from([(MANAGED_ATTACH.to_owned(), "true".to_owned())])),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+        status: Some(status_of(
+            &NodeStatus::default(),
+            config,
+            machine,
+            runtime,
+            conditions,
+            now,
+        )),
+    }
+}
+
+/// The status as it should be now; what others wrote into `old` stays.
+pub(crate) fn status_of(
+    old: &NodeStatus,
+    config: &NodeConfig,
+    machine: &MachineInfo,
+    runtime: &RuntimeInfo,
+    conditions: &Conditions,
+    now: Timestamp,
+) -> NodeStatus {
+    let mut status = old.clone();
+    let (capacity, allocatable) = resources(config, machine);
+    overwrite(&mut status.capacity, capacity);
+    overwrite(&mut status.allocatable, allocatable);
+    status.conditions = Some(conditions.apply(old.conditions.as_deref().unwrap_or_default(), now));
+    status.addresses = Some(addresses(config));
+    status.daemon_endpoints = Some(NodeDaemonEndpoints {
+        kubelet_endpoint: Some(DaemonEndpoint {
+            port: i32::from(config.listen.port()),
+        }),
+    });
+    status.node_info = Some(node_info(config, machine, runtime));
+    status.images = (!runtime.images.is_empty()).then(|| runtime.images.clone());
+    status.runtime_handlers = (!runtime.handlers.is_empty()).then(|| runtime.handlers.clone());
+    status.features = runtime.features.clone();
+    status
+}
+
+/// The merge patch that gives an existing node the labels and the annotation that it lacks, if it lacks any.
+pub(crate) fn reconcile_patch(existing: &Node, wanted: &Node) -> Option<Value> {
+    let missing = |has: &Option<BTreeMap<String, String>>, wants: &Option<BTreeMap<String, String>>| {
+        let has = has.clone().unwrap_or_default();
+        let wants = wants.clone().unwrap_or_default();
+        let lacks = wants
+            .into_iter()
+            .filter(|(key, value)| has.get(key) != Some(value));
+        lacks
+            .map(|(key, value)| (key, Value::String(value)))
+            .collect::<Map<_, _>>()
+    };
+    let labels = missing(&existing.metadata.labels, &wanted.metadata.labels);
+    let annotations = missing(&existing.metadata.annotations, &wanted.metadata.annotations);
+    let mut metadata = Map::new();
+    if !labels.is_empty() {
+        metadata.insert("labels".to_owned(), Value::Object(labels));
+    }
+    if !annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), Value::Object(annotations));
+    }
+    (!metadata.is_empty()).then(|| json!({"metadata": metadata}))
+}
+
+fn labels(config: &NodeConfig, machine: &MachineInfo) -> BTreeMap<String, String> {
+    let own = [
+        ("beta.kubernetes.io/arch", machine.architecture),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", machine.architecture),
+        ("kubernetes.io/hostname", config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let mut labels = config.labels.clone();
+    labels.extend(own);
+    labels
+}
+
+fn addresses(config: &NodeConfig) -> Vec<NodeAddress> {
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
+    let ips = config
+        .node_ips
+        .iter()
+        .map(|ip| address("InternalIP", ip.to_string()));
+    ips.chain([address("Hostname", config.node_name.clone())])
+        .collect()
+}
+
+type Resources = BTreeMap<String, Quantity>;
+
+/// Capacity, and what of it pods may have: less what the eviction thresholds hold back.
+fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resources) {
+    let limits = &config.thresholds;
+    let held_disk = crate::status::share(machine.ephemeral_storage, limits.nodefs_available);
+    let free_disk = machine.ephemeral_storage.saturating_sub(held_disk);
+    let huge: u64 = machine.huge_pages.values().sum();
+    let free_memory = machine
+        .memory
+        .saturating_sub(limits.memory_available)
+        .saturating_sub(huge);
+    let mut capacity = Resources::new();
+    let mut allocatable = Resources::new();
+    let mut both = |name: &str, all: String, free: String| {
+        capacity.insert(name.to_owned(), Quantity(all));
+        allocatable.insert(name.to_owned(), Quantity(free));
+    };
+    both("cpu", machine.cpus.to_string(), machine.cpus.to_string());
+    both(
+        "ephemeral-storage",
+        kib(machine.ephemeral_storage),
+        free_disk.to_string(),
+    );
+    for (size, bytes) in &machine.huge_pages {
+        let amount = binary(*bytes);
+        both(&format!("hugepages-{}", binary(*size)), amount.clone(), amount);
+    }
+    both("memory", kib(machine.memory), kib(free_memory));
+    both("pods", config.max_pods.to_string(), config.max_pods.to_string());
+    (capacity, allocatable)
+}
+
+fn kib(bytes: u64) -> String {
+    if bytes.is_multiple_of(1024) {
+        format!("{}Ki", bytes / 1024)
+    } else {
+        bytes.to_string()
+    }
+}
+
+/// The largest binary unit that leaves a whole number.
+fn binary(bytes: u64) -> String {
+    let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let unit = units
+        .iter()
+        .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1u64 << shift));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(shift, name)| format!("{}{name}", bytes >> shift),
+    )
+}
+
+/// Resources that others added (device plug-ins' extended ones) stay.
+fn overwrite(all: &mut Option<Resources>, own: Resources) {
+    all.get_or_insert_default().extend(own);
+}
+
+fn node_info(config: &NodeConfig, machine: &MachineInfo, runtime: &RuntimeInfo) -> NodeSystemInfo {
+    NodeSystemInfo {
+        machine_id: machine.machine_id.clone(),
+        system_uuid: machine.system_uuid.clone(),
+        boot_id: machine.boot_id.clone(),
+        kernel_version: machine.kernel.clone(),
+        os_image: machine.os_image.clone(),
+        container_runtime_version: runtime.version.clone(),
+        kubelet_version: config.version.clone(),
+        kube_proxy_version: String::new(),
+        operating_system: "linux".to_owned(),
+        architecture: machine.architecture.to_owned(),
+        ..NodeSystemInfo::default()
+    }
+}

@@ -1,0 +1,164 @@
+//! What the container runtime says about itself, as the node reports it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{
+    ContainerImage, NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures,
+};
+use knode_cri::{
+    Image, ImageFsInfoRequest, ImageService, ListImagesRequest, NetworkConfig, RuntimeConfig, RuntimeService,
+    StatusRequest, StatusResponse, UpdateRuntimeConfigRequest, VersionRequest,
+};
+
+use crate::{Error, Result};
+
+/// Images listed in the node's status, largest first (`nodeStatusMaxImages`), and names of each.
+const MAX_IMAGES: usize = 50;
+const MAX_NAMES: usize = 5;
+
+/// The runtime's part of the node's status.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuntimeInfo {
+    /// `<name>://<version>`.
+    pub version: String,
+    /// Handlers with what they can do.
+    pub handlers: Vec<NodeRuntimeHandler>,
+    /// What the runtime as a whole can do.
+    pub features: Option<NodeFeatures>,
+    /// Images, largest first.
+    pub images: Vec<ContainerImage>,
+    /// Why no pod can run: the runtime's own conditions that are not met.
+    pub problems: Vec<String>,
+}
+
+/// Asks the runtime.
+pub(crate) struct RuntimeWatch {
+    runtime: Arc<dyn RuntimeService>,
+    images: Arc<dyn ImageService>,
+}
+
+impl RuntimeWatch {
+    pub(crate) fn new(runtime: Arc<dyn RuntimeService>, images: Arc<dyn ImageService>) -> Self {
+        Self { runtime, images }
+    }
+
+    /// The runtime's state; a runtime that does not answer is a problem of the node, not an error.
+    pub(crate) async fn look(&self) -> RuntimeInfo {
+        match self.try_look().await {
+            Ok(info) => info,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "container runtime does not answer"
+                );
+                RuntimeInfo {
+                    problems: vec!["container runtime is down".to_owned()],
+                    ..RuntimeInfo::default()
+                }
+            }
+        }
+    }
+
+    async fn try_look(&self) -> Result<RuntimeInfo> {
+        let failed = |call| move |source| Error::Runtime { call, source };
+        let version = self
+            .runtime
+            .version(VersionRequest::default())
+            .await
+            .map_err(failed("Version"))?;
+        let status = self
+            .runtime
+            .status(StatusRequest::default())
+            .await
+            .map_err(failed("Status"))?;
+        let images = self.images.list_images(ListImagesRequest::default()).await;
+        let images = images.map_err(failed("ListImages"))?.images;
+        Ok(RuntimeInfo {
+            version: format!("{}://{}", version.runtime_name, version.runtime_version),
+            problems: problems(&status),
+            handlers: handlers(&status),
+            features: status.features.map(|features| NodeFeatures {
+                supplemental_groups_policy: Some(features.supplemental_groups_policy),
+            }),
+            images: image_list(images),
+        })
+    }
+
+    /// Where the runtime keeps its images, if it says so.
+    pub(crate) async fn image_path(&self) -> Option<PathBuf> {
+        let answer = self
+            .images
+            .image_fs_info(ImageFsInfoRequest::default())
+            .await
+            .ok()?;
+        let id = answer.image_filesystems.into_iter().next()?.fs_id?;
+        Some(PathBuf::from(id.mountpoint))
+    }
+
+    /// Tells the runtime the pod network's range.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`].
+    pub(crate) async fn set_pod_cidr(&self, cidr: &str) -> Result<()> {
+        let network_config = Some(NetworkConfig {
+            pod_cidr: cidr.to_owned(),
+        });
+        let request = UpdateRuntimeConfigRequest {
+            runtime_config: Some(RuntimeConfig { network_config }),
+        };
+        let answer = self.runtime.update_runtime_config(request).await;
+        answer.map(|_| ()).map_err(|source| Error::Runtime {
+            call: "UpdateRuntimeConfig",
+            source,
+        })
+    }
+}
+
+/// Upstream's words for the runtime's conditions that are not met.
+fn problems(status: &StatusResponse) -> Vec<String> {
+    let conditions = status
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let unmet = |kind: &str, what: &str| match conditions.iter().find(|condition| condition.r#type == kind) {
+        Some(condition) if condition.status => None,
+        Some(condition) => Some(format!(
+            "{what} not ready: {kind}=false reason:{} message:{}",
+            condition.reason, condition.message
+        )),
+        None => Some(format!("{what} not ready: condition {kind} is missing")),
+    };
+    let runtime = unmet("RuntimeReady", "container runtime");
+    let network = unmet("NetworkReady", "container runtime network");
+    [runtime, network].into_iter().flatten().collect()
+}
+
+fn handlers(status: &StatusResponse) -> Vec<NodeRuntimeHandler> {
+    let handler = |handler: &knode_cri::RuntimeHandler| NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: handler
+            .features
+            .as_ref()
+            .map(|features| NodeRuntimeHandlerFeatures {
+                recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+                user_namespaces: Some(features.user_namespaces),
+            }),
+    };
+    status.runtime_handlers.iter().map(handler).collect()
+}
+
+fn image_list(mut images: Vec<Image>) -> Vec<ContainerImage> {
+    images.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.id.cmp(&other.id)));
+    let image = |image: Image| {
+        let digests = image.repo_digests.into_iter();
+        let mut names: Vec<String> = digests.chain(image.repo_tags).collect();
+        names.truncate(MAX_NAMES);
+        ContainerImage {
+            names: (!names.is_empty()).then_some(names),
+            size_bytes: i64::try_from(image.size).ok(),
+        }
+    };
+    images.into_iter().map(image).take(MAX_IMAGES).collect()
+}

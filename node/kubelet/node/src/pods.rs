@@ -1,0 +1,176 @@
+//! What the kubelet's API needs to know of the pods on this node.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
+
+/// The pods of this node as the pod workers know them.
+pub trait PodSource: Send + Sync + 'static {
+    /// All pods bound to this node, each with the kubelet's own latest status.
+    fn pods(&self) -> Vec<Arc<Pod>>;
+
+    /// One pod, with the kubelet's own latest status.
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let matches = |pod: &Arc<Pod>| {
+            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
+        };
+        self.pods().into_iter().find(matches)
+    }
+}
+
+/// Why a container's log cannot be shown; the texts are upstream's (`validateContainerLogStatus`).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PodLookupError {
+    /// No such pod here.
+    #[error("pod {0:?} does not exist\n")]
+    NoPod(String),
+    /// The pod has no such container.
+    #[error("container {container:?} not found in pod {pod:?}\n")]
+    NoContainer {
+        /// The container.
+        container: String,
+        /// The pod.
+        pod: String,
+    },
+    /// The pod's status doesn't mention the container.
+    #[error("container {container:?} in pod {pod:?} is not available")]
+    NotAvailable {
+        /// The container.
+        container: String,
+        /// The pod.
+        pod: String,
+    },
+    /// There was no earlier run.
+    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
+    NoPrevious {
+        /// The container.
+        container: String,
+        /// The pod.
+        pod: String,
+    },
+    /// It ended and its identity is not known.
+    #[error("container {container:?} in pod {pod:?} is terminated")]
+    Terminated {
+        /// The container.
+        container: String,
+        /// The pod.
+        pod: String,
+    },
+    /// It has not run yet.
+    #[error("container {container:?} in pod {pod:?} is waiting to start{reason}")]
+    Waiting {
+        /// The container.
+        container: String,
+        /// The pod.
+        pod: String,
+        /// Why, with the separator in front.
+        reason: String,
+    },
+}
+
+impl PodLookupError {
+    /// Whether the answer is 404 rather than 400.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NoPod(_) | Self::NoContainer { .. })
+    }
+}
+
+/// Whether the pod's specification names this container (of any kind).
+pub fn has_container(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let in_list = |list: &[Container]| list.iter().any(|container| container.name == name);
+    in_list(&spec.containers)
+        || spec.init_containers.as_deref().is_some_and(in_list)
+        || spec
+            .ephemeral_containers
+            .iter()
+            .flatten()
+            .any(|container| container.name == name)
+}
+
+/// The container's status, of whichever kind it is.
+pub fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|status| status.name == name)
+}
+
+/// The identity (without `runtime://`) of the run whose log is meant.
+///
+/// # Errors
+/// [`PodLookupError`] if that run is not known or has not begun.
+pub fn log_container_id(pod: &Pod, name: &str, previous: bool) -> Result<String, PodLookupError> {
+    let container = name.to_owned();
+    let pod_name = pod.metadata.name.clone().unwrap_or_default();
+    let Some(status) = container_status(pod, name) else {
+        return Err(PodLookupError::NotAvailable {
+            container,
+            pod: pod_name,
+        });
+    };
+    let last = status.last_state.as_ref().and_then(terminated_id);
+    let state = status.state.clone().unwrap_or_default();
+    let id = if previous {
+        last.ok_or(PodLookupError::NoPrevious {
+            container,
+            pod: pod_name,
+        })?
+    } else if state.running.is_some() {
+        status.container_id.clone().unwrap_or_default()
+    } else if state.terminated.is_some() {
+        let known = terminated_id(&state).or(last);
+        known.ok_or(PodLookupError::Terminated {
+            container,
+            pod: pod_name,
+        })?
+    } else if let Some(last) = last {
+        last
+    } else {
+        let reason = waiting_reason(&state);
+        return Err(PodLookupError::Waiting {
+            container,
+            pod: pod_name,
+            reason,
+        });
+    };
+    Ok(bare_id(&id).to_owned())
+}
+
+/// The identity (without `runtime://`) of the running container, to execute in or attach to.
+pub fn running_container_id(pod: &Pod, name: &str) -> Option<String> {
+    let status = container_status(pod, name)?;
+    status.state.as_ref()?.running.as_ref()?;
+    status.container_id.as_deref().map(|id| bare_id(id).to_owned())
+}
+
+fn bare_id(id: &str) -> &str {
+    id.split_once("://").map_or(id, |(_, id)| id)
+}
+
+fn terminated_id(state: &ContainerState) -> Option<String> {
+    state
+        .terminated
+        .as_ref()?
+        .container_id
+        .clone()
+        .filter(|id| !id.is_empty())
+}
+
+fn waiting_reason(state: &ContainerState) -> String {
+    let Some(waiting) = &state.waiting else {
+        return " - no logs yet".to_owned();
+    };
+    match waiting.reason.as_deref().unwrap_or_default() {
+        "ErrImagePull" => ": image can't be pulled".to_owned(),
+        "ImagePullBackOff" => ": trying and failing to pull image".to_owned(),
+        reason => format!(": {reason}"),
+    }
+}

@@ -1,0 +1,182 @@
+//! Listening, TLS, connections.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::body::{Answer, not_found, text};
+use super::route::{Route, route};
+use super::{Kubelet, handlers};
+use crate::certificate::ServingCertificate;
+use crate::{Error, Result};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Listens; a port that is taken is named together with its holder.
+///
+/// # Errors
+/// [`Error::PortTaken`], [`Error::Listen`].
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|source| {
+        if source.kind() == std::io::ErrorKind::AddrInUse {
+            Error::PortTaken {
+                address,
+                holder: holder_of(address.port()),
+            }
+        } else {
+            Error::Listen { address, source }
+        }
+    })
+}
+
+/// TLS that shows `serving` and verifies those clients that show a certificate.
+///
+/// # Errors
+/// [`Error::Credentials`], [`Error::ClientCa`], [`Error::Tls`].
+pub(crate) fn tls_config(serving: Arc<ServingCertificate>, client_ca: &str) -> Result<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in knode_pki::pem_certificates(client_ca)? {
+        roots.add(certificate.into()).map_err(Error::Tls)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(Error::ClientCa)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Tls)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(serving);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Serves the kubelet's API for ever.
+pub(crate) async fn serve_https(listener: TcpListener, tls: ServerConfig, kubelet: Arc<Kubelet>) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    loop {
+        let Some((stream, peer)) = accept(&listener).await else {
+            continue;
+        };
+        let (acceptor, kubelet) = (acceptor.clone(), kubelet.clone());
+        tokio::spawn(async move {
+            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => serve_tls(stream, kubelet).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn serve_tls(stream: tokio_rustls::server::TlsStream<TcpStream>, kubelet: Arc<Kubelet>) {
+    let certificates = stream.get_ref().1.peer_certificates();
+    let certificate = certificates
+        .and_then(|list| list.first())
+        .map(|leaf| Arc::<[u8]>::from(leaf.as_ref()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (kubelet, certificate) = (kubelet.clone(), certificate.clone());
+        async move { Ok::<Answer, Infallible>(handlers::handle(kubelet, certificate, request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(60)));
+    let served = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(error, "connection ended");
+    }
+}
+
+/// Serves `/healthz` without authentication; meant for a loopback address.
+pub(crate) async fn serve_healthz(listener: TcpListener) {
+    loop {
+        let Some((stream, _)) = accept(&listener).await else {
+            continue;
+        };
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let answer = match route(request.uri().path()) {
+                Route::Healthz => text(http::StatusCode::OK, "ok"),
+                _ => not_found(),
+            };
+            Ok::<Answer, Infallible>(answer)
+        });
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "health check ended");
+            }
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY");
+            }
+            Some((stream, peer))
+        }
+        Err(error) => {
+            // Out of descriptors: others must end first.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+/// The process that listens on a TCP port, as far as /proc tells.
+fn holder_of(port: u16) -> String {
+    let unknown = || "another process".to_owned();
+    let Some(inode) = listening_inode(port) else {
+        return unknown();
+    };
+    let Ok(processes) = procfs::process::all_processes() else {
+        return unknown();
+    };
+    let holds = |process: &procfs::process::Process| {
+        let Ok(mut fds) = process.fd() else { return false };
+        fds.any(|fd| {
+            fd.is_ok_and(|fd| matches!(fd.target, procfs::process::FDTarget::Socket(found) if found == inode))
+        })
+    };
+    let holder = processes.flatten().find(holds);
+    let name = |process: procfs::process::Process| {
+        let name = process.stat().map(|stat| stat.comm).unwrap_or_default();
+        format!("process {} ({name})", process.pid)
+    };
+    holder.map_or_else(unknown, name)
+}
+
+fn listening_inode(port: u16) -> Option<u64> {
+    let four = procfs::net::tcp().unwrap_or_default();
+    let six = procfs::net::tcp6().unwrap_or_default();
+    let listens = |entry: &procfs::net::TcpNetEntry| {
+        entry.state == procfs::net::TcpState::Listen && entry.local_address.port() == port
+    };
+    four.into_iter().chain(six).find(listens).map(|entry| entry.inode)
+}

@@ -1,0 +1,86 @@
+//! Copying a log to a client.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::line::{LineSplitter, LogWriter};
+use super::options::LogOptions;
+use super::source::LogSource;
+
+const PIECE: usize = 32 * 1024;
+
+/// Copies what the options ask for from the log at `path`. When following, goes on across rotation until `ended`
+/// resolves (the container has ended) and everything that was written has been read.
+///
+/// # Errors
+/// The file's. A client that goes away just ends the copying.
+pub async fn copy_log(
+    path: &Path,
+    options: &LogOptions,
+    ended: impl Future<Output = ()>,
+    client: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
+    let mut source = LogSource::open(path, options.tail, options.follow).await?;
+    let mut copy = Copy {
+        splitter: LineSplitter::default(),
+        writer: LogWriter::new(options),
+        client,
+    };
+    let mut buffer = vec![0; PIECE];
+    let mut ended = pin!(ended);
+    let mut over = !options.follow;
+    loop {
+        let read = source.read(&mut buffer).await?;
+        if read > 0 {
+            if !copy.piece(&buffer[..read]).await {
+                return Ok(());
+            }
+            continue;
+        }
+        if options.follow && source.reopen_if_rotated().await? {
+            continue;
+        }
+        if over {
+            copy.finish().await;
+            return Ok(());
+        }
+        tokio::select! {
+            () = &mut ended => over = true,
+            changed = source.changed() => changed?,
+            () = client.closed() => return Ok(()),
+        }
+    }
+}
+
+struct Copy<'a> {
+    splitter: LineSplitter,
+    writer: LogWriter,
+    client: &'a mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Copy<'_> {
+    /// Passes a piece on; whether more is wanted.
+    async fn piece(&mut self, bytes: &[u8]) -> bool {
+        let mut out = Vec::with_capacity(bytes.len());
+        let writer = &mut self.writer;
+        self.splitter.push(bytes, |line| writer.write(line, &mut out));
+        self.send(out).await && !self.writer.is_full()
+    }
+
+    /// A last line without line feed, where the writer died in between.
+    async fn finish(&mut self) {
+        let mut out = Vec::new();
+        let rest = self.splitter.take_rest();
+        self.writer.write(&rest, &mut out);
+        self.send(out).await;
+    }
+
+    async fn send(&self, out: Vec<u8>) -> bool {
+        out.is_empty() || self.client.send(Ok(Bytes::from(out))).await.is_ok()
+    }
+}

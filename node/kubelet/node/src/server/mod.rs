@@ -1,0 +1,45 @@
+//! The kubelet's API: HTTPS on 10250, authenticated and authorized, and the health check beside it.
+
+mod auth;
+mod body;
+mod handlers;
+mod listen;
+pub mod logs;
+mod metrics;
+mod route;
+mod stats;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use knode_client::{Client, Clock};
+use knode_cri::RuntimeService;
+use serde_json::Value;
+
+pub(crate) use auth::Auth;
+pub use auth::subresources;
+pub(crate) use listen::{bind, serve_healthz, serve_https, tls_config};
+
+use crate::pods::PodSource;
+
+/// What the handlers work with.
+pub(crate) struct Kubelet {
+    pub(crate) node_name: String,
+    pub(crate) pods: Arc<dyn PodSource>,
+    pub(crate) runtime: Arc<dyn RuntimeService>,
+    pub(crate) root_dir: std::path::PathBuf,
+    pub(crate) configz: Value,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started: Timestamp,
+    pub(crate) auth: Auth,
+}
+
+impl Kubelet {
+    pub(crate) fn new_auth(client: Client, node_name: &str, clock: Arc<dyn Clock>) -> Auth {
+        Auth::new(client, node_name.to_owned(), clock)
+    }
+}
