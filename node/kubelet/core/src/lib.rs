@@ -1,1 +1,27 @@
 //! Pod workers: plan(pod, observed, now) to actions; probes, status.
+//!
+//! [`plan::plan`] and [`status::status`] are pure and decide everything; a worker per pod (a task that
+//! sleeps until something happens) carries the actions out through the CRI traits and writes the status.
+//! [`Kubelet`] starts and ends workers as pods come and go, and answers questions about them.
+
+pub mod admission;
+mod api;
+mod config;
+pub mod env;
+mod error;
+mod image;
+mod kubelet;
+pub mod model;
+pub mod plan;
+pub mod pod;
+mod probe;
+pub mod qos;
+pub mod spec;
+pub mod status;
+mod worker;
+
+pub use api::{ClientApi, PodApi, PodApiError, PodChange};
+pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
+pub use error::{ConfigError, Error};
+pub use kubelet::Kubelet;
+pub use worker::PodView;

@@ -1,0 +1,241 @@
+//! Whether this node takes a pod (upstream: `pkg/kubelet/lifecycle/predicate.go`). Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use knode_api::quantity::Quantity;
+
+use crate::model::Rejection;
+use crate::pod::PodExt;
+use crate::qos::{Amounts, add, pod_total};
+
+/// What admission looks at beside the pod.
+#[derive(Debug, Clone, Copy)]
+pub struct AdmissionNode<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// What pods may use of it.
+    pub allocatable: &'a BTreeMap<String, ApiQuantity>,
+}
+
+/// Why the node does not take `pod` beside `others`, the pods that it has taken; `None` if it does.
+pub fn reject<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a Pod>,
+    node: AdmissionNode<'_>,
+) -> Option<Rejection> {
+    if let Some(what) = unsupported(pod) {
+        return Some(Rejection {
+            reason: "Unsupported".to_owned(),
+            message: format!("unsupported: {what}"),
+        });
+    }
+    if !matches_node(pod, node) {
+        let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        return Some(Rejection {
+            reason: "NodeAffinity".to_owned(),
+            message: message.to_owned(),
+        });
+    }
+    out_of_resource(pod, others, node.allocatable)
+}
+
+/// Features that would be silently missing.
+fn unsupported(pod: &Pod) -> Option<&'static str> {
+    let spec = pod.spec()?;
+    let windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
+    let claims = spec
+        .resource_claims
+        .as_ref()
+        .is_some_and(|claims| !claims.is_empty());
+    match (claims, windows) {
+        (true, _) => Some("resourceClaims"),
+        (_, true) => Some("os: windows"),
+        _ => None,
+    }
+}
+
+fn out_of_resource<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a Pod>,
+    allocatable: &BTreeMap<String, ApiQuantity>,
+) -> Option<Rejection> {
+    let wanted = pod_total(pod, false);
+    let (mut used, mut count) = (Amounts::new(), 0_i64);
+    for other in others {
+        count += 1;
+        add(&mut used, &pod_total(other, false));
+    }
+    let capacity = |name: &str| {
+        allocatable
+            .get(name)
+            .and_then(|text| Quantity::parse(&text.0).ok())
+    };
+    if let Some(most) = capacity("pods")
+        .map(|most| most.value())
+        .filter(|most| count + 1 > *most)
+    {
+        return Some(out_of("pods", 1, count, most));
+    }
+    let number = |name: &str, amount: Option<&Quantity>| match (name, amount) {
+        (_, None) => 0,
+        ("cpu", Some(amount)) => amount.milli_value(),
+        (_, Some(amount)) => amount.value(),
+    };
+    for (name, amount) in wanted.iter().filter(|(_, amount)| !amount.is_zero()) {
+        let asked = number(name, Some(amount));
+        let have = number(name, used.get(name));
+        let all = number(name, capacity(name).as_ref());
+        if asked > all - have {
+            return Some(out_of(name, asked, have, all));
+        }
+    }
+    None
+}
+
+fn out_of(name: &str, asked: i64, used: i64, all: i64) -> Rejection {
+    Rejection {
+        reason: format!("OutOf{name}"),
+        message: format!(
+            "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {all}"
+        ),
+    }
+}
+
+fn matches_node(pod: &Pod, node: AdmissionNode<'_>) -> bool {
+    let Some(spec) = pod.spec() else { return true };
+    let selector = spec.node_selector.iter().flatten();
+    if !selector
+        .into_iter()
+        .all(|(key, value)| node.labels.get(key) == Some(value))
+    {
+        return false;
+    }
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|one| one.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_none_or(|required| {
+        required
+            .node_selector_terms
+            .iter()
+            .any(|term| matches_term(term, node))
+    })
+}
+
+fn matches_term(term: &NodeSelectorTerm, node: AdmissionNode<'_>) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let by_field =
+        |one: &NodeSelectorRequirement| one.key == "metadata.name" && matches_value(one, Some(node.name));
+    (!expressions.is_empty() || !fields.is_empty())
+        && expressions
+            .iter()
+            .all(|one| matches_value(one, node.labels.get(&one.key).map(String::as_str)))
+        && fields.iter().all(by_field)
+}
+
+fn matches_value(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|one| one == value));
+    let compare = |test: fn(i64, i64) -> bool| {
+        let have = value.and_then(|value| value.parse().ok());
+        let bound = values.first().and_then(|bound| bound.parse().ok());
+        matches!((have, bound), (Some(have), Some(bound)) if test(have, bound))
+    };
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compare(|have, bound| have > bound),
+        "Lt" => compare(|have, bound| have < bound),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
+
+    fn verdict(spec: Value, others: &[Pod]) -> Option<String> {
+        let labels = BTreeMap::from([
+            ("disk".to_owned(), "ssd".to_owned()),
+            ("n".to_owned(), "5".to_owned()),
+        ]);
+        let allocatable = [("cpu", "2"), ("memory", "1Gi"), ("pods", "3")];
+        let allocatable = allocatable
+            .map(|(name, text)| (name.to_owned(), ApiQuantity(text.to_owned())))
+            .into();
+        let node = AdmissionNode {
+            name: "node1",
+            labels: &labels,
+            allocatable: &allocatable,
+        };
+        reject(&pod(spec), others.iter(), node).map(|one| format!("{}: {}", one.reason, one.message))
+    }
+
+    fn asking(cpu: &str) -> Value {
+        json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]})
+    }
+
+    #[test]
+    fn too_much_is_refused_with_upstreams_words() {
+        let others = [pod(asking("50m"))];
+        assert_eq!(
+            verdict(asking("1k"), &others).unwrap(),
+            "OutOfcpu: Node didn't have enough resource: cpu, requested: 1000000, used: 50, capacity: 2000"
+        );
+        assert_eq!(verdict(asking("1950m"), &others), None);
+        let three = [pod(asking("0")), pod(asking("0")), pod(asking("0"))];
+        assert!(verdict(asking("0"), &three).unwrap().starts_with("OutOfpods: "));
+    }
+
+    #[test]
+    fn selectors_and_affinity_must_match() {
+        let refused =
+            "NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        assert_eq!(
+            verdict(json!({"containers": [], "nodeSelector": {"disk": "none"}}), &[]).as_deref(),
+            Some(refused)
+        );
+        assert_eq!(
+            verdict(json!({"containers": [], "nodeSelector": {"disk": "ssd"}}), &[]),
+            None
+        );
+        let affinity = |expression: Value| {
+            let terms = json!([{"matchExpressions": [expression]}]);
+            json!({"containers": [], "affinity": {"nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+        };
+        for (expression, good) in [
+            (
+                json!({"key": "disk", "operator": "In", "values": ["ssd", "hdd"]}),
+                true,
+            ),
+            (
+                json!({"key": "disk", "operator": "NotIn", "values": ["ssd"]}),
+                false,
+            ),
+            (json!({"key": "none", "operator": "DoesNotExist"}), true),
+            (json!({"key": "n", "operator": "Gt", "values": ["4"]}), true),
+            (json!({"key": "n", "operator": "Lt", "values": ["4"]}), false),
+        ] {
+            assert_eq!(
+                verdict(affinity(expression.clone()), &[]).is_none(),
+                good,
+                "{expression}"
+            );
+        }
+    }
+}

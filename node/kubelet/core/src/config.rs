@@ -1,0 +1,78 @@
+//! Configuration of the pod side of the kubelet.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use knode_client::Clock;
+use knode_cri as cri;
+
+/// What is known of the node, which may change while the kubelet runs.
+pub trait NodeView: Send + Sync + 'static {
+    /// What pods may use of it.
+    fn allocatable(&self) -> BTreeMap<String, Quantity>;
+    /// Labels of the node's object.
+    fn labels(&self) -> BTreeMap<String, String>;
+}
+
+/// Makes the cgroups that hold a pod's containers; the runtime makes those of the containers in them.
+pub trait PodCgroups: Send + Sync + 'static {
+    /// Makes `parent` (such as `/kubepods/burstable/pod<uid>`) with these limits, or changes its limits.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    fn apply(&self, parent: &str, limits: &cri::LinuxContainerResources) -> std::io::Result<()>;
+    /// Removes `parent` and what is left below it; fine if it is gone already.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    fn remove(&self, parent: &str) -> std::io::Result<()>;
+}
+
+/// No cgroups: for runtimes that make the pod's cgroup themselves, and for tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoCgroups;
+
+impl PodCgroups for NoCgroups {
+    fn apply(&self, _: &str, _: &cri::LinuxContainerResources) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _: &str) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything that the kubelet is given.
+#[derive(Clone)]
+pub struct KubeletConfig {
+    /// The node's name.
+    pub node_name: String,
+    /// Addresses of the node as strings, at most one of each family; the first is `hostIP`.
+    pub node_ips: Vec<String>,
+    /// The container runtime.
+    pub runtime: Arc<dyn cri::RuntimeService>,
+    /// The runtime's images.
+    pub images: Arc<dyn cri::ImageService>,
+    /// The kubelet's root (upstream: `/var/lib/kubelet`).
+    pub root_dir: PathBuf,
+    /// Logs of all pods (upstream: `/var/log/pods`).
+    pub pod_logs_dir: PathBuf,
+    /// Links to the logs of all containers (upstream: `/var/log/containers`).
+    pub container_logs_dir: PathBuf,
+    /// Addresses of the cluster's name servers; none if it has none.
+    pub cluster_dns: Vec<String>,
+    /// The cluster's domain, such as `cluster.local`.
+    pub cluster_domain: String,
+    /// The node's resolv.conf.
+    pub resolv_conf: PathBuf,
+    /// Cgroup below which `kubepods` lies, `/` for the root.
+    pub cgroup_root: String,
+    /// Makes the pods' cgroups.
+    pub cgroups: Arc<dyn PodCgroups>,
+    /// What is known of the node.
+    pub node: Arc<dyn NodeView>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}

@@ -1,0 +1,330 @@
+//! One task that hands what happens to the worker it concerns.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::Pod;
+use knode_cri as cri;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinSet};
+
+use super::inventory::{self, Found};
+use super::runtime_events::{self, RuntimeEvent};
+use super::{Shared, orphans};
+use crate::admission::{AdmissionNode, reject};
+use crate::api::PodChange;
+use crate::error::Error;
+use crate::model::{ContainerState, Observed, Rejection, container_uid, sandbox_record};
+use crate::pod::PodExt;
+use crate::spec::labels;
+use crate::worker::{Context, PodView, Signal, Worker};
+
+/// How often everything is compared with the runtime, in case an event was lost.
+const RELIST: Duration = Duration::from_secs(60);
+
+pub(super) struct Dispatcher {
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    workers: BTreeMap<String, mpsc::UnboundedSender<Signal>>,
+    tasks: JoinSet<()>,
+    ids: HashMap<Id, String>,
+    /// What the runtime had of pods that no worker has taken yet.
+    found: BTreeMap<String, Found>,
+    /// Pods whose deletion is done and of which the watch has not said so yet.
+    gone: BTreeSet<String>,
+    synced: bool,
+    pods: BoxStream<'static, PodChange>,
+    contents: BoxStream<'static, String>,
+    events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    follower: JoinSet<()>,
+}
+
+impl Dispatcher {
+    /// Subscribes to everything, then lists what the runtime has.
+    pub(super) async fn new(context: Arc<Context>, shared: Arc<Shared>) -> Result<Self, Error> {
+        let (to, events) = mpsc::unbounded_channel();
+        let mut follower = JoinSet::new();
+        follower.spawn(runtime_events::follow(context.clone(), to));
+        let found = inventory::all(&context).await?;
+        Ok(Self {
+            pods: context.api.pods(),
+            contents: context.api.content_changes(),
+            context,
+            shared,
+            workers: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            ids: HashMap::new(),
+            found,
+            gone: BTreeSet::new(),
+            synced: false,
+            events,
+            follower,
+        })
+    }
+
+    /// Works until it is dropped.
+    pub(super) async fn run(mut self) {
+        let clock = self.context.config.clock.clone();
+        let mut relist = clock.sleep(RELIST);
+        loop {
+            tokio::select! {
+                Some(change) = self.pods.next() => self.pod_change(change),
+                Some(event) = self.events.recv() => match event {
+                    RuntimeEvent::Event(event) => self.runtime_event(*event),
+                    RuntimeEvent::Gap => self.relist().await,
+                },
+                Some(uid) = self.contents.next() => self.tell(&uid, Signal::Content),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                () = &mut relist => {
+                    relist = clock.sleep(RELIST);
+                    self.relist().await;
+                }
+                else => {
+                    tracing::error!(followers = self.follower.len(), "nothing is left to follow");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn tell(&self, uid: &str, signal: Signal) {
+        if let Some(worker) = self.workers.get(uid) {
+            // A worker that has just ended needs to hear nothing.
+            let _ = worker.send(signal);
+        }
+    }
+
+    fn pod_change(&mut self, change: PodChange) {
+        match change {
+            PodChange::All(mut pods) => {
+                pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
+                let uids: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
+                self.gone.retain(|uid| uids.contains(uid));
+                for uid in self.workers.keys().filter(|uid| !uids.contains(*uid)) {
+                    self.tell(uid, Signal::Removed);
+                }
+                for pod in pods {
+                    self.applied(pod);
+                }
+                if !self.synced {
+                    self.first_list(uids);
+                }
+            }
+            PodChange::Applied(pod) => self.applied(pod),
+            PodChange::Deleted(pod) => {
+                self.gone.remove(pod.uid());
+                self.tell(pod.uid(), Signal::Pod(pod.clone()));
+                self.tell(pod.uid(), Signal::Removed);
+            }
+        }
+    }
+
+    /// Ends what is left of pods that went while nobody looked.
+    fn first_list(&mut self, mut known: BTreeSet<String>) {
+        self.synced = true;
+        for (uid, found) in std::mem::take(&mut self.found) {
+            known.insert(uid.clone());
+            self.orphan(uid, found);
+        }
+        let context = self.context.clone();
+        tokio::task::spawn_blocking(move || orphans::sweep(&context, &known));
+        self.shared.synced.send_replace(true);
+    }
+
+    fn orphan(&mut self, uid: String, found: Found) {
+        tracing::info!(
+            uid,
+            pod = found.pod.pod_name(),
+            "ending what is left of a pod that is gone"
+        );
+        let observed = Observed {
+            removed: true,
+            ..found.observed
+        };
+        self.spawn(Arc::new(found.pod), observed, None);
+    }
+
+    fn applied(&mut self, pod: Arc<Pod>) {
+        let uid = pod.uid().to_owned();
+        if self.gone.contains(&uid) {
+            return;
+        }
+        self.context.api.register(&pod);
+        if self.workers.contains_key(&uid) {
+            return self.tell(&uid, Signal::Pod(pod));
+        }
+        let found = self.found.remove(&uid).map(|found| found.observed);
+        let rejection = if found.is_none() { self.admit(&pod) } else { None };
+        self.spawn(pod, found.unwrap_or_default(), rejection);
+    }
+
+    /// Looks at pods that are new to this node only: what ran before goes on.
+    fn admit(&self, pod: &Pod) -> Option<Rejection> {
+        let begun = pod.api_status().is_some_and(|status| status.start_time.is_some());
+        if begun || pod.is_deleted() || pod.is_terminal() {
+            return None;
+        }
+        let views = self.shared.all();
+        let others = views
+            .iter()
+            .map(|view| view.pod.as_ref())
+            .filter(|other| !other.is_terminal());
+        let (labels, allocatable) = (
+            self.context.config.node.labels(),
+            self.context.config.node.allocatable(),
+        );
+        let node = AdmissionNode {
+            name: &self.context.config.node_name,
+            labels: &labels,
+            allocatable: &allocatable,
+        };
+        reject(pod, others, node)
+    }
+
+    fn spawn(&mut self, pod: Arc<Pod>, mut observed: Observed, rejection: Option<Rejection>) {
+        let uid = pod.uid().to_owned();
+        if let Some(rejection) = rejection {
+            let kind = knode_client::EventKind::Warning;
+            let event = crate::plan::PodEvent::pod(kind, &rejection.reason, rejection.message.clone());
+            self.context.api.event(&pod, &event);
+            observed.rejected = Some(rejection);
+        }
+        let (signals, receiver) = mpsc::unbounded_channel();
+        let view = PodView {
+            pod: pod.clone(),
+            containers: observed.containers.clone(),
+            sandboxes: observed.sandboxes.clone(),
+        };
+        let (view, viewer) = watch::channel(view);
+        self.shared.put(&uid, viewer);
+        let worker = Worker::new(self.context.clone(), pod, observed, receiver, view);
+        let task = self.tasks.spawn(worker.run());
+        self.ids.insert(task.id(), uid.clone());
+        self.workers.insert(uid, signals);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "a pod's worker broke off");
+                error.id()
+            }
+        };
+        if let Some(uid) = self.ids.remove(&id) {
+            self.workers.remove(&uid);
+            self.shared.take_out(&uid);
+            self.gone.insert(uid);
+        }
+    }
+
+    fn runtime_event(&mut self, event: cri::ContainerEventResponse) {
+        let sandbox = event.pod_sandbox_status.as_ref();
+        let labelled = sandbox.and_then(|status| status.labels.get(labels::POD_UID).cloned());
+        let named = || {
+            sandbox
+                .and_then(|status| status.metadata.as_ref())
+                .map(|metadata| metadata.uid.clone())
+        };
+        let of_container = || {
+            event
+                .containers_statuses
+                .iter()
+                .find_map(container_uid)
+                .map(ToOwned::to_owned)
+        };
+        let uid = labelled
+            .or_else(named)
+            .or_else(of_container)
+            .or_else(|| self.shared.owner(&event.container_id));
+        let Some(uid) = uid else { return };
+        let sandbox_id = sandbox.map(|status| status.id.clone()).unwrap_or_default();
+        let mut signals: Vec<Signal> = sandbox
+            .map(|status| Signal::Sandbox(sandbox_record(status)))
+            .into_iter()
+            .collect();
+        for status in &event.containers_statuses {
+            signals.push(Signal::Container(Box::new(
+                self.context.record(status, &sandbox_id),
+            )));
+        }
+        let told = event
+            .containers_statuses
+            .iter()
+            .any(|status| status.id == event.container_id);
+        let deleted = event.container_event_type() == cri::ContainerEventType::ContainerDeletedEvent;
+        if !told && !deleted && event.container_id != sandbox_id {
+            signals.push(Signal::Look {
+                container: event.container_id.clone(),
+                sandbox: sandbox_id,
+            });
+        }
+        for signal in signals {
+            match self.found.get_mut(&uid) {
+                Some(found) => remember(&mut found.observed, signal),
+                None => self.tell(&uid, signal),
+            }
+        }
+    }
+
+    /// Compares with what the runtime has.
+    async fn relist(&mut self) {
+        let sandboxes = self
+            .context
+            .runtime()
+            .list_pod_sandbox(cri::ListPodSandboxRequest::default())
+            .await;
+        let containers = self
+            .context
+            .runtime()
+            .list_containers(cri::ListContainersRequest::default())
+            .await;
+        let (sandboxes, containers) = match (sandboxes, containers) {
+            (Ok(sandboxes), Ok(containers)) => (sandboxes.items, containers.containers),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "cannot list what the runtime has");
+                return;
+            }
+        };
+        for (uid, worker) in &self.workers {
+            let mine = |tags: &HashMap<String, String>| tags.get(labels::POD_UID) == Some(uid);
+            let ready = |sandbox: &cri::PodSandbox| sandbox.state() == cri::PodSandboxState::SandboxReady;
+            let signal = Signal::Present {
+                sandboxes: sandboxes
+                    .iter()
+                    .filter(|one| mine(&one.labels))
+                    .map(|one| (one.id.clone(), ready(one)))
+                    .collect(),
+                containers: containers
+                    .iter()
+                    .filter(|one| mine(&one.labels))
+                    .map(|one| (one.id.clone(), one.pod_sandbox_id.clone(), state(one.state())))
+                    .collect(),
+            };
+            // A worker that has just ended needs to hear nothing.
+            let _ = worker.send(signal);
+        }
+    }
+}
+
+fn state(state: cri::ContainerState) -> ContainerState {
+    match state {
+        cri::ContainerState::ContainerCreated => ContainerState::Created,
+        cri::ContainerState::ContainerRunning => ContainerState::Running,
+        cri::ContainerState::ContainerExited => ContainerState::Exited,
+        cri::ContainerState::ContainerUnknown => ContainerState::Unknown,
+    }
+}
+
+/// Keeps what happens to a pod that no worker has taken yet.
+fn remember(observed: &mut Observed, signal: Signal) {
+    match signal {
+        Signal::Sandbox(sandbox) => observed.put_sandbox(sandbox),
+        Signal::Container(record) => drop(observed.put_container(*record)),
+        // The first comparison after the worker has begun sees the rest.
+        _ => {}
+    }
+}

@@ -1,0 +1,153 @@
+//! Questions to a pod object that many parts ask.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+
+/// Where in the pod a container stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ContainerKind {
+    /// Runs to its end before the next one starts.
+    Init,
+    /// An init container with restart policy Always: started in order, kept running.
+    Sidecar,
+    /// One of the pod's own containers.
+    Main,
+}
+
+/// When ended containers are started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whatever their end was.
+    Always,
+    /// Only after a failure.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// Accessors with the API server's defaults for what is absent.
+pub trait PodExt {
+    /// `metadata.uid`
+    fn uid(&self) -> &str;
+    /// `metadata.namespace`
+    fn ns(&self) -> &str;
+    /// `metadata.name`
+    fn pod_name(&self) -> &str;
+    /// The specification, if there is one.
+    fn spec(&self) -> Option<&PodSpec>;
+    /// The status, if there is one.
+    fn api_status(&self) -> Option<&PodStatus>;
+    /// `name_namespace(uid)`, upstream's `format.Pod`.
+    fn full_name(&self) -> String {
+        format!("{}_{}({})", self.pod_name(), self.ns(), self.uid())
+    }
+    /// The pod's restart policy.
+    fn restart_policy(&self) -> RestartPolicy {
+        match self.spec().and_then(|spec| spec.restart_policy.as_deref()) {
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => RestartPolicy::Always,
+        }
+    }
+    /// Init containers and sidecars in order.
+    fn init_containers(&self) -> &[Container] {
+        self.spec()
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default()
+    }
+    /// The pod's own containers in order.
+    fn main_containers(&self) -> &[Container] {
+        self.spec()
+            .map(|spec| spec.containers.as_slice())
+            .unwrap_or_default()
+    }
+    /// All containers with their kind, in the order in which they start.
+    fn all_containers(&self) -> impl Iterator<Item = (ContainerKind, &Container)> {
+        let init = self
+            .init_containers()
+            .iter()
+            .map(|container| (init_kind(container), container));
+        init.chain(
+            self.main_containers()
+                .iter()
+                .map(|container| (ContainerKind::Main, container)),
+        )
+    }
+    /// A container by name.
+    fn container(&self, name: &str) -> Option<(ContainerKind, &Container)> {
+        self.all_containers()
+            .find(|(_, container)| container.name == name)
+    }
+    /// Whether the pod uses the node's network.
+    fn host_network(&self) -> bool {
+        self.spec().and_then(|spec| spec.host_network).unwrap_or(false)
+    }
+    /// `status.phase` as the API has it.
+    fn api_phase(&self) -> &str {
+        self.api_status()
+            .and_then(|status| status.phase.as_deref())
+            .unwrap_or("Pending")
+    }
+    /// Whether the API says that the pod has ended for good.
+    fn is_terminal(&self) -> bool {
+        matches!(self.api_phase(), "Succeeded" | "Failed")
+    }
+    /// Seconds a container may take to end (upstream: `calculateEffectiveGracePeriod`; at least 1).
+    fn grace_seconds(&self) -> i64;
+    /// Whether the API server was asked to delete the pod.
+    fn is_deleted(&self) -> bool;
+    /// `metadata.generation`
+    fn generation(&self) -> Option<i64>;
+    /// When `activeDeadlineSeconds` ends, counted from `start`.
+    fn deadline(&self, start: Timestamp) -> Option<Timestamp> {
+        let seconds = self.spec()?.active_deadline_seconds?;
+        start.checked_add(SignedDuration::from_secs(seconds)).ok()
+    }
+}
+
+/// Whether an entry of `initContainers` is a sidecar.
+pub fn init_kind(container: &Container) -> ContainerKind {
+    match container.restart_policy.as_deref() {
+        Some("Always") => ContainerKind::Sidecar,
+        _ => ContainerKind::Init,
+    }
+}
+
+impl PodExt for Pod {
+    fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn ns(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn pod_name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn spec(&self) -> Option<&PodSpec> {
+        self.spec.as_ref()
+    }
+
+    fn api_status(&self) -> Option<&PodStatus> {
+        self.status.as_ref()
+    }
+
+    fn grace_seconds(&self) -> i64 {
+        let asked = self.metadata.deletion_grace_period_seconds;
+        let own = self
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds);
+        asked.or(own).unwrap_or(30).max(1)
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    fn generation(&self) -> Option<i64> {
+        self.metadata.generation
+    }
+}

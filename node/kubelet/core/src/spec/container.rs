@@ -1,0 +1,120 @@
+//! Configuration of a container (upstream: `kuberuntime/kuberuntime_container.go`).
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use knode_cri as cri;
+
+use super::security::{self, ImageUser};
+use super::{labels, resources};
+use crate::env::{Environment, expand};
+use crate::error::ConfigError;
+
+/// What a container's configuration takes from outside the pod's object.
+#[derive(Debug)]
+pub struct ContainerInputs<'a> {
+    /// Counts the container's restarts from 0.
+    pub attempt: u32,
+    /// Id of the image.
+    pub image_id: String,
+    /// The user that the image names.
+    pub image_user: Option<ImageUser>,
+    /// Its environment, in order.
+    pub env: &'a Environment,
+    /// Its mounts.
+    pub mounts: Vec<cri::Mount>,
+    /// The node's memory in bytes.
+    pub node_memory: i64,
+    /// Where seccomp profiles of the node lie.
+    pub seccomp_root: &'a str,
+}
+
+/// The configuration.
+///
+/// # Errors
+/// What the container asks for and must not or cannot have.
+pub fn config(
+    pod: &Pod,
+    container: &Container,
+    inputs: ContainerInputs<'_>,
+) -> Result<cri::ContainerConfig, ConfigError> {
+    if container
+        .volume_devices
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
+        return Err(ConfigError::Unsupported("volumeDevices"));
+    }
+    let expanded = |words: &Option<Vec<String>>| {
+        words
+            .iter()
+            .flatten()
+            .map(|word| expand(word, inputs.env))
+            .collect::<Vec<_>>()
+    };
+    let envs = inputs.env.iter().map(|(key, value)| cri::KeyValue {
+        key: key.clone(),
+        value: value.clone(),
+    });
+    Ok(cri::ContainerConfig {
+        metadata: Some(cri::ContainerMetadata {
+            name: container.name.clone(),
+            attempt: inputs.attempt,
+        }),
+        image: Some(cri::ImageSpec {
+            image: inputs.image_id,
+            user_specified_image: container.image.clone().unwrap_or_default(),
+            ..cri::ImageSpec::default()
+        }),
+        command: expanded(&container.command),
+        args: expanded(&container.args),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        envs: envs.collect(),
+        mounts: inputs.mounts,
+        labels: labels::of_container(pod, container),
+        annotations: labels::container_annotations(pod, container, inputs.attempt),
+        log_path: format!("{}/{}.log", container.name, inputs.attempt),
+        stdin: container.stdin.unwrap_or(false),
+        stdin_once: container.stdin_once.unwrap_or(false),
+        tty: container.tty.unwrap_or(false),
+        stop_signal: stop_signal(container),
+        linux: Some(cri::LinuxContainerConfig {
+            resources: Some(resources::of_container(pod, container, inputs.node_memory)),
+            security_context: Some(security::of_container(
+                pod,
+                container,
+                inputs.image_user.as_ref(),
+                inputs.seccomp_root,
+            )?),
+        }),
+        ..cri::ContainerConfig::default()
+    })
+}
+
+fn stop_signal(container: &Container) -> i32 {
+    let name = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let signal =
+        name.and_then(|name| cri::Signal::from_str_name(&name.replace('+', "PLUS").replace('-', "MINUS")));
+    signal.unwrap_or(cri::Signal::RuntimeDefault) as i32
+}
+
+/// How mounts that appear later on one side show on the other.
+///
+/// # Errors
+/// For words that the API does not have, and `Bidirectional` without privilege.
+pub fn propagation(container: &Container, mount: &VolumeMount) -> Result<i32, ConfigError> {
+    let privileged = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.privileged)
+        .unwrap_or(false);
+    match mount.mount_propagation.as_deref() {
+        None | Some("None") => Ok(cri::MountPropagation::PropagationPrivate as i32),
+        Some("HostToContainer") => Ok(cri::MountPropagation::PropagationHostToContainer as i32),
+        Some("Bidirectional") if privileged => Ok(cri::MountPropagation::PropagationBidirectional as i32),
+        Some(_) => Err(ConfigError::Unsupported(
+            "Bidirectional mount propagation without privilege",
+        )),
+    }
+}

@@ -1,0 +1,121 @@
+//! Limits of containers and pods in the kernel's terms (upstream: `pkg/kubelet/cm/helpers_linux.go`).
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use knode_cri as cri;
+
+use crate::pod::PodExt;
+use crate::qos::{Amounts, Qos, amounts, class, pod_total};
+
+const PERIOD_MICROS: i64 = 100_000;
+const MIN_SHARES: i64 = 2;
+const MAX_SHARES: i64 = 262_144;
+const MIN_QUOTA_MICROS: i64 = 1000;
+
+/// Shares of a request in thousandths of a core.
+pub fn shares(milli_cpu: i64) -> i64 {
+    (milli_cpu * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES)
+}
+
+/// Microseconds of each period for a limit in thousandths of a core; 0 is no limit.
+pub fn quota(milli_cpu: i64) -> i64 {
+    match milli_cpu {
+        ..=0 => 0,
+        _ => (milli_cpu * PERIOD_MICROS / 1000).max(MIN_QUOTA_MICROS),
+    }
+}
+
+fn milli_cpu(amounts: &Amounts) -> i64 {
+    amounts
+        .get("cpu")
+        .map(knode_api::quantity::Quantity::milli_value)
+        .unwrap_or(0)
+}
+
+fn memory(amounts: &Amounts) -> i64 {
+    amounts
+        .get("memory")
+        .map(knode_api::quantity::Quantity::value)
+        .unwrap_or(0)
+}
+
+/// Limits of one container. `swap_limited`: memory and swap together may be limited (cgroup v1).
+pub fn of_container(pod: &Pod, container: &Container, node_memory: i64) -> cri::LinuxContainerResources {
+    let (limits, requests) = (amounts(container, true), amounts(container, false));
+    let limit = memory(&limits);
+    cri::LinuxContainerResources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: quota(milli_cpu(&limits)),
+        cpu_shares: shares(milli_cpu(&requests)),
+        memory_limit_in_bytes: limit,
+        memory_swap_limit_in_bytes: limit,
+        oom_score_adj: oom_score_adj(pod, container, node_memory),
+        ..cri::LinuxContainerResources::default()
+    }
+}
+
+/// Limits of the pod as a whole: of each resource only if every container is limited.
+pub fn of_pod(pod: &Pod) -> cri::LinuxContainerResources {
+    let (limits, requests) = (pod_total(pod, true), pod_total(pod, false));
+    let limited = |name: &str| {
+        let mut all = pod.main_containers().iter();
+        all.all(|container| {
+            amounts(container, true)
+                .get(name)
+                .is_some_and(|amount| !amount.is_zero())
+        })
+    };
+    cri::LinuxContainerResources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: if limited("cpu") {
+            quota(milli_cpu(&limits))
+        } else {
+            0
+        },
+        cpu_shares: shares(milli_cpu(&requests)),
+        memory_limit_in_bytes: if limited("memory") { memory(&limits) } else { 0 },
+        ..cri::LinuxContainerResources::default()
+    }
+}
+
+/// How readily the kernel kills the container when memory runs out (upstream: `pkg/kubelet/qos/policy.go`).
+pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
+    let critical = pod.spec().and_then(|spec| spec.priority).unwrap_or(0) >= 2_000_000_000;
+    match class(pod) {
+        _ if critical => -997,
+        Qos::Guaranteed => -997,
+        Qos::BestEffort => 1000,
+        Qos::Burstable => {
+            let request = memory(&amounts(container, false));
+            let share = request.saturating_mul(1000).checked_div(node_memory).unwrap_or(0);
+            (1000 - share).clamp(3, 999)
+        }
+    }
+}
+
+/// `/kubepods[/burstable|/besteffort]/pod<uid>` below the kubelet's cgroup root.
+pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
+    let root = root.trim_end_matches('/');
+    let class = match class(pod) {
+        Qos::Guaranteed => "",
+        Qos::Burstable => "/burstable",
+        Qos::BestEffort => "/besteffort",
+    };
+    format!("{root}/kubepods{class}/pod{}", pod.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_quota_as_upstream_counts_them() {
+        assert_eq!(
+            (shares(0), shares(100), shares(50), shares(1_000_000)),
+            (2, 102, 51, 262_144)
+        );
+        assert_eq!(
+            (quota(0), quota(200), quota(150), quota(1)),
+            (0, 20_000, 15_000, 1000)
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! Security contexts (upstream: `kuberuntime/security_context_linux.go`, `pkg/securitycontext`).
+
+use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, SeccompProfile, SecurityContext};
+use knode_cri as cri;
+
+use crate::error::ConfigError;
+use crate::pod::PodExt;
+
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// The user that the image names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageUser {
+    /// By number.
+    Id(i64),
+    /// By name.
+    Name(String),
+}
+
+/// The namespaces that the pod shares with the node or within itself.
+pub fn namespaces(pod: &Pod) -> cri::NamespaceOption {
+    let spec = pod.spec();
+    let node = |shared: Option<bool>, own| match shared {
+        Some(true) => cri::NamespaceMode::Node as i32,
+        _ => own as i32,
+    };
+    let shared_pid = spec
+        .and_then(|spec| spec.share_process_namespace)
+        .unwrap_or(false);
+    let own_pid = if shared_pid {
+        cri::NamespaceMode::Pod
+    } else {
+        cri::NamespaceMode::Container
+    };
+    cri::NamespaceOption {
+        network: node(spec.and_then(|spec| spec.host_network), cri::NamespaceMode::Pod),
+        pid: node(spec.and_then(|spec| spec.host_pid), own_pid),
+        ipc: node(spec.and_then(|spec| spec.host_ipc), cri::NamespaceMode::Pod),
+        target_id: String::new(),
+        userns_options: Some(cri::UserNamespace {
+            mode: cri::NamespaceMode::Node as i32,
+            ..cri::UserNamespace::default()
+        }),
+    }
+}
+
+fn id(value: i64) -> cri::Int64Value {
+    cri::Int64Value { value }
+}
+
+/// Security of the pod's sandbox.
+///
+/// # Errors
+/// What is asked for and not implemented.
+pub fn of_sandbox(pod: &Pod) -> Result<cri::LinuxSandboxSecurityContext, ConfigError> {
+    let spec = pod.spec();
+    if spec.and_then(|spec| spec.host_users) == Some(false) {
+        return Err(ConfigError::Unsupported("hostUsers: false (user namespaces)"));
+    }
+    let context = spec.and_then(|spec| spec.security_context.as_ref());
+    let privileged = pod.all_containers().any(|(_, one)| {
+        one.security_context
+            .as_ref()
+            .and_then(|context| context.privileged)
+            .unwrap_or(false)
+    });
+    let mut groups: Vec<i64> = context
+        .and_then(|context| context.supplemental_groups.clone())
+        .unwrap_or_default();
+    groups.extend(context.and_then(|context| context.fs_group));
+    Ok(cri::LinuxSandboxSecurityContext {
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: context.and_then(|context| context.run_as_user).map(id),
+        run_as_group: context.and_then(|context| context.run_as_group).map(id),
+        supplemental_groups: groups,
+        supplemental_groups_policy: groups_policy(pod),
+        privileged,
+        // The sandbox itself always runs with the runtime's own profile.
+        seccomp: Some(cri::SecurityProfile::default()),
+        ..cri::LinuxSandboxSecurityContext::default()
+    })
+}
+
+fn groups_policy(pod: &Pod) -> i32 {
+    let context = pod.spec().and_then(|spec| spec.security_context.as_ref());
+    match context.and_then(|context| context.supplemental_groups_policy.as_deref()) {
+        Some("Strict") => cri::SupplementalGroupsPolicy::Strict as i32,
+        _ => cri::SupplementalGroupsPolicy::Merge as i32,
+    }
+}
+
+/// Security of a container; `image_user` is the one its image names.
+///
+/// # Errors
+/// [`ConfigError::Root`] and its kin if the container must not run as root and would.
+pub fn of_container(
+    pod: &Pod,
+    container: &Container,
+    image_user: Option<&ImageUser>,
+    seccomp_root: &str,
+) -> Result<cri::LinuxContainerSecurityContext, ConfigError> {
+    let shared = pod.spec().and_then(|spec| spec.security_context.as_ref());
+    let none = SecurityContext::default();
+    let own = container.security_context.as_ref().unwrap_or(&none);
+    let user = own.run_as_user.or(shared.and_then(|shared| shared.run_as_user));
+    let group = own.run_as_group.or(shared.and_then(|shared| shared.run_as_group));
+    let non_root = own
+        .run_as_non_root
+        .or(shared.and_then(|shared| shared.run_as_non_root))
+        .unwrap_or(false);
+    if non_root {
+        verify_non_root(pod, container, user, image_user)?;
+    }
+    let privileged = own.privileged.unwrap_or(false);
+    let profile = own
+        .seccomp_profile
+        .as_ref()
+        .or(shared.and_then(|shared| shared.seccomp_profile.as_ref()));
+    let mut groups: Vec<i64> = shared
+        .and_then(|shared| shared.supplemental_groups.clone())
+        .unwrap_or_default();
+    groups.extend(shared.and_then(|shared| shared.fs_group));
+    let unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
+    let list = |paths: &[&str]| match unmasked {
+        true => Vec::new(),
+        false => paths.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    let (run_as_user, run_as_username) = effective_user(user, image_user);
+    Ok(cri::LinuxContainerSecurityContext {
+        capabilities: own.capabilities.as_ref().map(capabilities),
+        privileged,
+        namespace_options: Some(namespaces(pod)),
+        run_as_user,
+        run_as_group: group.map(id),
+        run_as_username,
+        readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
+        supplemental_groups: groups,
+        supplemental_groups_policy: groups_policy(pod),
+        no_new_privs: own.allow_privilege_escalation == Some(false),
+        masked_paths: list(&MASKED),
+        readonly_paths: list(&READ_ONLY),
+        seccomp: Some(seccomp(profile, privileged, seccomp_root)),
+        ..cri::LinuxContainerSecurityContext::default()
+    })
+}
+
+/// The user of the specification, else the image's, else root.
+fn effective_user(user: Option<i64>, image: Option<&ImageUser>) -> (Option<cri::Int64Value>, String) {
+    match (user, image) {
+        (Some(user), _) => (Some(id(user)), String::new()),
+        (None, Some(ImageUser::Name(name))) => (None, name.clone()),
+        (None, Some(ImageUser::Id(uid))) => (Some(id(*uid)), String::new()),
+        (None, None) => (Some(id(0)), String::new()),
+    }
+}
+
+fn verify_non_root(
+    pod: &Pod,
+    container: &Container,
+    user: Option<i64>,
+    image: Option<&ImageUser>,
+) -> Result<(), ConfigError> {
+    let subject = || format!("pod: \"{}\", container: {}", pod.full_name(), container.name);
+    match (user, image) {
+        (Some(0), _) => Err(ConfigError::RunsAsRoot(subject())),
+        (Some(_), _) => Ok(()),
+        (None, Some(ImageUser::Name(name))) => Err(ConfigError::NamedUser(name.clone(), subject())),
+        (None, Some(ImageUser::Id(uid))) if *uid != 0 => Ok(()),
+        (None, _) => Err(ConfigError::ImageRunsAsRoot(subject())),
+    }
+}
+
+fn capabilities(asked: &Capabilities) -> cri::Capability {
+    cri::Capability {
+        add_capabilities: asked.add.clone().unwrap_or_default(),
+        drop_capabilities: asked.drop.clone().unwrap_or_default(),
+        add_ambient_capabilities: Vec::new(),
+    }
+}
+
+fn seccomp(profile: Option<&SeccompProfile>, privileged: bool, root: &str) -> cri::SecurityProfile {
+    use cri::security_profile::ProfileType;
+    let of = |kind: ProfileType, reference: String| cri::SecurityProfile {
+        profile_type: kind as i32,
+        localhost_ref: reference,
+    };
+    match profile.map(|profile| (profile.type_.as_str(), profile)) {
+        _ if privileged => of(ProfileType::Unconfined, String::new()),
+        Some(("RuntimeDefault", _)) => of(ProfileType::RuntimeDefault, String::new()),
+        Some(("Localhost", profile)) => {
+            let name = profile.localhost_profile.as_deref().unwrap_or_default();
+            of(
+                ProfileType::Localhost,
+                format!("{}/{name}", root.trim_end_matches('/')),
+            )
+        }
+        _ => of(ProfileType::Unconfined, String::new()),
+    }
+}

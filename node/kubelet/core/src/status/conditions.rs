@@ -1,0 +1,174 @@
+//! The pod's conditions (upstream: `pkg/kubelet/status/generate.go`).
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::model::Observed;
+use crate::pod::{ContainerKind, PodExt, init_kind};
+
+/// Conditions that the kubelet writes, in its order.
+const OWN: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
+
+/// What a condition says.
+#[derive(Clone, Default)]
+struct Verdict {
+    good: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn good() -> Self {
+        Self {
+            good: true,
+            ..Self::default()
+        }
+    }
+
+    fn bad(reason: &'static str, message: Option<String>) -> Self {
+        Self {
+            good: false,
+            reason: Some(reason),
+            message,
+        }
+    }
+}
+
+/// Foreign conditions first, then the kubelet's own.
+pub(super) fn conditions(
+    pod: &Pod,
+    observed: &Observed,
+    inits: &[ContainerStatus],
+    mains: &[ContainerStatus],
+    phase: &str,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let old = pod
+        .api_status()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    let network = observed
+        .ready_sandbox()
+        .is_some_and(|one| pod.host_network() || !one.ips.is_empty());
+    let containers = containers_ready(pod, inits, mains, phase);
+    let verdicts = [
+        Verdict {
+            good: network,
+            ..Verdict::default()
+        },
+        initialized(pod, inits, mains, phase),
+        ready(pod, old, &containers),
+        containers,
+        Verdict::good(),
+    ];
+    let foreign = old
+        .iter()
+        .filter(|condition| !OWN.contains(&condition.type_.as_str()))
+        .cloned();
+    let own = OWN
+        .into_iter()
+        .zip(verdicts)
+        .map(|(kind, verdict)| condition(pod, old, kind, verdict, now));
+    foreign.chain(own).collect()
+}
+
+fn condition(pod: &Pod, old: &[PodCondition], kind: &str, verdict: Verdict, now: Timestamp) -> PodCondition {
+    let status = if verdict.good { "True" } else { "False" };
+    let old = old.iter().find(|condition| condition.type_ == kind);
+    let since = old
+        .filter(|old| old.status == status)
+        .and_then(|old| old.last_transition_time.clone());
+    PodCondition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        observed_generation: pod.generation(),
+        last_probe_time: old.and_then(|old| old.last_probe_time.clone()),
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+        reason: verdict.reason.map(ToOwned::to_owned),
+        message: verdict.message,
+    }
+}
+
+fn containers_ready(pod: &Pod, inits: &[ContainerStatus], mains: &[ContainerStatus], phase: &str) -> Verdict {
+    match phase {
+        "Succeeded" => return Verdict::bad("PodCompleted", None),
+        "Failed" => return Verdict::bad("PodFailed", None),
+        _ => {}
+    }
+    let sidecars = pod.init_containers().iter().zip(inits);
+    let sidecars = sidecars.filter(|(container, _)| init_kind(container) == ContainerKind::Sidecar);
+    let all = sidecars.map(|(_, status)| status).chain(mains);
+    let unready: Vec<&str> = all
+        .filter(|status| !status.ready)
+        .map(|status| status.name.as_str())
+        .collect();
+    match unready.is_empty() {
+        true => Verdict::good(),
+        false => {
+            let message = format!("containers with unready status: [{}]", unready.join(" "));
+            Verdict::bad("ContainersNotReady", Some(message))
+        }
+    }
+}
+
+fn ready(pod: &Pod, old: &[PodCondition], containers: &Verdict) -> Verdict {
+    if !containers.good {
+        return containers.clone();
+    }
+    let gates = pod
+        .spec()
+        .and_then(|spec| spec.readiness_gates.as_deref())
+        .unwrap_or_default();
+    let mut open = Vec::new();
+    for gate in gates {
+        let kind = &gate.condition_type;
+        match old.iter().find(|condition| condition.type_ == *kind) {
+            None => open.push(format!(
+                "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+            )),
+            Some(condition) if condition.status != "True" => open.push(format!(
+                "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
+                condition.status
+            )),
+            Some(_) => {}
+        }
+    }
+    match open.is_empty() {
+        true => Verdict::good(),
+        false => Verdict::bad("ReadinessGatesNotReady", Some(open.join(", "))),
+    }
+}
+
+fn initialized(pod: &Pod, inits: &[ContainerStatus], mains: &[ContainerStatus], phase: &str) -> Verdict {
+    if phase == "Succeeded" {
+        return Verdict {
+            reason: Some("PodCompleted"),
+            ..Verdict::good()
+        };
+    }
+    let begun = mains.iter().any(|status| status.container_id.is_some());
+    if begun {
+        return Verdict::good();
+    }
+    let done = |kind: ContainerKind, status: &ContainerStatus| match kind {
+        ContainerKind::Sidecar => status.started == Some(true),
+        _ => status.ready,
+    };
+    let all = pod.init_containers().iter().zip(inits);
+    let open = all.filter(|(container, status)| !done(init_kind(container), status));
+    let open: Vec<&str> = open.map(|(_, status)| status.name.as_str()).collect();
+    match open.is_empty() {
+        true => Verdict::good(),
+        false => {
+            let message = format!("containers with incomplete status: [{}]", open.join(" "));
+            Verdict::bad("ContainersNotInitialized", Some(message))
+        }
+    }
+}

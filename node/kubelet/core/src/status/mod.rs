@@ -1,0 +1,117 @@
+//! The pod's status as the API should show it. Pure.
+
+mod conditions;
+mod containers;
+mod patch;
+mod phase;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::model::Observed;
+use crate::plan::{Stage, past_deadline, stage};
+use crate::pod::PodExt;
+use crate::qos;
+
+pub use patch::status_patch;
+
+/// What a status says about the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Addresses of the node, the first of each family.
+    pub host_ips: Vec<String>,
+    /// The runtime's name, which begins container ids: `knode://…`.
+    pub runtime_name: String,
+}
+
+/// The status of `pod`. What other writers put into the API's status is kept.
+pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) -> PodStatus {
+    let old = pod.status.clone().unwrap_or_default();
+    if let Some(rejection) = &observed.rejected {
+        return rejected(pod, observed, old, rejection, now);
+    }
+    let ended = stage(pod, observed, now) == Stage::Ended;
+    let inits = containers::inits(pod, observed, node, now, ended);
+    let mains = containers::mains(pod, observed, node, now, ended);
+    let over = past_deadline(pod, observed, now) || old.reason.as_deref() == Some("DeadlineExceeded");
+    let phase = match over {
+        true => "Failed",
+        false => phase::phase(pod, &inits, &mains, ended),
+    };
+    let conditions = conditions::conditions(pod, observed, &inits, &mains, phase, now);
+    let shown = phase::shown(pod, phase, ended);
+    let deadline = (over && shown == "Failed").then_some(crate::plan::DEADLINE);
+    let ips = addresses(pod, observed, node, now);
+    PodStatus {
+        observed_generation: pod.generation(),
+        phase: Some(shown.to_owned()),
+        reason: deadline.map(|(reason, _)| reason.to_owned()).or(old.reason),
+        message: deadline.map(|(_, message)| message.to_owned()).or(old.message),
+        conditions: Some(conditions),
+        host_ip: node.host_ips.first().cloned(),
+        host_ips: Some(node.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        pod_ip: ips.first().cloned(),
+        pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),
+        start_time: Some(start_time(pod, observed, now)),
+        init_container_statuses: (!inits.is_empty()).then_some(inits),
+        container_statuses: (!mains.is_empty()).then_some(mains),
+        qos_class: Some(qos::class(pod).as_str().to_owned()),
+        resources: Some(resources(pod)),
+        allocated_resources: some(qos::to_api(&qos::pod_total(pod, false))),
+        ..old
+    }
+}
+
+fn rejected(
+    pod: &Pod,
+    observed: &Observed,
+    old: PodStatus,
+    rejection: &crate::model::Rejection,
+    now: Timestamp,
+) -> PodStatus {
+    PodStatus {
+        observed_generation: pod.generation(),
+        phase: Some("Failed".to_owned()),
+        reason: Some(rejection.reason.clone()),
+        message: Some(format!("Pod was rejected: {}", rejection.message)),
+        start_time: Some(start_time(pod, observed, now)),
+        ..old
+    }
+}
+
+fn start_time(pod: &Pod, observed: &Observed, now: Timestamp) -> Time {
+    Time(crate::plan::start_time(pod, observed).unwrap_or(now))
+}
+
+/// The pod's addresses: those of its sandbox once something of it shows, else those that the API has.
+fn addresses(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) -> Vec<String> {
+    if pod.host_network() {
+        return node.host_ips.clone();
+    }
+    let old = pod.api_status().and_then(|status| status.pod_ips.as_ref());
+    let old: Vec<String> = old.into_iter().flatten().map(|ip| ip.ip.clone()).collect();
+    let shows = !old.is_empty()
+        || !observed.containers.is_empty()
+        || observed.waits.values().any(|wait| wait.visible_from <= now);
+    match observed.ready_sandbox() {
+        Some(sandbox) if shows && !sandbox.ips.is_empty() => sandbox.ips.clone(),
+        _ => old,
+    }
+}
+
+/// Pod-level resources.
+fn resources(pod: &Pod) -> ResourceRequirements {
+    ResourceRequirements {
+        claims: None,
+        limits: some(qos::to_api(&qos::pod_total(pod, true))),
+        requests: some(qos::to_api(&qos::pod_total(pod, false))),
+    }
+}
+
+fn some<K: Ord, V>(map: std::collections::BTreeMap<K, V>) -> Option<std::collections::BTreeMap<K, V>> {
+    (!map.is_empty()).then_some(map)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+//! Taking in signals and outcomes.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use knode_client::EventKind;
+
+use super::outcome::StartFailure;
+use super::{Outcome, Signal, Worker, execute};
+use crate::api::PodApiError;
+use crate::model::{
+    ContainerRecord, ContainerState, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
+};
+use crate::plan::{PodEvent, Stage, stage};
+use crate::pod::PodExt;
+
+/// Seconds between tries of a container that cannot be configured or created: soon once, then rarely.
+const RETRY_FIRST: i64 = 1;
+const RETRY_LATER: i64 = 15;
+
+impl Worker {
+    pub(super) fn take(&mut self, signal: Signal) {
+        let now = self.context.now();
+        match signal {
+            Signal::Pod(pod) => self.take_pod(pod),
+            Signal::Removed => self.observed.removed = true,
+            Signal::Sandbox(sandbox) => self.observed.put_sandbox(sandbox),
+            Signal::Container(record) => self.take_record(*record, now),
+            Signal::Look { container, sandbox } => self.look(container, sandbox),
+            Signal::Present {
+                sandboxes,
+                containers,
+            } => self.compare(&sandboxes, &containers),
+            Signal::Content => {
+                if let VolumeState::Ready { refresh_at } = &mut self.observed.volumes {
+                    *refresh_at = Some(now);
+                }
+                self.observed
+                    .waits
+                    .values_mut()
+                    .filter(|wait| wait.reason == "CreateContainerConfigError")
+                    .for_each(|wait| wait.until = now);
+                if let VolumeState::Failed { retry_at, .. } = &mut self.observed.volumes {
+                    *retry_at = now;
+                }
+            }
+        }
+        self.cancel_if_ending(now);
+    }
+
+    /// Takes the newer of the pod at hand and this one.
+    fn take_pod(&mut self, pod: Arc<Pod>) {
+        if version(&pod) >= version(&self.pod) || pod.uid() != self.pod.uid() {
+            self.pod = pod;
+        }
+    }
+
+    fn take_record(&mut self, record: ContainerRecord, now: Timestamp) {
+        if self.observed.put_container(record) {
+            self.track_probes(now);
+        }
+    }
+
+    /// Gives each running container its probes, and takes them from those that have ended.
+    pub(super) fn track_probes(&mut self, now: Timestamp) {
+        let running: Vec<(String, String, Option<Timestamp>)> = self
+            .observed
+            .running()
+            .map(|record| (record.id.clone(), record.name.clone(), record.started_at))
+            .collect();
+        self.observed
+            .probes
+            .retain(|id, _| running.iter().any(|(one, ..)| one == id));
+        for (id, name, started) in running {
+            let Some((_, container)) = self.pod.container(&name) else {
+                continue;
+            };
+            let probed = [
+                &container.startup_probe,
+                &container.liveness_probe,
+                &container.readiness_probe,
+            ];
+            if self.observed.probes.contains_key(&id) || probed.iter().all(|probe| probe.is_none()) {
+                continue;
+            }
+            let (was_started, was_ready) = self.known_before(&id);
+            let probes = Probes::new(container, started.unwrap_or(now), now, was_started, was_ready);
+            self.observed.probes.insert(id, probes);
+        }
+    }
+
+    /// Whether the API says that this very container has started and is ready.
+    fn known_before(&self, id: &str) -> (bool, bool) {
+        let status = self.pod.api_status();
+        let lists = status
+            .into_iter()
+            .flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
+        let mut all = lists.flatten().flatten();
+        let known = all.find(|status| {
+            status
+                .container_id
+                .as_deref()
+                .is_some_and(|full| full.ends_with(id))
+        });
+        known.map_or((false, false), |status| {
+            (status.started.unwrap_or(false), status.ready)
+        })
+    }
+
+    fn look(&mut self, container: String, sandbox: String) {
+        let context = self.context.clone();
+        self.ops
+            .push(Box::pin(execute::look(context, container, sandbox)));
+    }
+
+    /// Looks at what differs from what the runtime has.
+    fn compare(&mut self, sandboxes: &[(String, bool)], containers: &[(String, String, ContainerState)]) {
+        let lost = self
+            .observed
+            .running()
+            .filter(|record| containers.iter().all(|(id, ..)| *id != record.id));
+        let lost = lost.map(|record| (record.id.clone(), record.sandbox_id.clone()));
+        let other = containers.iter().filter(|(id, _, state)| {
+            self.observed
+                .by_id(id)
+                .is_none_or(|record| record.state != *state)
+        });
+        let other = other.map(|(id, sandbox, _)| (id.clone(), sandbox.clone()));
+        let looks: Vec<(String, String)> = lost.chain(other).collect();
+        for (id, sandbox) in looks {
+            self.look(id, sandbox);
+        }
+        for sandbox in &mut self.observed.sandboxes {
+            let found = sandboxes.iter().find(|(id, _)| *id == sandbox.id);
+            sandbox.ready &= found.is_some_and(|(_, ready)| *ready);
+        }
+    }
+
+    pub(super) fn apply(&mut self, outcome: Outcome) {
+        let now = self.context.now();
+        match outcome {
+            Outcome::Volumes(result) => self.volumes_done(result, now),
+            Outcome::Sandbox(result) => {
+                self.observed.busy.remove(&Op::Sandbox);
+                match result {
+                    Ok(sandbox) => {
+                        self.observed.sandbox_retry = None;
+                        self.observed.put_sandbox(sandbox);
+                    }
+                    Err(()) => {
+                        let failures = self.observed.sandbox_retry.map_or(0, |(_, failures)| failures) + 1;
+                        let wait = 1_i64 << failures.min(4).saturating_sub(1);
+                        self.observed.sandbox_retry = Some((after(now, wait), failures));
+                    }
+                }
+            }
+            Outcome::Started {
+                container,
+                record,
+                failure,
+            } => self.started(&container, record, failure, now),
+            Outcome::Stopped { id, record } => {
+                self.observed.busy.remove(&Op::Stop(id.clone()));
+                self.observed.stops.remove(&id);
+                self.looked(&id, record, now);
+            }
+            Outcome::Looked { id, record } => self.looked(&id, record, now),
+            Outcome::SandboxStopped { id, done } => self.sandbox_stopped(&id, done),
+            Outcome::Removed { id, done } => {
+                self.observed.busy.remove(&Op::Remove(id.clone()));
+                if done {
+                    self.observed.forget_container(&id);
+                }
+            }
+            Outcome::SandboxRemoved { id, done } => {
+                self.observed.busy.remove(&Op::RemoveSandbox(id.clone()));
+                if done {
+                    self.observed.sandboxes.retain(|sandbox| sandbox.id != id);
+                }
+            }
+            Outcome::Probed { id, kind, outcome } => self.probed(&id, kind, &outcome, now),
+            Outcome::Released { all, done } => self.released(all, done, now),
+            Outcome::Deleted(result) => self.deleted(result, now),
+            Outcome::Status(result) => self.status_written(result, now),
+        }
+        self.cancel_if_ending(now);
+    }
+
+    fn volumes_done(&mut self, result: Result<Option<Timestamp>, ()>, now: Timestamp) {
+        self.observed.busy.remove(&Op::Volumes);
+        self.observed.volumes = match (result, &self.observed.volumes) {
+            (Ok(refresh_at), _) => VolumeState::Ready { refresh_at },
+            // What containers have mounted stays; the content is renewed later.
+            (Err(()), VolumeState::Ready { .. }) => VolumeState::Ready {
+                refresh_at: Some(after(now, 60)),
+            },
+            (Err(()), VolumeState::Failed { failures, .. }) => {
+                let failures = (failures + 1).min(9);
+                // Upstream: 0.5 s doubling to a little over two minutes.
+                let millis = (500_i64 << failures).min(122_000);
+                VolumeState::Failed {
+                    retry_at: after(now, millis / 1000),
+                    failures,
+                }
+            }
+            (Err(()), VolumeState::Missing) => VolumeState::Failed {
+                retry_at: after(now, 1),
+                failures: 0,
+            },
+        };
+    }
+
+    fn started(
+        &mut self,
+        name: &str,
+        record: Option<Box<ContainerRecord>>,
+        failure: Option<StartFailure>,
+        now: Timestamp,
+    ) {
+        self.observed.busy.remove(&Op::Start(name.to_owned()));
+        let about = record
+            .as_ref()
+            .map(|record| record.id.clone())
+            .unwrap_or_default();
+        if let Some(record) = record {
+            self.take_record(*record, now);
+        }
+        match failure {
+            None => drop(self.observed.waits.remove(name)),
+            Some(failure) if failure.cancelled => {}
+            Some(failure) => self.note_failure(name, failure, about, now),
+        }
+    }
+
+    fn note_failure(&mut self, name: &str, failure: StartFailure, about: String, now: Timestamp) {
+        let before = self
+            .observed
+            .waits
+            .get(name)
+            .filter(|wait| wait.reason == failure.reason);
+        let failures = before.map_or(0, |wait| wait.failures + 1);
+        let until = match (&failure.image, failure.reason) {
+            (Some(image), _) => self.observed.note_pull_failure(image, now),
+            // The container has ended: from here on its restarts are counted.
+            (None, "RunContainerError" | "PostStartHookError") => now,
+            _ => after(now, if failures == 0 { RETRY_FIRST } else { RETRY_LATER }),
+        };
+        let wait = Wait {
+            reason: failure.reason.to_owned(),
+            message: failure.message,
+            since: now,
+            visible_from: now,
+            until,
+            about,
+            failures,
+            previous: None,
+        };
+        self.observed.waits.insert(name.to_owned(), wait);
+    }
+
+    /// Takes what the runtime says about a container; one that it does not have any more has ended unseen.
+    fn looked(&mut self, id: &str, record: Option<Box<ContainerRecord>>, now: Timestamp) {
+        match record {
+            Some(record) => self.take_record(*record, now),
+            None => {
+                let Some(mut lost) = self.observed.by_id(id).cloned() else {
+                    return;
+                };
+                if lost.state == ContainerState::Exited {
+                    return;
+                }
+                lost.state = ContainerState::Exited;
+                lost.exit_code = 137;
+                lost.reason = "ContainerStatusUnknown".to_owned();
+                lost.message = "The container could not be located when the pod was terminated".to_owned();
+                lost.finished_at = Some(now);
+                self.take_record(lost, now);
+            }
+        }
+    }
+
+    fn sandbox_stopped(&mut self, id: &str, done: bool) {
+        self.observed.busy.remove(&Op::StopSandbox(id.to_owned()));
+        if !done {
+            return;
+        }
+        for sandbox in self
+            .observed
+            .sandboxes
+            .iter_mut()
+            .filter(|sandbox| sandbox.id == id)
+        {
+            sandbox.ready = false;
+        }
+    }
+
+    fn probed(&mut self, id: &str, kind: ProbeKind, outcome: &ProbeOutcome, now: Timestamp) {
+        self.observed.busy.remove(&Op::Probe(id.to_owned(), kind));
+        let Some(record) = self
+            .observed
+            .by_id(id)
+            .filter(|record| record.state == ContainerState::Running)
+        else {
+            return;
+        };
+        let Some((place, container)) = self.pod.container(&record.name) else {
+            return;
+        };
+        let message = match outcome {
+            ProbeOutcome::Success => None,
+            ProbeOutcome::Failure(output) => Some(format!("{} probe failed: {output}", kind.as_str())),
+            ProbeOutcome::Unknown(error) => Some(format!(
+                "{} probe errored and resulted in unknown state: {error}",
+                kind.as_str()
+            )),
+        };
+        if let Some(message) = message {
+            let event = PodEvent::container(EventKind::Warning, "Unhealthy", message, place, &container.name);
+            self.context.api.event(&self.pod, &event);
+        }
+        let Some(probe) = kind.of(container) else { return };
+        if let Some(track) = self
+            .observed
+            .probes
+            .get_mut(id)
+            .and_then(|probes| probes.track(kind))
+        {
+            track.step(probe, outcome, now);
+        }
+    }
+
+    fn released(&mut self, all: bool, done: bool, now: Timestamp) {
+        self.observed.busy.remove(&Op::Release);
+        match done {
+            true => {
+                self.observed.released = Some(all);
+                self.observed.end_retry = None;
+                self.observed.volumes = VolumeState::Missing;
+            }
+            false => self.observed.end_retry = Some(after(now, 2)),
+        }
+    }
+
+    fn deleted(&mut self, result: Result<(), PodApiError>, now: Timestamp) {
+        self.observed.busy.remove(&Op::Delete);
+        match result {
+            // What is left is to forget the pod; the watch says the same a little later.
+            Ok(()) | Err(PodApiError::Gone) => self.observed.removed = true,
+            Err(PodApiError::Failed(error)) => {
+                tracing::warn!(pod = %self.pod.full_name(), error, "cannot delete the pod from the API");
+                self.observed.end_retry = Some(after(now, 2));
+            }
+        }
+    }
+
+    fn status_written(&mut self, result: Result<Box<Pod>, PodApiError>, now: Timestamp) {
+        self.observed.busy.remove(&Op::Status);
+        match result {
+            Ok(pod) => {
+                self.status_retry = None;
+                self.take_pod(Arc::new(*pod));
+            }
+            // The watch will say so; until then there is nobody to report to.
+            Err(PodApiError::Gone) => self.status_retry = Some((after(now, 5), 0)),
+            Err(PodApiError::Failed(error)) => {
+                let failures = self.status_retry.map_or(0, |(_, failures)| failures) + 1;
+                tracing::warn!(pod = %self.pod.full_name(), error, "cannot write the pod's status");
+                self.status_retry = Some((after(now, i64::from(failures.min(10))), failures));
+            }
+        }
+        if stage(&self.pod, &self.observed, now) == Stage::Ended && self.observed.removed {
+            self.observed.reported = true;
+        }
+    }
+}
+
+/// The version of an object; the API server promises since 1.35 that they can be compared as numbers.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,147 @@
+//! What all workers share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use knode_cri as cri;
+use knode_volumes::{PodFields, Volumes};
+use tokio::sync::Semaphore;
+
+use super::message;
+use crate::api::PodApi;
+use crate::config::KubeletConfig;
+use crate::model::{ContainerRecord, Observed, container_record};
+use crate::pod::PodExt;
+use crate::spec::dns::{ClusterDns, Resolver};
+use crate::status::NodeFacts;
+
+/// Pulls that run at once.
+const PULLS: usize = 4;
+
+pub(crate) struct Context {
+    pub config: KubeletConfig,
+    pub api: Arc<dyn PodApi>,
+    pub volumes: Volumes,
+    pub facts: NodeFacts,
+    pub dns: ClusterDns,
+    pub pulls: Semaphore,
+}
+
+impl Context {
+    pub(crate) fn new(
+        config: KubeletConfig,
+        api: Arc<dyn PodApi>,
+        volumes: Volumes,
+        runtime_name: String,
+    ) -> Self {
+        Self {
+            facts: NodeFacts {
+                host_ips: config.node_ips.clone(),
+                runtime_name,
+            },
+            dns: ClusterDns {
+                servers: config.cluster_dns.clone(),
+                domain: config.cluster_domain.clone(),
+            },
+            pulls: Semaphore::new(PULLS),
+            config,
+            api,
+            volumes,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.config.clock.now()
+    }
+
+    /// Time left until `at`.
+    pub(crate) fn until(&self, at: Timestamp) -> Duration {
+        let left = at.duration_since(self.now());
+        Duration::try_from(left).unwrap_or(Duration::ZERO)
+    }
+
+    pub(crate) fn runtime(&self) -> &dyn cri::RuntimeService {
+        self.config.runtime.as_ref()
+    }
+
+    /// The node's own resolver; an unreadable file is an empty one.
+    pub(crate) fn host_resolver(&self) -> Resolver {
+        match std::fs::read_to_string(&self.config.resolv_conf) {
+            Ok(text) => Resolver::parse(&text),
+            Err(error) => {
+                tracing::debug!(path = %self.config.resolv_conf.display(), %error, "no resolver of the node");
+                Resolver::default()
+            }
+        }
+    }
+
+    /// A record with its termination message.
+    pub(crate) fn record(&self, status: &cri::ContainerStatus, sandbox_id: &str) -> ContainerRecord {
+        let mut record = container_record(status, sandbox_id);
+        message::fill_in(&mut record, status);
+        record
+    }
+
+    /// Asks the runtime about a container; `Ok(None)` if it has none of that id.
+    pub(crate) async fn look(
+        &self,
+        id: &str,
+        sandbox_id: &str,
+    ) -> Result<Option<ContainerRecord>, cri::CriError> {
+        let request = cri::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        match self.runtime().container_status(request).await {
+            Ok(answer) => Ok(answer.status.map(|status| self.record(&status, sandbox_id))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What downward fields are taken from, kept alive for a call.
+pub(crate) struct FieldSource {
+    pod_ips: Vec<String>,
+    host_ips: Vec<String>,
+    allocatable: BTreeMap<String, Quantity>,
+}
+
+impl FieldSource {
+    pub(crate) fn new(context: &Context, pod: &Pod, observed: &Observed) -> Self {
+        let pod_ips = match (pod.host_network(), observed.ready_sandbox()) {
+            (true, _) => context.facts.host_ips.clone(),
+            (false, Some(sandbox)) => sandbox.ips.clone(),
+            (false, None) => Vec::new(),
+        };
+        Self {
+            pod_ips,
+            host_ips: context.facts.host_ips.clone(),
+            allocatable: context.config.node.allocatable(),
+        }
+    }
+
+    pub(crate) fn fields<'a>(&'a self, pod: &'a Pod) -> PodFields<'a> {
+        PodFields {
+            pod,
+            pod_ips: &self.pod_ips,
+            host_ips: &self.host_ips,
+            allocatable: &self.allocatable,
+        }
+    }
+
+    pub(crate) fn pod_ips(&self) -> &[String] {
+        &self.pod_ips
+    }
+
+    /// The node's memory in bytes; what is allocatable where the capacity is not known.
+    pub(crate) fn node_memory(&self) -> i64 {
+        let memory = self.allocatable.get("memory");
+        let memory = memory.and_then(|text| knode_api::quantity::Quantity::parse(&text.0).ok());
+        memory.map_or(0, |memory| memory.value())
+    }
+}

@@ -1,0 +1,167 @@
+//! From actions to operations.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use knode_client::EventKind;
+use knode_cri as cri;
+use serde_json::Value;
+
+use super::context::{Context, FieldSource};
+use super::start::Start;
+use super::{Outcome, Worker, release, sandbox, start, stop};
+use crate::model::{Op, ProbeOutcome, Stop};
+use crate::plan::{Action, PodEvent};
+use crate::pod::PodExt;
+use crate::probe;
+
+impl Worker {
+    /// Begins the operation that an action asks for.
+    pub(super) fn execute(&mut self, action: Action, now: Timestamp) {
+        let (context, pod) = (self.context.clone(), self.pod.clone());
+        let source = FieldSource::new(&self.context, &self.pod, &self.observed);
+        match action {
+            Action::MountVolumes => {
+                self.start(Op::Volumes, mount(context, pod, source));
+            }
+            Action::RunSandbox { attempt } => self.start(Op::Sandbox, sandbox::run(context, pod, attempt)),
+            Action::Start {
+                container,
+                kind,
+                attempt,
+                sandbox_id,
+                ended,
+            } => {
+                if let Some(ended) = ended {
+                    self.observed.note_restart(&container, ended, now);
+                }
+                let cancel = self.cancel.subscribe();
+                let seen = self.observed.start_time.unwrap_or(now);
+                let work = Start {
+                    name: container.clone(),
+                    kind,
+                    attempt,
+                    sandbox_id,
+                    source,
+                    cancel,
+                    seen,
+                };
+                self.start(Op::Start(container), start::run(context, pod, work));
+            }
+            Action::Stop {
+                id,
+                container,
+                grace,
+                message,
+            } => {
+                let shorter = self.observed.stops.insert(id.clone(), Stop { grace }).is_some();
+                let sandbox_id = self
+                    .observed
+                    .by_id(&id)
+                    .map(|one| one.sandbox_id.clone())
+                    .unwrap_or_default();
+                let pod_ip = source.pod_ips().first().cloned().unwrap_or_default();
+                let target = stop::Target {
+                    id: id.clone(),
+                    container,
+                    sandbox_id,
+                    grace,
+                    message,
+                    pod_ip,
+                    shorter,
+                };
+                self.start(Op::Stop(id), stop::run(context, pod, target));
+            }
+            Action::StopSandbox { id } => self.start(Op::StopSandbox(id.clone()), sandbox::stop(context, id)),
+            Action::RemoveContainer { id } => {
+                let record = self.observed.by_id(&id).cloned();
+                self.start(
+                    Op::Remove(id.clone()),
+                    release::remove_container(context, id, record),
+                );
+            }
+            Action::RemoveSandbox { id } => {
+                self.start(Op::RemoveSandbox(id.clone()), sandbox::remove(context, id));
+            }
+            Action::Probe { id, container, kind } => {
+                let pod_ip = source.pod_ips().first().cloned().unwrap_or_default();
+                self.start(
+                    Op::Probe(id.clone(), kind),
+                    run_probe(context, pod, id, container, kind, pod_ip),
+                );
+            }
+            Action::Release { all } => {
+                let work = release::Work::new(&self.observed, all);
+                self.start(Op::Release, release::run(context, pod, work));
+            }
+            Action::Delete => self.start(Op::Delete, delete(context, pod)),
+            Action::Event(_)
+            | Action::Wait { .. }
+            | Action::NoteDeadline
+            | Action::WakeAt(_)
+            | Action::Finish => {}
+        }
+    }
+}
+
+pub(super) async fn write_status(context: Arc<Context>, pod: Arc<Pod>, patch: Value) -> Outcome {
+    let written = context.api.patch_status(pod.ns(), pod.pod_name(), patch).await;
+    Outcome::Status(written.map(Box::new))
+}
+
+async fn delete(context: Arc<Context>, pod: Arc<Pod>) -> Outcome {
+    Outcome::Deleted(context.api.delete(pod.ns(), pod.pod_name(), pod.uid()).await)
+}
+
+pub(super) async fn look(context: Arc<Context>, id: String, sandbox: String) -> Outcome {
+    match context.look(&id, &sandbox).await {
+        Ok(record) => Outcome::Looked {
+            id,
+            record: record.map(Box::new),
+        },
+        Err(error) => {
+            tracing::warn!(container = id, %error, "cannot ask the runtime about a container");
+            context
+                .config
+                .clock
+                .sleep(std::time::Duration::from_secs(1))
+                .await;
+            Box::pin(look(context, id, sandbox)).await
+        }
+    }
+}
+
+async fn mount(context: Arc<Context>, pod: Arc<Pod>, source: FieldSource) -> Outcome {
+    match context.volumes.set_up(source.fields(&pod), context.now()).await {
+        Ok(done) => Outcome::Volumes(Ok(done.refresh_at)),
+        Err(errors) => {
+            for (volume, error) in errors {
+                let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
+                context
+                    .api
+                    .event(&pod, &PodEvent::pod(EventKind::Warning, "FailedMount", message));
+            }
+            Outcome::Volumes(Err(()))
+        }
+    }
+}
+
+async fn run_probe(
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    id: String,
+    name: String,
+    kind: crate::model::ProbeKind,
+    pod_ip: String,
+) -> Outcome {
+    let runtime: &dyn cri::RuntimeService = context.runtime();
+    let found = pod
+        .container(&name)
+        .and_then(|(_, container)| Some((container, kind.of(container)?)));
+    let outcome = match found {
+        Some((container, asked)) => probe::run(runtime, container, &id, &pod_ip, asked).await,
+        None => ProbeOutcome::Success,
+    };
+    Outcome::Probed { id, kind, outcome }
+}

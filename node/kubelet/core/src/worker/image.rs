@@ -1,0 +1,215 @@
+//! Having the image of a container (upstream: `pkg/kubelet/images/image_manager.go`).
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use knode_client::EventKind;
+use knode_cri as cri;
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::outcome::StartFailure;
+use crate::image::{PullPolicy, credentials, pull_policy, with_default_tag};
+use crate::plan::PodEvent;
+use crate::pod::{ContainerKind, PodExt};
+use crate::spec::security::ImageUser;
+
+/// An image that is there.
+pub(super) struct Present {
+    pub id: String,
+    pub user: Option<ImageUser>,
+}
+
+/// Whose image is wanted.
+pub(super) struct Subject<'a> {
+    pub context: &'a Context,
+    pub pod: &'a Pod,
+    pub container: &'a Container,
+    pub kind: ContainerKind,
+}
+
+impl Subject<'_> {
+    pub(super) fn event(&self, kind: EventKind, reason: &str, message: impl Into<String>) {
+        let event = PodEvent::container(kind, reason, message, self.kind, &self.container.name);
+        self.context.api.event(self.pod, &event);
+    }
+
+    /// A failure with its `Failed` event.
+    pub(super) fn failure(&self, reason: &'static str, shown: &str, message: String) -> StartFailure {
+        self.event(EventKind::Warning, "Failed", format!("Error: {shown}"));
+        StartFailure {
+            reason,
+            message,
+            image: None,
+            cancelled: false,
+        }
+    }
+
+    /// The image, pulled if the policy says so. A pull is given up when `cancel` turns true.
+    pub(super) async fn image(&self, mut cancel: watch::Receiver<bool>) -> Result<Present, StartFailure> {
+        let image = self.container.image.clone().unwrap_or_default();
+        let name = with_default_tag(&image).map_err(|error| {
+            self.event(EventKind::Warning, "InspectFailed", error.to_string());
+            self.failure("InvalidImageName", "InvalidImageName", error.to_string())
+        })?;
+        let policy = pull_policy(self.container);
+        let present = self.find(&name).await?;
+        if let Some(present) = present.filter(|_| policy != PullPolicy::Always) {
+            let message = format!(
+                "Container image \"{image}\" already present on machine and can be accessed by the pod"
+            );
+            self.event(EventKind::Normal, "Pulled", message);
+            return Ok(present);
+        }
+        if policy == PullPolicy::Never {
+            let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+            self.event(EventKind::Warning, "ErrImageNeverPull", message.clone());
+            return Err(self.failure("ErrImageNeverPull", "ErrImageNeverPull", message));
+        }
+        tokio::select! {
+            pulled = self.pull(&image, &name) => pulled,
+            // The sender lives as long as the worker that waits for this.
+            _ = cancel.wait_for(|cancelled| *cancelled) => Err(StartFailure {
+                reason: "Cancelled",
+                message: String::new(),
+                image: None,
+                cancelled: true,
+            }),
+        }
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Present>, StartFailure> {
+        let spec = cri::ImageSpec {
+            image: name.to_owned(),
+            ..cri::ImageSpec::default()
+        };
+        let request = cri::ImageStatusRequest {
+            image: Some(spec),
+            verbose: false,
+        };
+        let answer = self
+            .context
+            .config
+            .images
+            .image_status(request)
+            .await
+            .map_err(|error| {
+                let message = format!("Failed to inspect image \"{name}\": {}", error.rpc_text());
+                self.event(EventKind::Warning, "InspectFailed", message.clone());
+                self.failure("ImageInspectError", "ImageInspectError", message)
+            })?;
+        Ok(answer.image.map(|image| Present {
+            user: user(&image),
+            id: image.id,
+        }))
+    }
+
+    async fn pull(&self, image: &str, name: &str) -> Result<Present, StartFailure> {
+        self.event(EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""));
+        let asked = self.context.now();
+        // The semaphore is never closed.
+        let _turn = self.context.pulls.acquire().await;
+        let begun = self.context.now();
+        let id = self
+            .pull_with_credentials(name)
+            .await
+            .map_err(|error| self.pull_failure(image, &error))?;
+        let (total, own) = (
+            self.context.now().duration_since(asked),
+            self.context.now().duration_since(begun),
+        );
+        let seconds = |duration: jiff::SignedDuration| format!("{:.3}s", duration.as_secs_f64());
+        let found = self.find(&id).await?;
+        let Some(present) = found else {
+            let missing = cri::CriError::not_found(format!("image \"{id}\" is missing after its pull"));
+            return Err(self.pull_failure(image, &missing));
+        };
+        let message = format!(
+            "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {} bytes.",
+            seconds(own),
+            seconds(total),
+            self.size(&id).await
+        );
+        self.event(EventKind::Normal, "Pulled", message);
+        Ok(present)
+    }
+
+    async fn size(&self, id: &str) -> u64 {
+        let spec = cri::ImageSpec {
+            image: id.to_owned(),
+            ..cri::ImageSpec::default()
+        };
+        let request = cri::ImageStatusRequest {
+            image: Some(spec),
+            verbose: false,
+        };
+        let answer = self.context.config.images.image_status(request).await;
+        answer
+            .ok()
+            .and_then(|answer| answer.image)
+            .map_or(0, |image| image.size)
+    }
+
+    fn pull_failure(&self, image: &str, error: &cri::CriError) -> StartFailure {
+        self.event(
+            EventKind::Warning,
+            "Failed",
+            format!("Failed to pull image \"{image}\": {error}"),
+        );
+        let failure = self.failure("ErrImagePull", "ErrImagePull", error.to_string());
+        StartFailure {
+            image: Some(image.to_owned()),
+            ..failure
+        }
+    }
+
+    /// Tries each of the pod's credentials that fit, or none if there are none.
+    async fn pull_with_credentials(&self, name: &str) -> Result<String, cri::CriError> {
+        let mut secrets = Vec::new();
+        for wanted in self
+            .pod
+            .spec()
+            .and_then(|spec| spec.image_pull_secrets.as_ref())
+            .into_iter()
+            .flatten()
+        {
+            match self.context.api.secret(self.pod.ns(), &wanted.name).await {
+                Ok(Some(secret)) => secrets.push(secret),
+                Ok(None) => tracing::debug!(secret = wanted.name, "image pull secret does not exist"),
+                Err(error) => tracing::warn!(secret = wanted.name, %error, "cannot read image pull secret"),
+            }
+        }
+        let fitting = credentials(name, secrets.iter().map(AsRef::as_ref));
+        let mut tries: Vec<Option<cri::AuthConfig>> = fitting.into_iter().map(Some).collect();
+        if tries.is_empty() {
+            tries.push(None);
+        }
+        let mut last = cri::CriError::unknown("no credentials");
+        for auth in tries {
+            let annotations = self.pod.metadata.annotations.iter().flatten();
+            let spec = cri::ImageSpec {
+                image: name.to_owned(),
+                annotations: annotations
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect(),
+                ..cri::ImageSpec::default()
+            };
+            let request = cri::PullImageRequest {
+                image: Some(spec),
+                auth,
+                sandbox_config: None,
+            };
+            match self.context.config.images.pull_image(request).await {
+                Ok(answer) => return Ok(answer.image_ref),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+fn user(image: &cri::Image) -> Option<ImageUser> {
+    match (&image.uid, image.username.as_str()) {
+        (Some(uid), _) => Some(ImageUser::Id(uid.value)),
+        (None, "") => None,
+        (None, name) => Some(ImageUser::Name(name.to_owned())),
+    }
+}

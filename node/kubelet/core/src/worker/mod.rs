@@ -1,0 +1,248 @@
+//! The worker of one pod: a task that lives as long as the pod, sleeps until something happens, plans, and
+//! carries out what is planned. It decides nothing itself.
+
+mod apply;
+mod context;
+mod execute;
+mod files;
+mod hooks;
+mod image;
+mod message;
+mod mounts;
+mod outcome;
+mod release;
+mod sandbox;
+mod start;
+mod stop;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::{mpsc, watch};
+
+use crate::model::{ContainerRecord, ContainerState, Observed, Op, Sandbox};
+use crate::plan::{Action, Stage, plan, stage};
+use crate::pod::PodExt;
+use crate::status::{status, status_patch};
+
+pub(crate) use context::Context;
+pub(crate) use outcome::Outcome;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// The pod as the API has it now.
+    Pod(Arc<Pod>),
+    /// The pod is gone from the API.
+    Removed,
+    /// A sandbox is new or has changed.
+    Sandbox(Sandbox),
+    /// A container is new or has changed.
+    Container(Box<ContainerRecord>),
+    /// A container may have changed: look.
+    Look {
+        /// Its id.
+        container: String,
+        /// Its sandbox.
+        sandbox: String,
+    },
+    /// What the runtime has of the pod.
+    Present {
+        /// Sandboxes with whether they are ready.
+        sandboxes: Vec<(String, bool)>,
+        /// Containers with their sandbox and state.
+        containers: Vec<(String, String, ContainerState)>,
+    },
+    /// A config map or secret of the pod has changed.
+    Content,
+}
+
+/// What others may see of a worker's pod.
+#[derive(Debug, Clone)]
+pub struct PodView {
+    /// The pod with its newest status.
+    pub pod: Arc<Pod>,
+    /// Its containers, newest first.
+    pub containers: Vec<ContainerRecord>,
+    /// Its sandboxes, newest first.
+    pub sandboxes: Vec<Sandbox>,
+}
+
+type OpFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+pub(crate) struct Worker {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    observed: Observed,
+    signals: mpsc::UnboundedReceiver<Signal>,
+    ops: FuturesUnordered<OpFuture>,
+    view: watch::Sender<PodView>,
+    /// Tells starts to give up their pulls.
+    cancel: watch::Sender<bool>,
+    wake: Option<Timestamp>,
+    status_retry: Option<(Timestamp, u32)>,
+    finished: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        pod: Arc<Pod>,
+        observed: Observed,
+        signals: mpsc::UnboundedReceiver<Signal>,
+        view: watch::Sender<PodView>,
+    ) -> Self {
+        let (cancel, _) = watch::channel(false);
+        Self {
+            context,
+            pod,
+            observed,
+            signals,
+            ops: FuturesUnordered::new(),
+            view,
+            cancel,
+            wake: None,
+            status_retry: None,
+            finished: false,
+        }
+    }
+
+    /// Works until nothing of the pod is left, or the kubelet ends.
+    pub(crate) async fn run(mut self) {
+        let now = self.context.now();
+        self.observed.start_time.get_or_insert(now);
+        self.track_probes(now);
+        loop {
+            self.advance();
+            if self.finished {
+                return;
+            }
+            let pause = self.wake.map(|wake| self.context.until(wake));
+            tokio::select! {
+                signal = self.signals.recv() => match signal {
+                    Some(signal) => self.take_all(signal),
+                    None => return,
+                },
+                Some(outcome) = self.ops.next(), if !self.ops.is_empty() => self.apply(outcome),
+                () = sleep(&self.context, pause) => {}
+            }
+        }
+    }
+
+    /// Takes a signal and those that wait behind it.
+    fn take_all(&mut self, first: Signal) {
+        self.take(first);
+        while let Ok(signal) = self.signals.try_recv() {
+            self.take(signal);
+        }
+    }
+
+    /// Reports and plans until there is nothing to do but wait.
+    fn advance(&mut self) {
+        // Each round either changes what is observed or is the last.
+        for _ in 0..32 {
+            let now = self.context.now();
+            self.wake = None;
+            self.report(now);
+            let actions = plan(&self.pod, &self.observed, now);
+            let mut again = false;
+            for action in actions {
+                again |= self.begin(action, now);
+            }
+            if !again || self.finished {
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Writes the status if the API's is another; one request at a time, the next from what that one gave.
+    fn report(&mut self, now: Timestamp) {
+        if self.observed.removed || self.observed.busy.contains(&Op::Status) {
+            return;
+        }
+        if let Some((retry, _)) = self.status_retry.filter(|(retry, _)| *retry > now) {
+            return self.wake_at(retry);
+        }
+        let new = self.status(now);
+        let old = self.pod.status.clone().unwrap_or_default();
+        match status_patch(self.pod.uid(), &old, &new) {
+            None => self.observed.reported = true,
+            Some(patch) => {
+                self.observed.reported = false;
+                self.start(
+                    Op::Status,
+                    execute::write_status(self.context.clone(), self.pod.clone(), patch),
+                );
+            }
+        }
+    }
+
+    fn status(&self, now: Timestamp) -> PodStatus {
+        status(&self.pod, &self.observed, &self.context.facts, now)
+    }
+
+    fn start(&mut self, op: Op, future: impl Future<Output = Outcome> + Send + 'static) {
+        self.observed.busy.insert(op);
+        self.ops.push(Box::pin(future));
+    }
+
+    /// Pulls are given up as soon as the pod is to end.
+    fn cancel_if_ending(&self, now: Timestamp) {
+        if stage(&self.pod, &self.observed, now) != Stage::Active {
+            self.cancel.send_replace(true);
+        }
+    }
+
+    fn publish(&self) {
+        self.view.send_if_modified(|view| {
+            let same = Arc::ptr_eq(&view.pod, &self.pod)
+                && view.containers == self.observed.containers
+                && view.sandboxes == self.observed.sandboxes;
+            if !same {
+                *view = PodView {
+                    pod: self.pod.clone(),
+                    containers: self.observed.containers.clone(),
+                    sandboxes: self.observed.sandboxes.clone(),
+                };
+            }
+            !same
+        });
+    }
+
+    /// Begins an action; true if it was over at once, so that there may be more to plan.
+    fn begin(&mut self, action: Action, now: Timestamp) -> bool {
+        match action {
+            Action::WakeAt(at) => self.wake_at(at),
+            Action::Finish => self.finished = true,
+            Action::Event(event) => self.context.api.event(&self.pod, &event),
+            Action::NoteDeadline => {
+                self.observed.deadline_noted = true;
+                return true;
+            }
+            Action::Wait { container, wait } => {
+                self.observed.waits.insert(container, wait);
+                return true;
+            }
+            other => self.execute(other, now),
+        }
+        false
+    }
+}
+
+async fn sleep(context: &Context, pause: Option<Duration>) {
+    match pause {
+        Some(pause) => context.config.clock.sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}

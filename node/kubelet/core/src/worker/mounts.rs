@@ -1,0 +1,118 @@
+//! Mounts of a container: volumes, hosts file, termination message.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use knode_cri as cri;
+
+use super::context::{Context, FieldSource};
+use super::files;
+use crate::env::{Environment, expand};
+use crate::error::ConfigError;
+use crate::pod::PodExt;
+use crate::spec::{container::propagation, hosts};
+
+const HOSTS: &str = "/etc/hosts";
+
+/// All mounts, in upstream's order.
+pub(super) fn mounts(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    source: &FieldSource,
+    environment: &Environment,
+) -> Result<Vec<cri::Mount>, ConfigError> {
+    let mut all = Vec::new();
+    let mut own_hosts = false;
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        own_hosts |= mount.mount_path == HOSTS;
+        all.push(volume(context, pod, container, mount, index, environment)?);
+    }
+    let uid = pod.uid();
+    let has_address = pod.host_network() || !source.pod_ips().is_empty();
+    if has_address && !own_hosts {
+        let path = context.volumes.paths().etc_hosts(uid);
+        let host_file = match pod.host_network() {
+            true => std::fs::read_to_string(HOSTS).unwrap_or_default(),
+            false => String::new(),
+        };
+        let text = hosts::file(pod, source.pod_ips(), &context.dns.domain, &host_file);
+        files::write_if_new(&path, &text).map_err(|source| ConfigError::File {
+            path: path.clone(),
+            source,
+        })?;
+        all.push(plain(HOSTS, &path));
+    }
+    let message_path = container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or("/dev/termination-log");
+    if !message_path.is_empty() {
+        let directory = context.volumes.paths().container(uid, &container.name);
+        let path = files::message_file(&directory).map_err(|source| ConfigError::File {
+            path: directory.clone(),
+            source,
+        })?;
+        all.push(plain(message_path, &path));
+    }
+    Ok(all)
+}
+
+fn plain(container_path: &str, host_path: &Path) -> cri::Mount {
+    cri::Mount {
+        container_path: container_path.to_owned(),
+        host_path: host_path.to_string_lossy().into_owned(),
+        ..cri::Mount::default()
+    }
+}
+
+fn volume(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    mount: &VolumeMount,
+    index: usize,
+    environment: &Environment,
+) -> Result<cri::Mount, ConfigError> {
+    let missing = || ConfigError::NoVolume {
+        volume: mount.name.clone(),
+        container: container.name.clone(),
+    };
+    let (directory, kind) = context.volumes.host_path(pod, &mount.name).ok_or_else(missing)?;
+    if matches!(mount.recursive_read_only.as_deref(), Some("Enabled")) {
+        return Err(ConfigError::Unsupported("recursiveReadOnly: Enabled"));
+    }
+    let expanded = mount
+        .sub_path_expr
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .map(|text| expand(text, environment));
+    let sub_path = expanded
+        .as_deref()
+        .or(mount.sub_path.as_deref())
+        .filter(|path| !path.is_empty());
+    let host_path = match sub_path {
+        None => directory,
+        Some(sub_path) => {
+            let bound = context
+                .volumes
+                .sub_path(pod, &mount.name, sub_path, &container.name, index);
+            bound.map_err(|source| ConfigError::SubPath {
+                volume: mount.name.clone(),
+                container: container.name.clone(),
+                source,
+            })?
+        }
+    };
+    let container_path = match mount.mount_path.starts_with('/') {
+        true => mount.mount_path.clone(),
+        false => format!("/{}", mount.mount_path),
+    };
+    Ok(cri::Mount {
+        container_path,
+        host_path: host_path.to_string_lossy().into_owned(),
+        readonly: mount.read_only.unwrap_or(false) || kind.always_read_only(),
+        propagation: propagation(container, mount)?,
+        ..cri::Mount::default()
+    })
+}

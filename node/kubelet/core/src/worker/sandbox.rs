@@ -1,0 +1,149 @@
+//! Making, stopping and removing sandboxes.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use knode_client::EventKind;
+use knode_cri as cri;
+
+use super::context::Context;
+use super::{Outcome, files};
+use crate::error::ConfigError;
+use crate::model::{Sandbox, sandbox_record};
+use crate::plan::PodEvent;
+use crate::pod::PodExt;
+use crate::spec::resources;
+use crate::spec::sandbox::{SandboxNode, config};
+
+/// Makes a sandbox and reads its addresses.
+pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, attempt: u32) -> Outcome {
+    let made = make(&context, &pod, attempt).await;
+    if let Err(error) = &made {
+        let message = format!("Failed to create pod sandbox: {error}");
+        context.api.event(
+            &pod,
+            &PodEvent::pod(EventKind::Warning, "FailedCreatePodSandBox", message),
+        );
+    }
+    Outcome::Sandbox(made.map_err(drop))
+}
+
+async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, String> {
+    let config = sandbox_config(context, pod, attempt, context.now()).map_err(|error| error.to_string())?;
+    let directory = std::path::Path::new(&config.log_directory);
+    files::directory(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
+    let parent = resources::cgroup_parent(&context.config.cgroup_root, pod);
+    let limits = resources::of_pod(pod);
+    context
+        .config
+        .cgroups
+        .apply(&parent, &limits)
+        .map_err(|error| format!("cgroup {parent}: {error}"))?;
+    let runtime_handler = handler(pod)?;
+    let request = cri::RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler,
+    };
+    let id = context
+        .runtime()
+        .run_pod_sandbox(request)
+        .await
+        .map_err(|error| error.rpc_text())?
+        .pod_sandbox_id;
+    let request = cri::PodSandboxStatusRequest {
+        pod_sandbox_id: id,
+        verbose: false,
+    };
+    let answer = context
+        .runtime()
+        .pod_sandbox_status(request)
+        .await
+        .map_err(|error| error.rpc_text())?;
+    answer
+        .status
+        .map(|status| sandbox_record(&status))
+        .ok_or_else(|| "the runtime gave no status".to_owned())
+}
+
+/// The runtime handler of the pod's RuntimeClass.
+fn handler(pod: &Pod) -> Result<String, String> {
+    match pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()) {
+        None | Some("") => Ok(String::new()),
+        Some(name) => Err(format!("unsupported: runtimeClassName \"{name}\"")),
+    }
+}
+
+/// The configuration of the pod's sandbox.
+pub(super) fn sandbox_config(
+    context: &Context,
+    pod: &Pod,
+    attempt: u32,
+    seen: jiff::Timestamp,
+) -> Result<cri::PodSandboxConfig, ConfigError> {
+    let resolver = context.host_resolver();
+    let seen = seen.strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string();
+    let node = SandboxNode {
+        pod_logs_dir: &context.config.pod_logs_dir,
+        dns: &context.dns,
+        host_resolver: &resolver,
+        cgroup_root: &context.config.cgroup_root,
+        seen: &seen,
+    };
+    config(pod, attempt, &node)
+}
+
+/// Stops a sandbox; a failure is tried again after a moment.
+pub(super) async fn stop(context: Arc<Context>, id: String) -> Outcome {
+    let request = cri::StopPodSandboxRequest {
+        pod_sandbox_id: id.clone(),
+    };
+    let done = match context.runtime().stop_pod_sandbox(request).await {
+        Ok(_) => true,
+        Err(error) if error.is_not_found() => true,
+        Err(error) => {
+            tracing::warn!(sandbox = id, %error, "cannot stop the sandbox");
+            context
+                .config
+                .clock
+                .sleep(std::time::Duration::from_secs(1))
+                .await;
+            false
+        }
+    };
+    Outcome::SandboxStopped { id, done }
+}
+
+/// Stops a sandbox once more and removes it.
+pub(super) async fn remove(context: Arc<Context>, id: String) -> Outcome {
+    let done = remove_now(&context, &id).await;
+    if !done {
+        context
+            .config
+            .clock
+            .sleep(std::time::Duration::from_secs(1))
+            .await;
+    }
+    Outcome::SandboxRemoved { id, done }
+}
+
+pub(super) async fn remove_now(context: &Context, id: &str) -> bool {
+    let stop = cri::StopPodSandboxRequest {
+        pod_sandbox_id: id.to_owned(),
+    };
+    let remove = cri::RemovePodSandboxRequest {
+        pod_sandbox_id: id.to_owned(),
+    };
+    let stopped = context.runtime().stop_pod_sandbox(stop).await.map(drop);
+    let removed = match stopped {
+        Ok(()) => context.runtime().remove_pod_sandbox(remove).await.map(drop),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Ok(()) => true,
+        Err(error) if error.is_not_found() => true,
+        Err(error) => {
+            tracing::warn!(sandbox = id, %error, "cannot remove the sandbox");
+            false
+        }
+    }
+}
