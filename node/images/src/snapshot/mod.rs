@@ -1,6 +1,8 @@
 //! Writable root file systems on the layers of an image.
 
 #[cfg(test)]
+mod real;
+#[cfg(test)]
 mod tests;
 mod usage;
 
