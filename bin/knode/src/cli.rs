@@ -133,9 +133,12 @@ pub struct NodeArgs {
     /// needs the additive permissions that a knode control plane grants.
     #[arg(long, value_name = "FILE")]
     pub proxy_kubeconfig: Option<PathBuf>,
-    /// The cluster's pod addresses [default: what the control plane tells, else 172.30.0.0/16].
+    /// The cluster's pod addresses, as its control plane was told.
     #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR")]
     pub pod_cidr: Ipv4Net,
+    /// The cluster's service addresses, as its control plane was told.
+    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR")]
+    pub service_cidr: Ipv4Net,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,2 +1,94 @@
 //! A Kubernetes node in one binary.
-fn main() {}
+
+mod background;
+mod cli;
+mod cluster;
+mod control;
+mod down;
+mod layout;
+mod lock;
+mod node;
+mod preflight;
+mod progress;
+mod server;
+mod shutdown;
+mod up;
+mod verify;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, EngineCommand};
+use crate::layout::Layout;
+
+fn main() -> ExitCode {
+    // Shims and creators must stay small: nothing may come before this.
+    if let Some(code) = knode_engine::entry::dispatch(std::env::args_os().skip(1)) {
+        return u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
+    }
+    let cli = Cli::parse();
+    if let Err(error) = log(&cli.log) {
+        eprintln!("knode: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("knode: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log(filter: &str) -> anyhow::Result<()> {
+    let filter: EnvFilter = filter.parse()?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(())
+}
+
+/// Two workers do: the parts wait most of the time, and memory is dear.
+const WORKERS: usize = 2;
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    if let Command::Up(args) = &command
+        && args.background
+    {
+        preflight::root("knode up")?;
+        return background::start(&args.data);
+    }
+    // The process keeps one TLS implementation; a second call would find the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let code = runtime.block_on(dispatch(command));
+    // Blocking work that is still under way must not hold the end up.
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::up(args).await,
+        Command::Server(args) => up::server(args).await,
+        Command::Node(args) => up::node(args).await,
+        Command::Down(args) => down::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Engine(command) => engine(command).await,
+    }
+}
+
+async fn engine(command: EngineCommand) -> anyhow::Result<ExitCode> {
+    let (data, request) = match command {
+        EngineCommand::Import { data, file } => {
+            (data, control::Request::ImportImage { path: std::path::absolute(file)? })
+        }
+        EngineCommand::Images { data } => (data, control::Request::ListImages),
+    };
+    let layout = Layout::new(&data.data_dir);
+    for line in control::ask(&layout.control_socket(), &request).await? {
+        println!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -37,6 +37,22 @@ fn node_role() -> ClusterRole {
     }))
 }
 
+/// Lets our controller approve the serving certificates of kubelets, which upstream leaves to a person.
+fn approver() -> (ClusterRole, ClusterRoleBinding) {
+    let name = "knode:approve-kubelet-serving";
+    let role = json!({
+        "metadata": {"name": name},
+        "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "verbs": ["approve"],
+                   "resourceNames": ["kubernetes.io/kubelet-serving"]}],
+    });
+    let binding = json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "certificate-controller"}],
+    });
+    (typed(role), typed(binding))
+}
+
 /// Role bindings: name, role, group.
 const BINDINGS: &[(&str, &str, &str)] = &[
     ("knode:node", "knode:node", "system:nodes"),
@@ -77,6 +93,9 @@ fn token_secret(id: &str, secret: &str) -> Secret {
 /// Creates or replaces the roles, their bindings and the bootstrap token.
 pub async fn ensure(client: &Client, token_id: &str, token_secret_text: &str) -> Result<(), EnsureError> {
     put(&Api::all(client.clone()), &node_role()).await?;
+    let (role, binding_of_role) = approver();
+    put(&Api::all(client.clone()), &role).await?;
+    put(&Api::all(client.clone()), &binding_of_role).await?;
     for b in BINDINGS {
         put(&Api::all(client.clone()), &binding(b)).await?;
     }
@@ -110,6 +129,7 @@ mod tests {
 
     #[test]
     fn every_object_has_its_types_shape() {
+        assert_eq!(approver().1.role_ref.name, approver().0.metadata.name.unwrap());
         assert!(node_role().rules.is_some_and(|r| r.len() > 3));
         assert!(BINDINGS.iter().map(binding).all(|b| b.role_ref.kind == "ClusterRole"));
         assert_eq!(token_secret("abcdef", "0123456789abcdef").type_.as_deref(), Some("bootstrap.kubernetes.io/token"));

@@ -25,8 +25,8 @@ use crate::progress::Progress;
 pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let kubeconfig = kubeconfig(&args)?;
     let client = knode_client::from_kubeconfig(&kubeconfig)
-        .await
-        .with_context(|| format!("use kubeconfig {}", kubeconfig.display()))?;
+        .with_context(|| format!("use kubeconfig {}", kubeconfig.display()))?
+        .client;
     let progress = Progress::start();
     let setup = steps::Setup::new(client, &args, progress.clone());
     if args.image.is_none() {

@@ -1,0 +1,154 @@
+//! `knode down`: ends the daemon, then takes down everything that it leaves running.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use knode_engine::EngineConfig;
+use knode_engine::net::{NetError, NetRequest, NetResult, NetStatus, PodNetwork};
+use knode_images::{ImageStore, Registries, StoreConfig};
+use knode_linux::cgroup::{self, Cgroups};
+use knode_overlay::NetConf;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cli::DownArgs;
+use crate::cluster::State;
+use crate::layout::Layout;
+use crate::progress::Progress;
+use crate::{lock, preflight};
+
+/// How long the daemon may take to end before it is killed.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PACE: Duration = Duration::from_millis(20);
+
+/// Ends what runs from a data directory. Goes on after errors; exit code 1 if there were any.
+pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
+    preflight::root("knode down")?;
+    let progress = Progress::start();
+    let layout = Layout::new(&args.data.data_dir);
+    let state = State::load(&layout.state_file())?;
+    end_daemon(&layout, &progress).await?;
+    let mut errors = Vec::new();
+    if state.node.is_some() || layout.engine_dir().exists() {
+        errors.extend(end_pods(&layout).await);
+        progress.done("pods ended");
+        errors.extend(end_network(&layout));
+        progress.done("links, routes and rules removed");
+        errors.extend(end_cgroups(&layout));
+    }
+    if args.purge {
+        errors.extend(purge(&layout, &state));
+        progress.done("data removed");
+    }
+    for e in &errors {
+        eprintln!("down: {e}");
+    }
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<()> {
+    let Some(pid) = lock::holder(&layout.lock_file()) else { return Ok(()) };
+    kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
+    let started = tokio::time::Instant::now();
+    let mut killed = false;
+    while lock::holder(&layout.lock_file()) == Some(pid) {
+        if started.elapsed() > PATIENCE && !killed {
+            killed = true;
+            progress.done(format!("process {pid} does not end by itself: killed"));
+            kill(Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("kill process {pid}"))?;
+        }
+        anyhow::ensure!(started.elapsed() < PATIENCE * 2, "process {pid} can't be ended");
+        progress.waiting(format!("process {pid} to end"));
+        tokio::time::sleep(PACE).await;
+    }
+    progress.done(format!("process {pid} ended"));
+    Ok(())
+}
+
+/// A pod network for the engine's end: the links are taken down as a whole afterwards.
+struct Gone;
+
+#[async_trait]
+impl PodNetwork for Gone {
+    async fn add(&self, _: &NetRequest) -> Result<NetResult, NetError> {
+        Err("the node is being taken down".into())
+    }
+
+    async fn remove(&self, _: &NetRequest) -> Result<(), NetError> {
+        Ok(())
+    }
+
+    async fn status(&self) -> NetStatus {
+        NetStatus::not_ready("the node is being taken down")
+    }
+}
+
+async fn end_pods(layout: &Layout) -> Vec<String> {
+    let store = StoreConfig { root: layout.engine_dir().join("images"), registries: Registries::default() };
+    let images = match ImageStore::open(store) {
+        Ok(images) => images,
+        Err(error) => return vec![format!("open the image store: {error}")],
+    };
+    let root = images.root().to_owned();
+    let config = EngineConfig::new(layout.engine_dir(), layout.engine_run_dir(), images, Arc::new(Gone));
+    let mut errors: Vec<String> = knode_engine::teardown(config).await.iter().map(chain).collect();
+    errors.extend(knode_images::teardown(&root).iter().map(chain));
+    errors.extend(knode_volumes::teardown(&layout.kubelet_dir()).iter().map(chain));
+    errors
+}
+
+fn end_network(layout: &Layout) -> Vec<String> {
+    let mut errors: Vec<String> = Vec::new();
+    errors.extend(knode_proxy::teardown().err().iter().map(chain));
+    // The range does not matter for taking down: the device and its routes are known by name.
+    let conf = NetConf::vxlan(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+    errors.extend(knode_overlay::teardown(&conf, &layout.subnet_file()).iter().map(chain));
+    errors.extend(knode_podnet::teardown(&knode_podnet::Config::new(layout.podnet_dir())).iter().map(chain));
+    errors
+}
+
+fn end_cgroups(layout: &Layout) -> Option<String> {
+    let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).ok()?;
+    let root = layout.cgroup_root();
+    let mut groups = vec![Path::new(&root).join("kubepods")];
+    if root != "/" {
+        groups.push(root.into());
+    }
+    groups.iter().find_map(|g| cgroups.remove(g).err().map(|e| format!("remove control group {}: {e}", g.display())))
+}
+
+fn purge(layout: &Layout, state: &State) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut gone = |path: &Path, removed: std::io::Result<()>| match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => errors.push(format!("remove {}: {e}", path.display())),
+        _ => {}
+    };
+    if let Some(control_plane) = &state.control_plane {
+        let path = &control_plane.kubeconfig;
+        gone(path, std::fs::remove_file(path));
+        if let Some(dir) = path.parent() {
+            // Others' files in it keep it.
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+    for path in layout.purge() {
+        gone(&path, std::fs::remove_dir_all(&path));
+    }
+    errors
+}
+
+/// An error with its causes.
+fn chain<E: std::error::Error>(error: &E) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(&format!(": {e}"));
+        cause = e.source();
+    }
+    text
+}

@@ -1,0 +1,29 @@
+//! What the control socket can ask of the engine's images.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use knode_images::ImageStore;
+
+use crate::control::{Answer, Commands};
+
+/// Commands about the images of this node.
+pub struct Images(pub ImageStore);
+
+#[async_trait]
+impl Commands for Images {
+    async fn import(&self, archive: &Path) -> Answer {
+        let imported = self.0.import_archive(archive).await.map_err(|e| e.chain())?;
+        Ok(imported.iter().flat_map(names).map(|n| format!("imported {n}")).collect())
+    }
+
+    async fn images(&self) -> Answer {
+        Ok(self.0.list().iter().flat_map(names).collect())
+    }
+}
+
+/// Its tags and digests, or its id where it has none.
+fn names(image: &knode_images::Image) -> Vec<String> {
+    let named: Vec<_> = image.repo_tags.iter().chain(&image.repo_digests).cloned().collect();
+    if named.is_empty() { vec![image.id.to_string()] } else { named }
+}

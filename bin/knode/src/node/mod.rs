@@ -1,0 +1,303 @@
+//! The node: engine, pod network, overlay, proxy and kubelet, wired together.
+
+mod cgroups;
+mod commands;
+mod network;
+mod services;
+mod view;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ipnet::Ipv4Net;
+use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
+use knode_cri::{ImageService, RuntimeService};
+use knode_engine::{Engine, EngineConfig};
+use knode_images::{ImageStore, Registries, StoreConfig};
+use knode_kubelet::{Kubelet, KubeletConfig};
+use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, Thresholds, ensure_client};
+use knode_linux::cgroup::{self, Cgroups};
+use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
+use knode_podnet::{PodNet, Subnet};
+use knode_proxy::ProxyConfig;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::control;
+use crate::layout::Layout;
+use crate::preflight::{self, Obstacle};
+use crate::progress::Progress;
+use crate::shutdown::Shutdown;
+use crate::verify::web_image;
+use crate::version;
+
+const KUBELET_PORT: u16 = 10250;
+const HEALTHZ_PORT: u16 = 10248;
+const PROXY_HEALTH_PORT: u16 = 10256;
+const PROXY_METRICS_PORT: u16 = 10249;
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// What the node is to be.
+pub struct Plan<'a> {
+    pub layout: &'a Layout,
+    pub name: String,
+    pub ip: Ipv4Addr,
+    pub bootstrap_kubeconfig: PathBuf,
+    pub proxy_kubeconfig: Option<PathBuf>,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+}
+
+/// A node that runs.
+pub struct Node {
+    tasks: JoinSet<String>,
+    agent: NodeAgent,
+    /// Kept: dropping it ends the pod workers.
+    kubelet: Arc<Kubelet>,
+}
+
+/// The container engine and what it stands on.
+struct Runtime {
+    engine: Arc<Engine>,
+    images: ImageStore,
+}
+
+impl Plan<'_> {
+    /// Refuses what can't work, before anything is made.
+    pub fn check(&self) -> Result<(), Obstacle> {
+        preflight::ranges(self.pod_cidr, self.service_cidr)?;
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        preflight::port(any(KUBELET_PORT), "kubelet")?;
+        preflight::port(local(HEALTHZ_PORT), "kubelet's health")?;
+        preflight::port(any(PROXY_HEALTH_PORT), "proxy's health")?;
+        preflight::port(local(PROXY_METRICS_PORT), "proxy's metrics")
+    }
+
+    /// Starts everything; returns when all parts run, which is before the node is Ready.
+    pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<Node> {
+        let mut tasks = JoinSet::new();
+        let (subnet, subnet_seen) = watch::channel(None);
+        let runtime = self.start_engine(subnet_seen, &mut tasks, shutdown).await?;
+        progress.done("the container engine runs");
+        let config = self.node_config();
+        let clock = Arc::new(SystemClock::default());
+        progress.waiting("the node's certificate");
+        let connected = ensure_client(&config, clock.clone()).await.context("get the node's certificate")?;
+        progress.done("the node has its certificate");
+        let network_client = self.network_client(&connected)?;
+        let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
+        self.start_proxy(network_client, &mut tasks, shutdown);
+        let node = self.start_kubelet(config, connected, &runtime, clock, wake).await?;
+        progress.done(format!("node {} registers", self.name));
+        Ok(Node { tasks, ..node })
+    }
+
+    async fn start_engine(
+        &self,
+        subnet: watch::Receiver<Option<Subnet>>,
+        tasks: &mut JoinSet<String>,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Runtime> {
+        let layout = self.layout;
+        let images = open_images(layout)?;
+        import(&images, layout).await?;
+        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), subnet).context("open the pod network")?;
+        let network = Arc::new(network::BuiltIn(podnet.clone()));
+        let config = EngineConfig::new(layout.engine_dir(), layout.engine_run_dir(), images.clone(), network);
+        let engine = Engine::open(config).await.context("open the container engine")?;
+        tasks.spawn(async move { ended("pod network", podnet.run().await) });
+        let (socket, end) = (layout.cri_socket(), shutdown.clone());
+        let (runtime, image_service) = (engine.clone(), engine.clone());
+        tasks.spawn(async move {
+            ended("CRI socket", knode_cri::server::serve(&socket, runtime, image_service, end.requested()).await)
+        });
+        let control = control::serve(&layout.control_socket(), Arc::new(commands::Images(images.clone())))?;
+        tasks.spawn(async move { ended("control socket", control.await) });
+        Ok(Runtime { engine, images })
+    }
+
+    fn node_config(&self) -> NodeConfig {
+        let layout = self.layout;
+        NodeConfig {
+            node_name: self.name.clone(),
+            node_ips: vec![IpAddr::V4(self.ip)],
+            labels: Default::default(),
+            taints: Vec::new(),
+            max_pods: 110,
+            version: version::GIT_VERSION.into(),
+            root_dir: layout.kubelet_dir(),
+            cert_dir: layout.cert_dir(),
+            kubeconfig: layout.kubelet_kubeconfig(),
+            bootstrap_kubeconfig: Some(self.bootstrap_kubeconfig.clone()),
+            client_ca: None,
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, KUBELET_PORT)),
+            healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
+            thresholds: Thresholds::default(),
+            configz: json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                            "clusterDomain": CLUSTER_DOMAIN, "maxPods": 110}),
+        }
+    }
+
+    /// Who the proxy and the overlay are: another identity if one is named, else the node.
+    fn network_client(&self, node: &Connected) -> anyhow::Result<Client> {
+        let Some(path) = &self.proxy_kubeconfig else { return Ok(node.client.clone()) };
+        let connected = knode_client::from_kubeconfig(path);
+        Ok(connected.with_context(|| format!("use --proxy-kubeconfig {}", path.display()))?.client)
+    }
+
+    /// Starts the overlay; what it says of the subnet goes to the pod network, and wakes the node's status.
+    fn start_overlay(
+        &self,
+        client: Client,
+        subnet: watch::Sender<Option<Subnet>>,
+        tasks: &mut JoinSet<String>,
+    ) -> anyhow::Result<watch::Receiver<Option<Subnet>>> {
+        let config = knode_overlay::Config {
+            conf: NetConf::vxlan(self.pod_cidr),
+            wish: Wish { interface: None, node_ip: Some(self.ip) },
+            masquerade: true,
+            subnet_file: self.layout.subnet_file(),
+        };
+        let store = Arc::new(KubernetesLeases::start(client, self.name.clone()));
+        let overlay = Overlay::open(config, store).context("open the overlay")?;
+        let mut own = overlay.subnet();
+        let services = self.service_cidr;
+        let seen = subnet.subscribe();
+        tasks.spawn(async move { ended("overlay", overlay.run().await) });
+        tasks.spawn(async move {
+            loop {
+                let now = own.borrow_and_update().map(|s| Subnet { ipv4: s.ipv4, mtu: s.mtu });
+                subnet.send_replace(now);
+                if own.changed().await.is_err() {
+                    return "the overlay ended".into();
+                }
+            }
+        });
+        services::spawn_route(services, seen.clone(), tasks);
+        Ok(seen)
+    }
+
+    fn start_proxy(&self, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
+        let config = ProxyConfig {
+            client,
+            node_name: self.name.clone(),
+            node_ips: vec![IpAddr::V4(self.ip)],
+            cluster_cidr: Some(self.pod_cidr.into()),
+            health: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT))),
+            metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PROXY_METRICS_PORT))),
+        };
+        let end = shutdown.clone();
+        tasks.spawn(async move { ended("proxy", knode_proxy::run(config, end.requested()).await) });
+    }
+
+    async fn start_kubelet(
+        &self,
+        config: NodeConfig,
+        connected: Connected,
+        runtime: &Runtime,
+        clock: Arc<SystemClock>,
+        subnet: watch::Receiver<Option<Subnet>>,
+    ) -> anyhow::Result<Node> {
+        let layout = self.layout;
+        let client = connected.client.clone();
+        let source = EventSource { component: "kubelet".into(), host: self.name.clone() };
+        let recorder = EventRecorder::start(client.clone(), source, clock.clone());
+        let node = Arc::new(view::Late::default());
+        let cri: Arc<dyn RuntimeService> = runtime.engine.clone();
+        let images: Arc<dyn ImageService> = runtime.engine.clone();
+        let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
+        let kubelet = Kubelet::start(KubeletConfig {
+            node_name: self.name.clone(),
+            node_ips: vec![self.ip.to_string()],
+            runtime: cri.clone(),
+            images: images.clone(),
+            root_dir: layout.kubelet_dir(),
+            pod_logs_dir: layout.pod_logs_dir(),
+            container_logs_dir: layout.container_logs_dir(),
+            cluster_dns: Vec::new(),
+            cluster_domain: CLUSTER_DOMAIN.into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            cgroup_root: layout.cgroup_root(),
+            cgroups: Arc::new(cgroups::Kernel(cgroups)),
+            node: node.clone(),
+            clock: clock.clone(),
+            client,
+            recorder: recorder.clone(),
+        })
+        .await
+        .context("start the kubelet")?;
+        let kubelet = Arc::new(kubelet);
+        let pods = Arc::new(view::Pods(kubelet.clone()));
+        let deps = NodeDeps { runtime: cri, images, pods, recorder: Some(recorder), clock };
+        let agent = NodeAgent::start(config, connected, deps).await.context("start the node's API")?;
+        node.fill(agent.node());
+        let mut tasks = JoinSet::new();
+        view::spawn_wake(&agent, subnet, &mut tasks);
+        Ok(Node { tasks, agent, kubelet })
+    }
+}
+
+fn open_images(layout: &Layout) -> anyhow::Result<ImageStore> {
+    let root = layout.engine_dir().join("images");
+    ImageStore::open(StoreConfig { root, registries: Registries::default() }).context("open the image store")
+}
+
+/// The image that the binary carries, and the archives that lie ready. A broken archive does not keep the node from
+/// starting.
+async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
+    web_image::ensure(images, &layout.engine_dir()).await?;
+    for report in images.import_dir(&layout.images_dir()).await.context("import the archives")? {
+        match &report.result {
+            Ok(_) => tracing::info!(archive = %report.path.display(), "archive imported"),
+            Err(e) => tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported"),
+        }
+    }
+    Ok(())
+}
+
+/// How a part ended, for the log.
+fn ended<T, E: std::fmt::Display>(part: &str, how: Result<T, E>) -> String {
+    match how {
+        Ok(_) => format!("the {part} ended"),
+        Err(e) => format!("the {part} failed: {e:#}"),
+    }
+}
+
+impl Node {
+    /// Waits until the Node object says Ready, telling what it waits for.
+    pub async fn ready(&self, progress: &Progress, bound: Duration) -> anyhow::Result<()> {
+        let mut node = self.agent.node();
+        let wait = async {
+            loop {
+                match view::readiness(node.borrow_and_update().as_deref()) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => progress.waiting(why),
+                }
+                node.changed().await.context("the node's API ended")?;
+            }
+        };
+        tokio::time::timeout(bound, wait).await.with_context(|| format!("the node is not Ready within {bound:?}"))?
+    }
+
+    /// Resolves when a part ends by itself, which none should.
+    pub async fn broken(&mut self) -> String {
+        tokio::select! {
+            part = self.tasks.join_next() => match part {
+                Some(Ok(how)) => how,
+                Some(Err(error)) => format!("a part of the node ended badly: {error}"),
+                None => std::future::pending().await,
+            },
+            () = self.agent.ended() => "the node's API ended".into(),
+        }
+    }
+
+    /// Lets go of the pods, which go on running.
+    pub fn release(self) {
+        drop(self.kubelet);
+    }
+}

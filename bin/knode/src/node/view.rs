@@ -1,0 +1,69 @@
+//! What the kubelet's two halves see of each other.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use knode_kubelet::{Kubelet, NodeView};
+use knode_kubelet_node::{NodeAgent, PodSource};
+use knode_podnet::Subnet;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The Node object as the pod side sees it: there once the node's side has started.
+#[derive(Default)]
+pub struct Late(OnceLock<watch::Receiver<Option<Arc<Node>>>>);
+
+impl Late {
+    /// Connects it to the node's side; only the first call counts.
+    pub fn fill(&self, node: watch::Receiver<Option<Arc<Node>>>) {
+        // A second call finds the same node.
+        let _ = self.0.set(node);
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.0.get()?.borrow().clone()
+    }
+}
+
+impl NodeView for Late {
+    fn allocatable(&self) -> BTreeMap<String, Quantity> {
+        self.node().and_then(|n| n.status.as_ref()?.allocatable.clone()).unwrap_or_default()
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.node().and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
+    }
+}
+
+/// The pods as the node's API shows them.
+pub struct Pods(pub Arc<Kubelet>);
+
+impl PodSource for Pods {
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        self.0.pods()
+    }
+}
+
+/// Whether the node is Ready, or why not.
+pub fn readiness(node: Option<&Node>) -> Result<(), String> {
+    let Some(node) = node else { return Err("the node to register".into()) };
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    match conditions.into_iter().find(|c| c.type_ == "Ready") {
+        Some(c) if c.status == "True" => Ok(()),
+        Some(c) => Err(format!("node Ready: {}", c.message.as_deref().unwrap_or_default())),
+        None => Err("the node's first status".into()),
+    }
+}
+
+/// Lets the node's status be looked at again whenever the pod network changes.
+pub fn spawn_wake(agent: &NodeAgent, mut subnet: watch::Receiver<Option<Subnet>>, tasks: &mut JoinSet<String>) {
+    let wake = agent.waker();
+    tasks.spawn(async move {
+        while subnet.changed().await.is_ok() {
+            wake.notify_one();
+        }
+        "the pod network ended".into()
+    });
+}

@@ -1,0 +1,196 @@
+//! The control plane: store, API server, scheduler and controllers.
+
+mod objects;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity, UserInfo};
+use knode_client::{Client, SystemClock};
+use knode_controllers::ControllersConfig;
+use knode_pki::kubeconfig::Kubeconfig;
+use knode_pki::{Access, ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, Material, files};
+use knode_store::Store;
+use tokio::task::JoinSet;
+
+use crate::cli::ControlPlaneOptions;
+use crate::layout::Layout;
+use crate::preflight;
+use crate::progress::Progress;
+use crate::shutdown::Shutdown;
+
+/// Prefix length of a node's share of the pod addresses.
+const NODE_CIDR_MASK: u8 = 24;
+
+/// A control plane that serves.
+pub struct ControlPlane {
+    tasks: JoinSet<()>,
+    api: ApiServer,
+}
+
+/// What the control plane is to be.
+pub struct Plan<'a> {
+    pub layout: &'a Layout,
+    pub options: &'a ControlPlaneOptions,
+    /// The address by which nodes and pods reach it.
+    pub advertise: Ipv4Addr,
+    /// The machine's name, for the serving certificate.
+    pub name: &'a str,
+}
+
+impl Plan<'_> {
+    /// Refuses what can't work, before anything is made.
+    pub fn check(&self) -> Result<(), preflight::Obstacle> {
+        preflight::ranges(self.options.pod_cidr, self.options.service_cidr)?;
+        preflight::port(self.options.listen, "API server")
+    }
+
+    fn server_url(&self, ip: IpAddr) -> String {
+        format!("https://{}", SocketAddr::new(ip, self.options.listen.port()))
+    }
+
+    fn sans(&self) -> anyhow::Result<ApiServerSans> {
+        let service_ip = self.options.service_cidr.hosts().next().context("the service range holds no address")?;
+        let mut node_ips = vec![IpAddr::V4(self.advertise)];
+        if !self.options.listen.ip().is_unspecified() {
+            node_ips.push(self.options.listen.ip());
+        }
+        Ok(ApiServerSans {
+            service_ip: service_ip.into(),
+            node_ips,
+            dns: vec![self.name.to_owned()],
+            cluster_domain: "cluster.local".into(),
+        })
+    }
+
+    fn config(&self, pki: &ControlPlanePki) -> ApiServerConfig {
+        let tls = |f: &IdentityFile| TlsIdentity {
+            cert_pem: f.identity.cert_pem.clone(),
+            key_pem: f.identity.key_pem.clone(),
+        };
+        let range = self.options.node_port_range;
+        ApiServerConfig {
+            tls: tls(&pki.apiserver),
+            client_ca_pem: pki.ca.cert_pem().to_owned(),
+            kubelet_client: tls(&pki.kubelet_client),
+            service_account_key: Arc::new(pki.service_account.clone()),
+            issuer: "https://kubernetes.default.svc.cluster.local".into(),
+            service_cidr: self.options.service_cidr.into(),
+            node_port_range: range.first..=range.last,
+            advertise: SocketAddr::new(self.advertise.into(), self.options.listen.port()),
+            static_tokens: Default::default(),
+        }
+    }
+
+    /// Starts everything; returns when the API answers and its kubeconfigs are written.
+    pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<ControlPlane> {
+        let layout = self.layout;
+        let pki = ControlPlanePki::ensure(&layout.pki_dir(), &self.sans()?, Timestamp::now())
+            .context("make the control plane's certificates")?;
+        progress.done("certificates are there");
+        let store = open_store(&layout.store_file())?;
+        let listener = ApiServer::bind(self.options.listen).await?;
+        let api = ApiServer::start(self.config(&pki), store).await.context("start the API server")?;
+        progress.done(format!("the API server listens on {}", self.options.listen));
+        let mut tasks = JoinSet::new();
+        let serving = api.clone();
+        let end = shutdown.clone();
+        tasks.spawn(async move { serving.serve(listener, end.requested()).await });
+        self.start_controllers(&api, &pki, &mut tasks, shutdown);
+        self.write_kubeconfigs(&api, &pki).await?;
+        progress.done(format!("kubeconfig: {}", self.options.write_kubeconfig.display()));
+        Ok(ControlPlane { tasks, api })
+    }
+
+    fn start_controllers(&self, api: &ApiServer, pki: &ControlPlanePki, tasks: &mut JoinSet<()>, end: &Shutdown) {
+        let client = |user: &str| knode_client::from_service(api.service(UserInfo::new(user, [] as [&str; 0])));
+        let accounts = api.clone();
+        let config = ControllersConfig {
+            client: client("system:kube-controller-manager"),
+            clients: Arc::new(move |account| knode_client::from_service(accounts.service(controller(account)))),
+            signer: Some(Arc::new(pki.ca.clone())),
+            root_ca_pem: pki.ca.cert_pem().to_owned(),
+            pod_cidr: self.options.pod_cidr,
+            node_cidr_mask: NODE_CIDR_MASK.max(self.options.pod_cidr.prefix_len()),
+            clock: Arc::new(SystemClock::default()),
+        };
+        tasks.spawn(knode_controllers::run(config, end.clone().requested()));
+        tasks.spawn(knode_scheduler::run(client("system:kube-scheduler"), end.clone().requested()));
+    }
+
+    /// The administrator's kubeconfig, and the bootstrap one for nodes.
+    async fn write_kubeconfigs(&self, api: &ApiServer, pki: &ControlPlanePki) -> anyhow::Result<()> {
+        let admin = knode_client::from_service(api.service(UserInfo::new("kubernetes-admin", ["system:masters"])));
+        let token = self.bootstrap_token(&admin, pki).await?;
+        tracing::debug!(token = token.id(), "bootstrap token ready");
+        let path = &self.options.write_kubeconfig;
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let server = self.server_url(self.advertise.into());
+        pki.kubeconfig(&server, &pki.admin).write(path).context("write the administrator's kubeconfig")
+    }
+
+    /// Grants nodes their rights, and keeps a token with which they join; the kubeconfig that carries it is written
+    /// beside the data.
+    async fn bootstrap_token(&self, admin: &Client, pki: &ControlPlanePki) -> anyhow::Result<BootstrapToken> {
+        let file = self.layout.bootstrap_kubeconfig();
+        let token = kept_token(&file)?.unwrap_or_else(BootstrapToken::generate);
+        objects::ensure(admin, token.id(), token.secret()).await?;
+        let kubeconfig = Kubeconfig::for_access(&Access {
+            server: self.server_url(self.advertise.into()),
+            ca: Some(Material::Data(pki.ca.cert_pem().to_owned())),
+            token: Some(Material::Data(token.to_string())),
+            ..Access::default()
+        });
+        kubeconfig.write(&file).context("write the bootstrap kubeconfig")?;
+        Ok(token)
+    }
+}
+
+/// A controller's service account.
+fn controller(account: &str) -> UserInfo {
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+    UserInfo::new(format!("system:serviceaccount:kube-system:{account}"), groups)
+}
+
+/// The token that an earlier start has written, so that kubeconfigs handed out stay good.
+fn kept_token(file: &Path) -> anyhow::Result<Option<BootstrapToken>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let access = Kubeconfig::load_access(file).context("read the bootstrap kubeconfig")?;
+    let Some(token) = access.token else { return Ok(None) };
+    Ok(token.read()?.trim().parse().ok())
+}
+
+fn open_store(path: &Path) -> anyhow::Result<Store> {
+    if let Some(dir) = path.parent() {
+        files::create_private_dir(dir).context("make the store's directory")?;
+    }
+    Store::open(path).context("open the store")
+}
+
+impl ControlPlane {
+    /// Waits until every part has ended after a shutdown.
+    pub async fn ended(mut self) {
+        self.api.close();
+        while let Some(part) = self.tasks.join_next().await {
+            if let Err(error) = part {
+                tracing::error!(%error, "a part of the control plane ended badly");
+            }
+        }
+    }
+
+    /// Resolves when a part ends by itself, which none should.
+    pub async fn broken(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Ok(())) => "a part of the control plane ended".into(),
+            Some(Err(error)) => format!("a part of the control plane ended badly: {error}"),
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `knode up`, `knode server`, `knode node`: the long-running commands.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::cli::{ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
+use crate::cluster::{self, State};
+use crate::layout::Layout;
+use crate::lock::{self, DataDirLock};
+use crate::node::Node;
+use crate::progress::{Progress, READY};
+use crate::server::ControlPlane;
+use crate::shutdown;
+use crate::{node, preflight, server};
+
+/// A node that is not Ready after this long is reported; it goes on trying.
+const READY_BOUND: Duration = Duration::from_secs(300);
+/// How long the parts may take to end.
+const END_BOUND: Duration = Duration::from_secs(10);
+
+/// Directories and lock of a long-running command, and what is remembered of earlier ones.
+struct Site {
+    layout: Layout,
+    state: State,
+    name: String,
+    ip: Ipv4Addr,
+    _lock: DataDirLock,
+}
+
+impl Site {
+    /// Takes the data directory. `check` runs before anything is made in it.
+    fn take(
+        data_dir: &Path,
+        options: &NodeOptions,
+        check: impl FnOnce(&Layout, &str, Ipv4Addr, &State) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let layout = Layout::new(data_dir);
+        let state = State::load(&layout.state_file())?;
+        let asked = options.node_ip.or(state.node.as_ref().map(|n| n.ip));
+        let (name, ip) = (preflight::node_name(options.node_name.as_deref())?, preflight::node_ip(asked)?);
+        if let Some(holder) = lock::holder(&layout.lock_file()) {
+            anyhow::bail!(lock::LockError::Held { dir: data_dir.to_owned(), pid: holder.to_string() });
+        }
+        check(&layout, &name, ip, &state)?;
+        let lock = lock::take(&layout.lock_file())?;
+        Ok(Self { layout, state, name, ip, _lock: lock })
+    }
+
+    fn remember_control_plane(&mut self, options: &ControlPlaneOptions) {
+        self.state.control_plane = Some(cluster::ControlPlane {
+            pod_cidr: options.pod_cidr,
+            service_cidr: options.service_cidr,
+            listen: options.listen,
+            kubeconfig: std::path::absolute(&options.write_kubeconfig).unwrap_or(options.write_kubeconfig.clone()),
+        });
+    }
+
+    fn remember_node(&mut self) {
+        self.state.node = Some(cluster::Node { name: self.name.clone(), ip: self.ip.into() });
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        Ok(self.state.save(&self.layout.state_file())?)
+    }
+}
+
+/// Control plane and node in this process.
+pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
+    preflight::root("knode up")?;
+    let progress = Progress::start();
+    let options = &args.control_plane;
+    let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, state| {
+        state.agree(options)?;
+        server_plan(layout, options, name, ip).check()?;
+        Ok(up_node(layout, options, name, ip).check()?)
+    })?;
+    site.remember_control_plane(options);
+    site.remember_node();
+    site.save()?;
+    let (trigger, end) = shutdown::channel();
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
+    let node = up_node(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
+    run(Some(control_plane), Some(node), &progress, trigger).await
+}
+
+fn server_plan<'a>(
+    layout: &'a Layout,
+    options: &'a ControlPlaneOptions,
+    name: &'a str,
+    advertise: Ipv4Addr,
+) -> server::Plan<'a> {
+    server::Plan { layout, options, advertise, name }
+}
+
+fn up_node<'a>(layout: &'a Layout, options: &ControlPlaneOptions, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
+    node::Plan {
+        layout,
+        name: name.to_owned(),
+        ip,
+        bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
+        proxy_kubeconfig: None,
+        pod_cidr: options.pod_cidr,
+        service_cidr: options.service_cidr,
+    }
+}
+
+/// The control plane alone.
+pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    preflight::root("knode server")?;
+    let progress = Progress::start();
+    let options = &args.control_plane;
+    let asked = NodeOptions { node_name: None, node_ip: args.advertise_address };
+    let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
+        state.agree(options)?;
+        Ok(server_plan(layout, options, name, ip).check()?)
+    })?;
+    site.remember_control_plane(options);
+    site.save()?;
+    let (trigger, end) = shutdown::channel();
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
+    if let Some(path) = &args.write_bootstrap_kubeconfig {
+        let text = std::fs::read(site.layout.bootstrap_kubeconfig()).context("read the bootstrap kubeconfig")?;
+        knode_pki::files::write_atomic(path, &text, knode_pki::files::PRIVATE)?;
+        progress.done(format!("bootstrap kubeconfig: {}", path.display()));
+    }
+    run(Some(control_plane), None, &progress, trigger).await
+}
+
+/// The node alone.
+pub async fn node(args: NodeArgs) -> anyhow::Result<ExitCode> {
+    preflight::root("knode node")?;
+    let progress = Progress::start();
+    let plan = |layout, name: &str, ip| node_plan(&args, layout, name, ip);
+    let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, _| {
+        Ok(plan(layout, name, ip).check()?)
+    })?;
+    site.remember_node();
+    site.save()?;
+    let (trigger, end) = shutdown::channel();
+    let node = plan(&site.layout, &site.name, site.ip).start(&progress, &end).await?;
+    run(None, Some(node), &progress, trigger).await
+}
+
+fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
+    node::Plan {
+        layout,
+        name: name.to_owned(),
+        ip,
+        bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
+        proxy_kubeconfig: args.proxy_kubeconfig.clone(),
+        pod_cidr: args.pod_cidr,
+        service_cidr: args.service_cidr,
+    }
+}
+
+/// Runs until a signal, or until a part ends that should not.
+async fn run(
+    mut control_plane: Option<ControlPlane>,
+    mut node: Option<Node>,
+    progress: &Progress,
+    trigger: shutdown::Trigger,
+) -> anyhow::Result<ExitCode> {
+    let ready = async {
+        if let Some(node) = &node {
+            node.ready(progress, READY_BOUND).await?;
+            progress.done("the node is Ready");
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ready = ready => report_ready(ready, progress),
+        signal = shutdown::asked_by_signal() => return end(control_plane, node, trigger, signal?).await,
+    }
+    let broken = async {
+        let server = async {
+            match &mut control_plane {
+                Some(c) => c.broken().await,
+                None => std::future::pending().await,
+            }
+        };
+        let node = async {
+            match &mut node {
+                Some(n) => n.broken().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { how = server => how, how = node => how }
+    };
+    let how = tokio::select! {
+        how = broken => Err(how),
+        signal = shutdown::asked_by_signal() => Ok(signal?),
+    };
+    match how {
+        Ok(signal) => end(control_plane, node, trigger, signal).await,
+        Err(how) => anyhow::bail!("{how}; pods go on running: start knode again"),
+    }
+}
+
+fn report_ready(ready: anyhow::Result<()>, progress: &Progress) {
+    match ready {
+        Ok(()) => {
+            progress.done(READY);
+            // Without a service manager there is nobody to notify.
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                tracing::debug!(%error, "no service manager was notified");
+            }
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "not Ready yet; still trying"),
+    }
+}
+
+async fn end(
+    control_plane: Option<ControlPlane>,
+    node: Option<Node>,
+    trigger: shutdown::Trigger,
+    signal: &str,
+) -> anyhow::Result<ExitCode> {
+    tracing::info!(signal, "ending; pods go on running");
+    trigger.end();
+    if let Some(node) = node {
+        node.release();
+    }
+    if let Some(control_plane) = control_plane
+        && tokio::time::timeout(END_BOUND, control_plane.ended()).await.is_err()
+    {
+        tracing::warn!("the control plane took longer than {END_BOUND:?} to end");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
