@@ -1,0 +1,180 @@
+//! What nodes may do (`plugin/pkg/auth/authorizer/node`): fixed rules, and reading what the pods on them use.
+
+use std::sync::Arc;
+
+use knode_kinds::Kind;
+use serde_json::Value;
+
+use super::authorize::Decision;
+use super::policy::node_rules;
+use super::{Attributes, Rule};
+use crate::admission::node::references;
+use crate::cache::{Cache, Object};
+
+pub(super) struct NodeRules {
+    cache: Arc<Cache>,
+    rules: Vec<Rule>,
+}
+
+fn no(why: impl Into<String>) -> Decision {
+    Decision::NoOpinion(why.into())
+}
+
+const READS: [&str; 3] = ["get", "list", "watch"];
+
+impl NodeRules {
+    pub fn new(cache: Arc<Cache>) -> Self {
+        Self {
+            cache,
+            rules: node_rules(),
+        }
+    }
+
+    pub fn decide(&self, ask: &Attributes) -> Decision {
+        let Some(node) = ask.user.node_name() else {
+            return no("");
+        };
+        if !ask.is_resource {
+            return self.by_rules(ask);
+        }
+        match (
+            ask.group.as_str(),
+            ask.resource.as_str(),
+            ask.subresource.as_str(),
+        ) {
+            ("", "secrets", _) => self.reads_used(ask, node, "secret"),
+            ("", "configmaps", _) => self.reads_used(ask, node, "configMap"),
+            ("", "persistentvolumeclaims", "") => self.reads_used(ask, node, "claim"),
+            ("", "serviceaccounts", "token") => self.token(ask, node),
+            ("", "pods", "") => self.pod(ask, node),
+            ("", "nodes", "") => self.node(ask, node),
+            ("coordination.k8s.io", "leases", _) => self.lease(ask, node),
+            ("storage.k8s.io", "csinodes", _) => self.csi_node(ask, node),
+            _ => self.by_rules(ask),
+        }
+    }
+
+    fn by_rules(&self, ask: &Attributes) -> Decision {
+        if self.rules.iter().any(|rule| rule.allows(ask)) {
+            Decision::Allowed
+        } else {
+            no("")
+        }
+    }
+
+    /// Objects that a pod on the node refers to.
+    fn reads_used(&self, ask: &Attributes, node: &str, kind: &'static str) -> Decision {
+        if !READS.contains(&ask.verb.as_str()) {
+            return no("can only read resources of this type");
+        }
+        if !ask.subresource.is_empty() {
+            return no("cannot read subresource");
+        }
+        if ask.name.is_empty() {
+            return no("No Object name found");
+        }
+        if ask.namespace.is_empty() {
+            return no("can only read namespaced object of this type");
+        }
+        self.related(
+            node,
+            self.uses(node, &ask.namespace, |pod| {
+                references(pod, kind).any(|name| name == ask.name)
+            }),
+        )
+    }
+
+    fn related(&self, node: &str, related: bool) -> Decision {
+        match related {
+            true => Decision::Allowed,
+            false => no(format!(
+                "no relationship found between node '{node}' and this object"
+            )),
+        }
+    }
+
+    fn token(&self, ask: &Attributes, node: &str) -> Decision {
+        if ask.verb != "create" || ask.name.is_empty() {
+            return no("can only create tokens for individual service accounts");
+        }
+        let account = |pod: &Value| pod["spec"]["serviceAccountName"] == *ask.name;
+        self.related(node, self.uses(node, &ask.namespace, account))
+    }
+
+    fn pod(&self, ask: &Attributes, node: &str) -> Decision {
+        match ask.verb.as_str() {
+            "get" => {
+                let key = format!("{}/{}", ask.namespace, ask.name);
+                let pod = self
+                    .pods()
+                    .and_then(|(kind, table)| Some((kind, table.get(&key)?)));
+                self.related(
+                    node,
+                    pod.is_some_and(|(kind, pod)| pod.field(kind, "spec.nodeName") == node),
+                )
+            }
+            "list" | "watch" if ask.fields.exact("spec.nodeName") == Some(node) => Decision::Allowed,
+            "list" | "watch" => no("can only list/watch pods with spec.nodeName field selector"),
+            _ => self.by_rules(ask),
+        }
+    }
+
+    fn node(&self, ask: &Attributes, node: &str) -> Decision {
+        let reads = READS.contains(&ask.verb.as_str());
+        match reads && ask.name != node {
+            true => no(format!(
+                "node '{node}' cannot read '{}', only its own Node object",
+                ask.name
+            )),
+            false => self.by_rules(ask),
+        }
+    }
+
+    fn lease(&self, ask: &Attributes, node: &str) -> Decision {
+        if !matches!(
+            ask.verb.as_str(),
+            "get" | "create" | "update" | "patch" | "delete"
+        ) {
+            return no("can only get, create, update, patch, or delete a node lease");
+        }
+        if ask.namespace != "kube-node-lease" {
+            return no("can only access leases in the \"kube-node-lease\" system namespace");
+        }
+        // The name of a new one is known to admission only.
+        if ask.verb != "create" && ask.name != node {
+            return no("can only access node lease with the same name as the requesting node");
+        }
+        Decision::Allowed
+    }
+
+    fn csi_node(&self, ask: &Attributes, node: &str) -> Decision {
+        if !matches!(
+            ask.verb.as_str(),
+            "get" | "create" | "update" | "patch" | "delete"
+        ) {
+            return no("can only get, create, update, patch, or delete a CSINode");
+        }
+        if !ask.subresource.is_empty() {
+            return no("cannot authorize CSINode subresources");
+        }
+        if ask.verb != "create" && ask.name != node {
+            return no("can only access CSINode with the same name as the requesting node");
+        }
+        Decision::Allowed
+    }
+
+    fn pods(&self) -> Option<(&'static Kind, &Arc<crate::cache::Table>)> {
+        let kind = knode_kinds::find("", "v1", "pods")?;
+        Some((kind, self.cache.table(kind)?))
+    }
+
+    /// Whether a pod in the namespace that is placed on the node fulfils the condition.
+    fn uses(&self, node: &str, namespace: &str, condition: impl Fn(&Value) -> bool) -> bool {
+        let Some((kind, table)) = self.pods() else {
+            return false;
+        };
+        let pods: Vec<Arc<Object>> = table.all(namespace);
+        let on_node = pods.iter().filter(|pod| pod.field(kind, "spec.nodeName") == node);
+        on_node.map(|pod| pod.value()).any(|pod| condition(&pod))
+    }
+}

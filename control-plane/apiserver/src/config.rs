@@ -1,0 +1,57 @@
+//! How an API server is set up.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use knode_pki::ServiceAccountKey;
+
+use crate::user::UserInfo;
+
+/// A certificate with its key, in PEM.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// The certificate, and those that sign it.
+    pub cert_pem: String,
+    /// Its private key.
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsIdentity")
+    }
+}
+
+/// How an API server is set up.
+#[derive(Clone, Debug)]
+pub struct ApiServerConfig {
+    /// The certificate that clients see.
+    pub tls: TlsIdentity,
+    /// Authorities whose client certificates are identities, and which sign the kubelets' serving
+    /// certificates; PEM.
+    pub client_ca_pem: String,
+    /// Who this server is to kubelets: its client certificate.
+    pub kubelet_client: TlsIdentity,
+    /// Signs and checks service-account tokens.
+    pub service_account_key: Arc<ServiceAccountKey>,
+    /// Issuer of service-account tokens, an https URL.
+    pub issuer: String,
+    /// Addresses of services.
+    pub service_cidr: IpNet,
+    /// Ports of services on nodes.
+    pub node_port_range: RangeInclusive<u16>,
+    /// Where clients in the cluster find this server: endpoint of the Service `kubernetes`.
+    pub advertise: SocketAddr,
+    /// Further bearer tokens with their users (upstream's token file).
+    pub static_tokens: BTreeMap<String, UserInfo>,
+}
+
+impl ApiServerConfig {
+    /// The address of the Service `kubernetes`: the first of the range.
+    pub fn kubernetes_address(&self) -> Option<IpAddr> {
+        self.service_cidr.hosts().next()
+    }
+}
