@@ -8,5 +8,7 @@ pub mod plan;
 pub mod table;
 
 mod apply;
+mod edge;
 
 pub use apply::{Applied, Applier, teardown};
+pub use edge::{Error, ProxyConfig, run};

@@ -15,6 +15,7 @@ mod monitor;
 mod object;
 mod print;
 mod socket;
+mod watch;
 mod wire;
 
 pub use batch::Batch;
@@ -30,3 +31,4 @@ pub use object::{
     TableRef, Verdict,
 };
 pub use socket::Socket;
+pub use watch::Watcher;

@@ -93,6 +93,11 @@ impl Applier {
         })
     }
 
+    /// Plans what changed in these Services without touching the kernel; [`Applier::verify`] does that.
+    pub fn settle(&mut self, model: &Model, dirty: BTreeSet<Name>) {
+        self.plan.settle(model, dirty);
+    }
+
     /// Compares the table with the plan and mends it.
     ///
     /// # Errors
