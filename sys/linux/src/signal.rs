@@ -17,3 +17,17 @@ pub fn send_raw(pid: i32, signal: i32) -> io::Result<()> {
         error => Err(error),
     }
 }
+
+/// Gives the process the signal settings that a fresh program expects: nothing blocked, and SIGPIPE ends it
+/// (Rust's start-up code ignores it). For processes that are about to execute another program.
+///
+/// # Errors
+/// Those of `sigprocmask(2)` and `signal(2)`.
+pub fn reset() -> io::Result<()> {
+    nix::sys::signal::SigSet::all().thread_unblock()?;
+    // SAFETY: SIG_DFL installs no function of ours.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! CreateContainer.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use knode_cri::{ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceMode};
+use knode_images::Image;
+use knode_linux::cgroup::Version;
+use knode_linux::openat::RootDir;
+
+use super::{Container, cgroup, host, rootfs};
+use crate::engine::{Core, new_id, now_nanos};
+use crate::error::{EngineError, FileContext, Result, chain};
+use crate::sandbox::{Sandbox, files_of, namespace_paths};
+use crate::spec::{self, Input, PidNamespace};
+use crate::state::{ContainerRecord, SandboxRecord, remove_dir, write_atomic, write_record};
+
+impl Core {
+    /// Makes a container and gives its id. When it fails nothing is left of it.
+    pub(crate) async fn create_container(
+        self: &Arc<Self>,
+        request: CreateContainerRequest,
+    ) -> Result<String> {
+        let config = request
+            .config
+            .ok_or_else(|| EngineError::Invalid("the request has no config".into()))?;
+        let sandbox = self.sandbox(&request.pod_sandbox_id)?;
+        if !sandbox.is_ready() {
+            return Err(EngineError::SandboxNotReady {
+                sandbox: sandbox.id.clone(),
+            });
+        }
+        let id = new_id();
+        self.reserve_name(&unique_name(&config, &sandbox)?, &id)?;
+        let engine = self.clone();
+        let (parts_id, parts_sandbox) = (id.clone(), sandbox.clone());
+        let made =
+            tokio::task::spawn_blocking(move || engine.make_container(&parts_id, config, &parts_sandbox));
+        match made.await.map_err(EngineError::from).and_then(|made| made) {
+            Ok(record) => {
+                let container = Arc::new(Container::new(record));
+                self.insert_container(container.clone());
+                self.tell_container(&container, ContainerEventType::ContainerCreatedEvent);
+                Ok(id)
+            }
+            Err(error) => {
+                self.undo_container(&id).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn make_container(
+        &self,
+        id: &str,
+        config: ContainerConfig,
+        sandbox: &Sandbox,
+    ) -> Result<ContainerRecord> {
+        let sandbox = sandbox.record();
+        let wanted = config
+            .image
+            .as_ref()
+            .map(|image| image.image.as_str())
+            .unwrap_or_default();
+        let image = self.image(wanted)?;
+        let mut record = self.new_container(id, config, &sandbox, &image);
+        let directory = self.layout.container(id);
+        fs::create_dir_all(&directory).file("making", &directory)?;
+        write_record(&directory, &record)?;
+        let snapshots = self.config.images.snapshots();
+        snapshots.prepare(image.id.as_str(), id)?;
+        let root = snapshots.mount(id)?;
+        let image_sources = self.mount_images(&mut record)?;
+        host::make_mount_sources(&record.config)?;
+        self.specify(&mut record, &sandbox, &image, root, &image_sources)?;
+        write_record(&directory, &record)?;
+        Ok(record)
+    }
+
+    fn image(&self, name: &str) -> Result<Image> {
+        let found = self.config.images.status(name);
+        found.ok_or_else(|| EngineError::Images(knode_images::Error::ImageNotFound(name.to_string())))
+    }
+
+    fn new_container(
+        &self,
+        id: &str,
+        config: ContainerConfig,
+        sandbox: &SandboxRecord,
+        image: &Image,
+    ) -> ContainerRecord {
+        let log_path = match config.log_path.as_str() {
+            "" => PathBuf::new(),
+            path => PathBuf::from(&sandbox.config.log_directory).join(path),
+        };
+        let image_id = image.id.to_string();
+        ContainerRecord {
+            id: id.to_string(),
+            sandbox_id: sandbox.id.clone(),
+            image_name: image
+                .repo_tags
+                .first()
+                .or(image.repo_digests.first())
+                .unwrap_or(&image_id)
+                .clone(),
+            image_id,
+            created_at: now_nanos(),
+            log_path,
+            user: Default::default(),
+            stop_signal: 0,
+            cgroup: cgroup(sandbox.cgroup_parent(), id),
+            image_mounts: Vec::new(),
+            filtered: false,
+            started: None,
+            ended: None,
+            boot_id: self.boot_id.clone(),
+            config,
+        }
+    }
+
+    /// Mounts the images that are mounted as volumes.
+    fn mount_images(&self, record: &mut ContainerRecord) -> Result<Vec<PathBuf>> {
+        let snapshots = self.config.images.snapshots();
+        let mut sources = Vec::new();
+        for (index, mount) in record.config.mounts.iter().enumerate() {
+            let Some(image) = &mount.image else { continue };
+            if !mount.image_sub_path.is_empty() {
+                return Err(EngineError::Unsupported("a part of an image as a mount".into()));
+            }
+            let key = format!("{}-image-{index}", record.id);
+            let image = self.image(&image.image)?;
+            record.image_mounts.push(key.clone());
+            snapshots.prepare(image.id.as_str(), &key)?;
+            sources.push(snapshots.mount(&key)?);
+        }
+        Ok(sources)
+    }
+
+    /// Writes the bundle.
+    fn specify(
+        &self,
+        record: &mut ContainerRecord,
+        sandbox: &SandboxRecord,
+        image: &Image,
+        root: PathBuf,
+        image_mounts: &[PathBuf],
+    ) -> Result<()> {
+        let of = |source| EngineError::Spec {
+            container: record.id.clone(),
+            source,
+        };
+        let context = spec::security_context(&record.config);
+        let inside = RootDir::open(&root).file("opening", &root)?;
+        let user = rootfs::user(&inside, &context, &image.config.user).map_err(of)?;
+        let stop_signal =
+            spec::signal::stop_signal(record.config.stop_signal(), &image.config.stop_signal).map_err(of)?;
+        let devices = host::devices(&record.config)?;
+        let mut namespaces = namespace_paths(&self.layout, sandbox);
+        namespaces.pid = self.pid_namespace(&record.config)?;
+        let spec = spec::build(&Input {
+            config: &record.config,
+            sandbox: &sandbox.config,
+            image: &image.config,
+            user: &user,
+            rootfs: &root,
+            cgroup: &record.cgroup,
+            namespaces: &namespaces,
+            files: &files_of(&self.layout, sandbox),
+            hostname: &sandbox.hostname,
+            image_mounts,
+            devices: &devices,
+            available_capabilities: self.capabilities,
+            cgroup_v2: self.cgroups.version() == Version::V2,
+        })
+        .map_err(of)?;
+        if let Some(process) = spec.process() {
+            let directory = process.cwd().display().to_string();
+            rootfs::make_directory(&inside, &directory).file("making working directory", process.cwd())?;
+        }
+        record.user = user;
+        record.stop_signal = stop_signal;
+        record.filtered = spec
+            .linux()
+            .as_ref()
+            .is_some_and(|linux| linux.seccomp().is_some());
+        let path = self.layout.container(&record.id).join("config.json");
+        let text = serde_json::to_vec(&spec)
+            .map_err(std::io::Error::from)
+            .file("encoding", &path)?;
+        write_atomic(&path, &text)
+    }
+
+    /// Puts other limits into the bundle of a container that has not been started.
+    pub(crate) fn respecify(&self, id: &str, config: &ContainerConfig) -> Result<()> {
+        let of = |source| EngineError::Spec {
+            container: id.to_string(),
+            source,
+        };
+        let path = self.layout.container(id).join("config.json");
+        let mut spec = oci_spec::runtime::Spec::load(&path).map_err(|error| of(error.into()))?;
+        if let Some(linux) = spec.linux_mut() {
+            let devices = linux
+                .resources()
+                .as_ref()
+                .and_then(|resources| resources.devices().clone());
+            let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
+            let resources = spec::linux_resources(resources, devices.unwrap_or_default()).map_err(of)?;
+            linux.set_resources(Some(resources));
+        }
+        let text = serde_json::to_vec(&spec)
+            .map_err(std::io::Error::from)
+            .file("encoding", &path)?;
+        write_atomic(&path, &text)
+    }
+
+    fn pid_namespace(&self, config: &ContainerConfig) -> Result<PidNamespace> {
+        match spec::pid_mode(config) {
+            NamespaceMode::Container => Ok(PidNamespace::Own),
+            NamespaceMode::Node => Ok(PidNamespace::Host),
+            NamespaceMode::Pod => Err(EngineError::Unsupported(
+                "a PID namespace shared by the pod".into(),
+            )),
+            NamespaceMode::Target => {
+                let context = spec::security_context(config);
+                let target = context.namespace_options.unwrap_or_default().target_id;
+                let target = self.container(&target)?;
+                let started = target.with(|record| record.started.filter(|_| record.ended.is_none()));
+                let started = started.ok_or_else(|| EngineError::ContainerState {
+                    container: target.id.clone(),
+                    state: super::state_name(target.state()),
+                })?;
+                Ok(PidNamespace::At(format!("/proc/{}/ns/pid", started.pid).into()))
+            }
+        }
+    }
+
+    async fn undo_container(self: &Arc<Self>, id: &str) {
+        let engine = self.clone();
+        let of = id.to_string();
+        let undo = tokio::task::spawn_blocking(move || {
+            let mut errors = engine.remove_snapshots(&of);
+            errors.extend(remove_dir(&engine.layout.container(&of)).err());
+            errors
+        });
+        for error in undo.await.unwrap_or_else(|error| vec![error.into()]) {
+            tracing::warn!(
+                container = id,
+                error = chain(&error),
+                "undoing a container that could not be made"
+            );
+        }
+        self.free_names(id);
+    }
+
+    /// Removes the root of a container and the images it mounts; goes on after errors.
+    pub(crate) fn remove_snapshots(&self, id: &str) -> Vec<EngineError> {
+        let snapshots = self.config.images.snapshots();
+        let prefix = format!("{id}-image-");
+        let all = match snapshots.list() {
+            Ok(all) => all,
+            Err(error) => return vec![error.into()],
+        };
+        let mine = all
+            .into_iter()
+            .filter(|snapshot| snapshot.key == id || snapshot.key.starts_with(&prefix));
+        mine.filter_map(|snapshot| snapshots.remove(&snapshot.key).err().map(EngineError::from))
+            .collect()
+    }
+
+    /// Tells subscribers about a container.
+    pub(crate) fn tell_container(&self, container: &Container, kind: ContainerEventType) {
+        if self.events.wanted() {
+            let sandbox = self
+                .sandbox(&container.sandbox_id)
+                .ok()
+                .map(|sandbox| sandbox.status());
+            let all = self.containers_of(&container.sandbox_id);
+            let statuses = all.iter().map(|container| container.status()).collect();
+            self.events.send(&container.id, kind, sandbox, statuses);
+        }
+    }
+}
+
+/// Name under which no two containers may exist.
+fn unique_name(config: &ContainerConfig, sandbox: &Sandbox) -> Result<String> {
+    let missing = || EngineError::Invalid("container config must include metadata".into());
+    let metadata = config.metadata.clone().ok_or_else(missing)?;
+    if metadata.name.is_empty() {
+        return Err(EngineError::Invalid("container metadata must have a name".into()));
+    }
+    Ok(format!("{}_{}_{}", metadata.name, sandbox.id, metadata.attempt))
+}

@@ -1,0 +1,73 @@
+//! What follows when a container has ended.
+
+use std::sync::Arc;
+
+use knode_cri::{ContainerEventType, ContainerState};
+
+use super::Container;
+use crate::engine::{Core, now_nanos};
+use crate::error::chain;
+use crate::sandbox::unseen_end;
+use crate::state::{Ended, read_exit, write_record};
+
+impl Core {
+    /// A shim tells that a container has ended.
+    pub(crate) async fn container_exited(self: &Arc<Self>, id: &str, ended: Ended) {
+        if let Ok(container) = self.container(id) {
+            let _guard = container.changing.lock().await;
+            self.end(&container, ended).await;
+        }
+    }
+
+    /// The shim that had this container is gone. What still runs of it is killed, because nobody holds its
+    /// pipes any more.
+    pub(crate) async fn lost_container(self: &Arc<Self>, container: &Arc<Container>) {
+        let _guard = container.changing.lock().await;
+        if container.state() != ContainerState::ContainerRunning {
+            return;
+        }
+        let ended = match read_exit(&self.layout.exit_file(&container.id)) {
+            Some(exit) => exit.into(),
+            None => unseen_end(now_nanos()),
+        };
+        if let Err(error) = self.cgroups.kill(&container.with(|record| record.cgroup.clone())) {
+            tracing::error!(container = container.id, %error, "killing a container without a shim");
+        }
+        self.end(container, ended).await;
+    }
+
+    /// Writes it down, lets go of the root file system and tells everybody. The caller holds `changing`.
+    async fn end(self: &Arc<Self>, container: &Arc<Container>, ended: Ended) {
+        if container.state() == ContainerState::ContainerExited {
+            return;
+        }
+        let record = container.change(|record| record.ended = Some(ended));
+        let engine = self.clone();
+        let released = tokio::task::spawn_blocking(move || {
+            let snapshots = engine.config.images.snapshots();
+            for key in std::iter::once(&record.id).chain(&record.image_mounts) {
+                if let Err(error) = snapshots.unmount(key) {
+                    tracing::warn!(
+                        container = record.id,
+                        error = chain(&error),
+                        "unmounting a container's root"
+                    );
+                }
+            }
+            write_record(&engine.layout.container(&record.id), &record)
+        });
+        match released.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(
+                    container = container.id,
+                    error = chain(&error),
+                    "writing down a container's end"
+                );
+            }
+            Err(error) => tracing::error!(container = container.id, %error, "writing down a container's end"),
+        }
+        container.set_over();
+        self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
+    }
+}

@@ -1,0 +1,55 @@
+//! RemoveContainer.
+
+use std::sync::Arc;
+
+use knode_cri::ContainerEventType;
+
+use super::Container;
+use crate::engine::Core;
+use crate::error::{EngineError, Result};
+use crate::state::remove_dir;
+
+impl Core {
+    /// Removes a container, killing it if it runs.
+    ///
+    /// # Errors
+    /// The first of what could not be removed; calling again tries again.
+    pub(crate) async fn remove_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        self.kill_container(container).await?;
+        let _guard = container.changing.lock().await;
+        if self.container(&container.id).is_err() {
+            return Ok(());
+        }
+        let engine = self.clone();
+        let id = container.id.clone();
+        let cgroup = container.with(|record| record.cgroup.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut errors = engine.remove_snapshots(&id);
+            errors.extend(engine.remove_cgroup(&cgroup).err());
+            errors.extend(remove_dir(&engine.layout.runtime_root().join(&id)).err());
+            if errors.is_empty() {
+                errors.extend(remove_dir(&engine.layout.container(&id)).err());
+            }
+            errors
+        });
+        if let Some(error) = removed.await?.into_iter().next() {
+            return Err(error);
+        }
+        self.forget_container(&container.id);
+        self.tell_container(container, ContainerEventType::ContainerDeletedEvent);
+        Ok(())
+    }
+
+    /// Ends what is left in a control group and removes it.
+    pub(crate) fn remove_cgroup(&self, group: &std::path::Path) -> Result<()> {
+        let failed = |operation| {
+            move |source| EngineError::Cgroup {
+                operation,
+                path: group.to_path_buf(),
+                source,
+            }
+        };
+        self.cgroups.kill(group).map_err(failed("killing"))?;
+        self.cgroups.remove(group).map_err(failed("removing"))
+    }
+}

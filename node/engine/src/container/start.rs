@@ -1,0 +1,111 @@
+//! StartContainer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use knode_cri::{ContainerEventType, ContainerState};
+
+use super::{Container, state_name};
+use crate::engine::{Core, now_nanos};
+use crate::error::{EngineError, Result};
+use crate::shim::protocol::{Answer, Command, StartContainer};
+use crate::state::{ContainerRecord, Ended, Started, write_record};
+
+/// Exit code and reason of a container whose program could not be started, as upstream runtimes give them.
+const START_ERROR: (i32, &str) = (128, "StartError");
+
+impl Core {
+    /// Starts a created container; its program runs when this returns.
+    ///
+    /// # Errors
+    /// [`EngineError::Start`] when the program cannot run; the container has then ended.
+    pub(crate) async fn start_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let _guard = container.changing.lock().await;
+        let state = container.state();
+        if state != ContainerState::ContainerCreated {
+            return Err(EngineError::ContainerState {
+                container: container.id.clone(),
+                state: state_name(state),
+            });
+        }
+        let sandbox = self.sandbox(&container.sandbox_id)?;
+        if !sandbox.is_ready() {
+            return Err(EngineError::SandboxNotReady {
+                sandbox: sandbox.id.clone(),
+            });
+        }
+        let start = self.start_request(&container.record());
+        let result = match sandbox.link()?.call(Command::Start(Box::new(start)), &[]).await {
+            Ok(Answer::Started {
+                pid,
+                started_at,
+                oom_score_refused,
+            }) => {
+                self.note_oom_score(oom_score_refused);
+                Ok(Started { pid, at: started_at })
+            }
+            Ok(Answer::Failed { message }) => Err(EngineError::Start { message }),
+            Ok(other) => Err(EngineError::Shim {
+                message: format!("unexpected answer {other:?}"),
+            }),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(started) => {
+                let record = container.change(|record| record.started = Some(started));
+                write_record(&self.layout.container(&container.id), &record)?;
+                self.tell_container(container, ContainerEventType::ContainerStartedEvent);
+                Ok(())
+            }
+            Err(error) => {
+                self.start_failed(container, &error)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn start_request(&self, record: &ContainerRecord) -> StartContainer {
+        let log = &record.log_path;
+        let resources = record
+            .config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.resources.as_ref());
+        StartContainer {
+            id: record.id.clone(),
+            bundle: self.layout.container(&record.id),
+            runtime_root: self.layout.runtime_root(),
+            cgroup: record.cgroup.clone(),
+            exit_file: self.layout.exit_file(&record.id),
+            log_file: (log != &PathBuf::new()).then(|| log.clone()),
+            tty: record.config.tty,
+            stdin: record.config.stdin,
+            stdin_once: record.config.stdin_once,
+            oom_score_adj: resources.and_then(|resources| i32::try_from(resources.oom_score_adj).ok()),
+        }
+    }
+
+    /// A machine without the capability refuses every time: one line is enough.
+    fn note_oom_score(&self, refused: bool) {
+        if refused {
+            self.oom_score_noted.call_once(|| {
+                tracing::warn!("oom_score_adj of containers cannot be lowered without CAP_SYS_RESOURCE");
+            });
+        }
+    }
+
+    fn start_failed(&self, container: &Arc<Container>, error: &EngineError) -> Result<()> {
+        let (code, reason) = START_ERROR;
+        let ended = Ended {
+            code,
+            at: now_nanos(),
+            reason: reason.into(),
+            message: error.to_string(),
+        };
+        let record = container.change(|record| record.ended = Some(ended));
+        container.set_over();
+        write_record(&self.layout.container(&container.id), &record)?;
+        self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The single-shot creator: one call of libcontainer in a process of its own, because that library changes
+//! its caller (working directory, dumpable flag) and clones without regard to threads.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
+use libcontainer::syscall::syscall::SyscallType;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+
+use super::args::{CreateArgs, Target};
+use super::executor::ProgramExecutor;
+use super::report::{Report, chain};
+
+/// Makes what `args` say and reports over the status pipe.
+pub(super) fn run(args: CreateArgs) {
+    let report = match knode_linux::fds::inherited(args.status_fd) {
+        Ok(pipe) => Report::new(pipe),
+        Err(error) => return eprintln!("create: status pipe {}: {error}", args.status_fd),
+    };
+    if let Err(error) = knode_linux::signal::reset() {
+        return report.failed(&format!("resetting signals: {error}"));
+    }
+    if let Some(score) = args.oom_score_adj {
+        set_oom_score(score, &report);
+    }
+    let made = match &args.target {
+        Target::Bundle(bundle) => container(&args, bundle, &report),
+        Target::Process(process) => command(&args, process, &report),
+    };
+    match made {
+        Ok(pid) => report.started(pid),
+        Err(error) => report.failed(&chain(&error)),
+    }
+}
+
+/// The score is inherited by what is made. Lowering it needs a capability that not every machine grants.
+fn set_oom_score(score: i32, report: &Report) {
+    if fs::write("/proc/self/oom_score_adj", score.to_string()).is_err() {
+        report.oom_score_refused();
+    }
+}
+
+fn builder(args: &CreateArgs, executor: ProgramExecutor) -> Result<ContainerBuilder, LibcontainerError> {
+    let builder = ContainerBuilder::new(args.id.clone(), SyscallType::default())
+        .with_root_path(&args.runtime_root)?
+        .with_console_socket(args.console.as_ref())
+        .with_executor(executor);
+    builder.validate_id()
+}
+
+fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, LibcontainerError> {
+    let executor = ProgramExecutor {
+        report: report.clone(),
+        seccomp: None,
+    };
+    let mut container = builder(args, executor)?
+        .as_init(bundle)
+        .with_systemd(false)
+        .with_detach(true)
+        .as_sibling(true)
+        .build()?;
+    container.start()?;
+    container
+        .pid()
+        .map(|pid| pid.as_raw())
+        .ok_or_else(|| LibcontainerError::Other("no process was made".into()))
+}
+
+fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, LibcontainerError> {
+    let seccomp = container_seccomp(&args.runtime_root.join(&args.id)).map_err(LibcontainerError::OtherIO)?;
+    let executor = ProgramExecutor {
+        report: report.clone(),
+        seccomp: seccomp.map(Box::new),
+    };
+    let pid = builder(args, executor)?
+        .as_tenant()
+        .with_detach(true)
+        .as_sibling(true)
+        .with_process(Some(PathBuf::from(process)))
+        .build()?;
+    Ok(pid.as_raw())
+}
+
+/// The filter of the container's own specification, which a command in it must not escape.
+fn container_seccomp(state: &Path) -> io::Result<Option<LinuxSeccomp>> {
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(state.join("state.json"))?)?;
+    let Some(bundle) = state.get("bundle").and_then(|bundle| bundle.as_str()) else {
+        return Ok(None);
+    };
+    let spec = Spec::load(Path::new(bundle).join("config.json")).map_err(io::Error::other)?;
+    Ok(spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
+}

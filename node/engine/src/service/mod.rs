@@ -1,0 +1,5 @@
+//! The CRI services in front of the engine.
+
+mod filter;
+mod images;
+mod runtime;

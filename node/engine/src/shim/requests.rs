@@ -1,0 +1,121 @@
+//! Answering the daemon.
+
+use std::io;
+
+use super::Shim;
+use super::attach::Attached;
+use super::peers::Received;
+use super::protocol::{self, Answer, Command, Message};
+
+impl Shim {
+    /// Does what a request asks.
+    pub(super) fn handle(&mut self, received: Received) {
+        let Received { peer, request } = received;
+        let seq = request.seq;
+        let answer = match &request.command {
+            Command::Start(start) => later(self.start_container(peer, seq, start)),
+            Command::Exec(start) => later(self.start_exec(peer, seq, start)),
+            Command::Signal {
+                container,
+                signal,
+                all,
+            } => Some(self.signal(container, *signal, *all)),
+            Command::SignalExec { exec, signal } => Some(self.signal_exec(exec, *signal)),
+            Command::ReopenLog { container } => Some(self.reopen_log(container)),
+            Command::Attach(request) => Some(self.attach(peer, request)),
+            Command::Resize {
+                container,
+                columns,
+                rows,
+            } => Some(self.resize(container, *columns, *rows)),
+            Command::PodPidNamespace => Some(Answer::Failed {
+                message: "a PID namespace of the pod is not supported".into(),
+            }),
+            Command::List => Some(Answer::Containers(self.containers.list())),
+            Command::Shutdown => Some(self.shutdown()),
+        };
+        if let Some(answer) = answer {
+            self.peers.send(Some(peer), &Message::Answer { seq, answer });
+        }
+    }
+
+    fn signal(&mut self, id: &str, signal: i32, all: bool) -> Answer {
+        let Some(container) = self.containers.all.get(id) else {
+            return Answer::Unknown;
+        };
+        if all && signal == libc::SIGKILL {
+            return done(self.cgroups.kill(&container.cgroup));
+        }
+        done(send_signal(container.pid, signal, false))
+    }
+
+    fn signal_exec(&mut self, id: &str, signal: i32) -> Answer {
+        let Some(exec) = self.execs.iter().find(|exec| exec.id == id) else {
+            return Answer::Unknown;
+        };
+        done(send_signal(exec.pid, signal, true))
+    }
+
+    fn reopen_log(&mut self, id: &str) -> Answer {
+        match self.containers.all.get_mut(id) {
+            Some(container) => done(container.io.log.reopen()),
+            None => Answer::Unknown,
+        }
+    }
+
+    fn attach(&mut self, peer: u64, request: &protocol::Attach) -> Answer {
+        let Some(fds) = self.peers.take_fds(peer, Attached::count(request)) else {
+            return Answer::Failed {
+                message: "the request came without its descriptors".into(),
+            };
+        };
+        let Some(container) = self.containers.all.get_mut(&request.container) else {
+            return Answer::Unknown;
+        };
+        let attached = Attached::new(request, fds);
+        done(attached.map(|client| container.io.attached.push(client)))
+    }
+
+    fn resize(&mut self, id: &str, columns: u16, rows: u16) -> Answer {
+        let terminal = self
+            .containers
+            .all
+            .get(id)
+            .and_then(|container| container.io.terminal.as_ref());
+        match terminal {
+            Some(terminal) => done(knode_linux::tty::resize(terminal, columns, rows)),
+            None => Answer::Unknown,
+        }
+    }
+
+    fn shutdown(&mut self) -> Answer {
+        if !self.containers.all.is_empty() || !self.launches.is_empty() {
+            return Answer::Failed {
+                message: "containers are running".into(),
+            };
+        }
+        self.ending = true;
+        Answer::Done
+    }
+}
+
+/// Starting is answered later unless it cannot even begin.
+fn later(begun: io::Result<()>) -> Option<Answer> {
+    begun.err().map(|error| Answer::Failed {
+        message: error.to_string(),
+    })
+}
+
+fn done(result: io::Result<()>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(error) => Answer::Failed {
+            message: error.to_string(),
+        },
+    }
+}
+
+/// The process is an unreaped child, so its number cannot have been given to another.
+fn send_signal(pid: i32, signal: i32, group: bool) -> io::Result<()> {
+    knode_linux::signal::send_raw(if group { -pid } else { pid }, signal)
+}

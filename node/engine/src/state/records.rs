@@ -1,0 +1,164 @@
+//! Sandboxes and containers as they are written down.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use knode_cri::{ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::shim::protocol::Exit;
+use crate::spec::user::ResolvedUser;
+
+/// A sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SandboxRecord {
+    /// Id.
+    pub id: String,
+    /// Configuration as it was given.
+    pub config: PodSandboxConfig,
+    /// Runtime handler as it was given.
+    pub runtime_handler: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// Host name inside.
+    pub hostname: String,
+    /// Addresses.
+    pub ips: Vec<IpAddr>,
+    /// Its network, namespaces and shim are up.
+    pub ready: bool,
+    /// Its resources have not all been given back.
+    pub held: bool,
+    /// Boot in which it was made.
+    pub boot_id: String,
+}
+
+impl SandboxRecord {
+    /// Namespace options; pods have their own network, IPC and no common process numbers by default.
+    pub fn namespace_options(&self) -> NamespaceOption {
+        let linux = self.config.linux.as_ref();
+        let context = linux.and_then(|linux| linux.security_context.as_ref());
+        let options = context.and_then(|context| context.namespace_options.clone());
+        options.unwrap_or(NamespaceOption {
+            pid: NamespaceMode::Container as i32,
+            ..Default::default()
+        })
+    }
+
+    /// It uses the host's network.
+    pub fn host_network(&self) -> bool {
+        self.namespace_options().network() == NamespaceMode::Node
+    }
+
+    /// It uses the host's IPC.
+    pub fn host_ipc(&self) -> bool {
+        self.namespace_options().ipc() == NamespaceMode::Node
+    }
+
+    /// Parent control group of its containers, `/knode` if none is named.
+    pub fn cgroup_parent(&self) -> PathBuf {
+        let given = self
+            .config
+            .linux
+            .as_ref()
+            .map(|linux| linux.cgroup_parent.as_str());
+        let given = given.filter(|parent| !parent.is_empty()).unwrap_or("/knode");
+        PathBuf::from("/").join(given)
+    }
+}
+
+/// That a container was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// First process.
+    pub pid: i32,
+    /// Nanoseconds since the epoch.
+    pub at: i64,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Exit code.
+    pub code: i32,
+    /// Nanoseconds since the epoch, 0 when nobody saw it.
+    pub at: i64,
+    /// One word.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+}
+
+impl From<Exit> for Ended {
+    fn from(exit: Exit) -> Self {
+        let reason = if exit.oom_killed && exit.code != 0 {
+            "OOMKilled"
+        } else if exit.code == 0 {
+            "Completed"
+        } else {
+            "Error"
+        };
+        Self {
+            code: exit.code,
+            at: exit.finished_at,
+            reason: reason.into(),
+            message: String::new(),
+        }
+    }
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Id.
+    pub id: String,
+    /// Its sandbox.
+    pub sandbox_id: String,
+    /// Configuration as it was given, resources as last updated.
+    pub config: ContainerConfig,
+    /// Id of its image.
+    pub image_id: String,
+    /// A name of its image, the id if it has none.
+    pub image_name: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+    /// Log file.
+    pub log_path: PathBuf,
+    /// Who it runs as.
+    pub user: ResolvedUser,
+    /// Signal that stops it.
+    pub stop_signal: i32,
+    /// Its control group.
+    pub cgroup: PathBuf,
+    /// Snapshots of images that it mounts, besides its own root.
+    pub image_mounts: Vec<String>,
+    /// Its processes are filtered by seccomp.
+    pub filtered: bool,
+    /// That it was started.
+    pub started: Option<Started>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+    /// Boot in which it was made.
+    pub boot_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_those_of_upstream() {
+        let of = |code, oom_killed| {
+            Ended::from(Exit {
+                code,
+                finished_at: 1,
+                oom_killed,
+            })
+            .reason
+        };
+        assert_eq!(of(0, false), "Completed");
+        assert_eq!(of(3, false), "Error");
+        assert_eq!(of(137, true), "OOMKilled");
+        // A child was killed and the container coped.
+        assert_eq!(of(0, true), "Completed");
+    }
+}
