@@ -24,7 +24,7 @@ pub struct DirectoryReport {
     /// The archive.
     pub path: PathBuf,
     /// Ids of its images; `None` when it was imported before and nothing had to be done.
-    pub outcome: Result<Option<Vec<Digest>>>,
+    pub result: Result<Option<Vec<Digest>>>,
 }
 
 /// What was known of an archive when it was imported.
@@ -43,10 +43,10 @@ pub(super) fn import(inner: &Arc<Inner>, directory: &Path) -> Result<Vec<Directo
     let archives = archives(directory)?;
     let mut reports = Vec::with_capacity(archives.len());
     for path in &archives {
-        let outcome = import_one(inner, path, &mut known);
+        let result = import_one(inner, path, &mut known);
         reports.push(DirectoryReport {
             path: path.clone(),
-            outcome,
+            result,
         });
     }
     known.retain(|path, _| path.parent() != Some(directory) || archives.contains(path));

@@ -180,7 +180,7 @@ async fn a_directory_is_imported_once() {
     fs::write(dir.join("broken.tar"), "x").unwrap();
     fs::write(dir.join("readme.txt"), "x").unwrap();
     let outcomes = |reports: Vec<crate::DirectoryReport>| -> Vec<String> {
-        let tell = |report: crate::DirectoryReport| match report.outcome {
+        let tell = |report: crate::DirectoryReport| match report.result {
             Ok(Some(images)) => format!("{} new", images.len()),
             Ok(None) => "known".to_owned(),
             Err(_) => "broken".to_owned(),

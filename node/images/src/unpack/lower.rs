@@ -1,5 +1,6 @@
 //! What a layer takes over from the layers below it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
@@ -27,17 +28,107 @@ pub(crate) fn settle(tree: &Path, unpacked: &Unpacked, lower: &[PathBuf]) -> Res
             }
         }
     }
-    for dir in unpacked.implied.iter().rev() {
+    let implied = follow_links(tree, &unpacked.implied, lower)?;
+    for dir in implied.iter().rev() {
         let text = dir.display().to_string();
-        match find(lower, dir).at(&text, "look for the directory below")? {
-            Some(source) if source.is_symlink() => return Err(UnpackError::ThroughLink(text)),
-            Some(source) if source.is_dir() => {
-                copy_attributes(&source, &tree.join(dir)).at(&text, "copy the directory's attributes")?;
-            }
-            Some(_) | None => {}
+        let source = find(lower, dir).at(&text, "look for the directory below")?;
+        if let Some(source) = source.filter(|source| source.is_dir()) {
+            copy_attributes(&source, &tree.join(dir)).at(&text, "copy the directory's attributes")?;
         }
     }
     Ok(())
+}
+
+/// Links that may follow one another before it is taken for a circle, as the kernel counts.
+const LINK_LIMIT: usize = 40;
+
+/// Where a lower layer has a symbolic link in place of an implied directory (`lib` to `usr/lib`), what lies in the
+/// directory goes where the link leads, as it would if the layer were unpacked on top of the others. Answers the
+/// directories that are implied then.
+fn follow_links(
+    tree: &Path,
+    implied: &BTreeSet<PathBuf>,
+    lower: &[PathBuf],
+) -> Result<BTreeSet<PathBuf>, UnpackError> {
+    let mut implied = implied.clone();
+    for _ in 0..LINK_LIMIT {
+        let Some((dir, target)) = first_link(&implied, lower)? else {
+            return Ok(implied);
+        };
+        let text = dir.display().to_string();
+        let mut path = PathBuf::new();
+        for component in target.components() {
+            path.push(component);
+            match metadata(&tree.join(&path)).at(&text, "look where the link leads")? {
+                Some(found) if found.is_dir() => {}
+                Some(_) => return Err(UnpackError::ThroughLink(text)),
+                None => {
+                    fs::create_dir(tree.join(&path)).at(&text, "make what the link leads to")?;
+                    implied.insert(path.clone());
+                }
+            }
+        }
+        merge(&tree.join(&dir), &tree.join(&target)).at(&text, "move it where the link leads")?;
+        let moved = |path: PathBuf| match path.strip_prefix(&dir) {
+            Ok(rest) if rest.as_os_str().is_empty() => None,
+            Ok(rest) => Some(target.join(rest)),
+            Err(_) => Some(path),
+        };
+        implied = implied.into_iter().filter_map(moved).collect();
+    }
+    Err(UnpackError::ThroughLink("a circle of links".to_owned()))
+}
+
+/// The first implied directory that is a link below, and where that leads.
+fn first_link(
+    implied: &BTreeSet<PathBuf>,
+    lower: &[PathBuf],
+) -> Result<Option<(PathBuf, PathBuf)>, UnpackError> {
+    for dir in implied {
+        let text = dir.display().to_string();
+        let found = find(lower, dir).at(&text, "look for the directory below")?;
+        if let Some(link) = found.filter(|found| found.is_symlink()) {
+            let target = fs::read_link(link).at(&text, "read the link below")?;
+            return Ok(Some((
+                dir.clone(),
+                resolve(dir.parent().unwrap_or(Path::new("")), &target),
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// `target` as seen from the directory `base`, never above the root.
+fn resolve(base: &Path, target: &Path) -> PathBuf {
+    let mut path = if target.is_absolute() {
+        PathBuf::new()
+    } else {
+        base.to_owned()
+    };
+    for component in target.components() {
+        match component {
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir => {
+                path.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    path
+}
+
+/// Moves what is in `from` into `to` and removes `from`. Directories are merged, files replaced.
+fn merge(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        let both = entry.file_type()?.is_dir() && metadata(&place)?.is_some_and(|meta| meta.is_dir());
+        match both {
+            true => merge(&entry.path(), &place)?,
+            false => fs::rename(entry.path(), &place)?,
+        }
+    }
+    fs::remove_dir(from)
 }
 
 /// The file at `path` as the lower layers show it together.

@@ -303,3 +303,32 @@ fn hard_links_into_lower_layers_become_copies() {
         "hard link \"alias\" to \"old\", which is not in the image"
     );
 }
+
+#[test]
+fn what_lies_behind_a_link_of_a_lower_layer_goes_where_it_leads() {
+    let base = unpacked(
+        &Layer::new()
+            .dir("usr", 0o755)
+            .dir("usr/lib", 0o711)
+            .symlink("lib", "usr/lib")
+            .symlink("usr/deep", "../../../../lib"),
+    );
+    let top = unpacked(
+        &Layer::new()
+            .file("lib/x/file", 0o644, "x")
+            .file("usr/deep/other", 0o644, "y"),
+    );
+    settle(&top.path(""), &top.unpacked, &[base.path("")]).unwrap();
+    assert_eq!(fs::read_to_string(top.path("usr/lib/x/file")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(top.path("usr/lib/other")).unwrap(), "y");
+    assert!(!top.path("lib").exists() && !top.path("usr/deep").exists());
+    assert_eq!(fs::metadata(top.path("usr/lib")).unwrap().mode() & 0o7777, 0o711);
+}
+
+#[test]
+fn links_of_lower_layers_in_a_circle_are_refused() {
+    let base = unpacked(&Layer::new().symlink("a", "b").symlink("b", "a"));
+    let top = unpacked(&Layer::new().file("a/file", 0o644, "x"));
+    let error = settle(&top.path(""), &top.unpacked, &[base.path("")]).unwrap_err();
+    assert!(matches!(error, UnpackError::ThroughLink(_)), "{error}");
+}
