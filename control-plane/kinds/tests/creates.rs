@@ -1,5 +1,7 @@
 //! What upstream made of new objects, recorded: decoding, defaults, preparation and admission must give the
 //! same, to the order of the fields.
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use knode_api::{decode, encode};
 use knode_kinds::{Kind, admission};
 use serde_json::{Value, json};

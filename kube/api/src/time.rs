@@ -43,6 +43,77 @@ pub struct ParseTimeError {
     pub text: String,
 }
 
+/// Nanoseconds as Go prints a duration: `1m30s`, `1.5s`, `0s`.
+pub fn go_duration(nanos: i64) -> String {
+    if nanos == 0 {
+        return "0s".into();
+    }
+    let sign = if nanos < 0 { "-" } else { "" };
+    let n = nanos.unsigned_abs();
+    let fraction = |unit: u64, name: &str| {
+        let digits = unit.ilog10() as usize;
+        let rest = format!("{:0digits$}", n % unit);
+        let rest = rest.trim_end_matches('0');
+        let dot = if rest.is_empty() { "" } else { "." };
+        format!("{sign}{}{dot}{rest}{name}", n / unit)
+    };
+    match n {
+        0..1_000 => format!("{sign}{n}ns"),
+        1_000..1_000_000 => fraction(1_000, "µs"),
+        1_000_000..1_000_000_000 => fraction(1_000_000, "ms"),
+        _ => long_duration(sign, n),
+    }
+}
+
+fn long_duration(sign: &str, nanos: u64) -> String {
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let rest = format!("{rest:09}");
+    let rest = rest.trim_end_matches('0');
+    let dot = if rest.is_empty() { "" } else { "." };
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{sign}{seconds}{dot}{rest}s"),
+        (0, _) => format!("{sign}{minutes}m{seconds}{dot}{rest}s"),
+        _ => format!("{sign}{hours}h{minutes}m{seconds}{dot}{rest}s"),
+    }
+}
+
+/// Nanoseconds of a duration in Go's form, `None` if it is none.
+pub fn parse_go_duration(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        let unit_len = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let unit = match &tail[..unit_len] {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = &tail[unit_len..];
+    }
+    let total = total.round() as i64;
+    Some(if negative { -total } else { total })
+}
+
 /// How long ago, in the short form of `kubectl get`'s Age column (`k8s.io/apimachinery/pkg/util/duration`).
 pub fn human_duration(seconds: i64) -> String {
     const MINUTE: i64 = 60;
@@ -86,6 +157,24 @@ mod tests {
             e,
             "parsing time \"yesterday\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"yesterday\" as \"2006\""
         );
+    }
+
+    #[test]
+    fn durations() {
+        let cases = [
+            (0, "0s"),
+            (90_000_000_000, "1m30s"),
+            (1_500_000_000, "1.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-2_000_000, "-2ms"),
+            (1_500, "1.5µs"),
+            (7, "7ns"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(go_duration(nanos), text);
+            assert_eq!(parse_go_duration(text), Some(nanos), "{text}");
+        }
+        assert_eq!(parse_go_duration("5"), None);
     }
 
     #[test]

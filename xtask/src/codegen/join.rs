@@ -206,12 +206,18 @@ fn field(json: &JsonField, wire: Option<&WireField>, via: u32, fact: Option<&Fac
         ..Fact::default()
     };
     let fact = fact.unwrap_or(&guess);
+    let wrapped = wire
+        .and_then(|w| w.ty.as_ref())
+        .filter(|t| t.shape == Shape::Scalar('L'));
+    let ty = wrapped
+        .filter(|w| w.container != Container::Map)
+        .unwrap_or(&json.ty);
     let omitted = fact.omit_zero || fact.omit_empty && (fact.pointer || !structure);
     Field {
         name: json.name.clone(),
         number: wire.map(|w| w.number).or(fact.number).unwrap_or(0),
         via,
-        ty: json.ty.clone(),
+        ty: ty.clone(),
         pointer: fact.pointer,
         always: !omitted,
         merge: wire.map(|w| w.merge.clone()).unwrap_or_default(),

@@ -6,6 +6,9 @@ mod element;
 mod seed;
 mod syntax;
 
+pub(crate) use element::BASE64;
+pub(crate) use syntax::explain;
+
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::Value;

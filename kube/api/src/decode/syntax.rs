@@ -6,7 +6,7 @@ struct Scanner<'a> {
 }
 
 /// The first fault, `None` if there is none that Go's scanner would see.
-pub(super) fn explain(text: &[u8]) -> Option<String> {
+pub(crate) fn explain(text: &[u8]) -> Option<String> {
     let mut scanner = Scanner { text, at: 0 };
     scanner.document().err()
 }
