@@ -65,9 +65,9 @@ impl Pools {
         let size = self.size();
         let band = reserved_band(size);
         let found = self.pick(band, size).or_else(|| self.pick(0, band));
-        found
-            .inspect(|address| drop(self.addresses.insert(*address)))
-            .ok_or(Taken::Full)
+        let address = found.ok_or(Taken::Full)?;
+        self.addresses.insert(address);
+        Ok(address)
     }
 
     /// A free address in a part of the range, from a random place on.
@@ -134,10 +134,8 @@ impl Pools {
     }
 
     pub fn give_back(&mut self, held: &Held) {
-        held.addresses
-            .iter()
-            .for_each(|address| drop(self.addresses.remove(address)));
-        held.ports.iter().for_each(|port| drop(self.ports.remove(port)));
+        self.addresses.retain(|address| !held.addresses.contains(address));
+        self.ports.retain(|port| !held.ports.contains(port));
     }
 }
 

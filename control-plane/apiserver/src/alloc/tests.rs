@@ -67,7 +67,7 @@ fn what_cannot_be_had_is_told_as_upstream_does() {
 #[test]
 fn a_full_range_is_told_and_what_is_given_back_can_be_had_again() {
     let mut pools = Pools::new("10.0.0.0/30".parse().unwrap(), 30000..=30000);
-    let mut service = || json!({"spec": {"type": "NodePort", "ports": [{"port": 1}]}});
+    let service = || json!({"spec": {"type": "NodePort", "ports": [{"port": 1}]}});
     let mut one = service();
     assert_eq!(fill_new(&mut pools, &mut one), Vec::<String>::new());
     assert_eq!(fill_new(&mut pools, &mut service()).len(), 1);

@@ -136,13 +136,6 @@ impl Stamp {
             && json.ends_with(&self.tail)
             && &json[self.head.len()..self.head.len() + digits.len()] == digits.as_bytes()
     }
-
-    /// The JSON at a revision.
-    pub fn at(&self, revision: Revision) -> Bytes {
-        [&self.head, revision.to_string().as_bytes(), &self.tail]
-            .concat()
-            .into()
-    }
 }
 
 impl From<Stamp> for StoreValue {

@@ -166,6 +166,7 @@ impl Table {
     /// Says from where on changes are known.
     pub fn begin(&self, start: Revision) {
         self.write().forgotten = start;
+        self.changed.send_replace(start);
     }
 
     /// Takes in a write.

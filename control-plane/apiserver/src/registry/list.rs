@@ -213,7 +213,8 @@ fn encode_token(rv: i64, start: String) -> String {
         rv,
         start,
     };
-    URL_SAFE_NO_PAD.encode(json!(token).to_string())
+    // Two texts and a number always have a JSON form.
+    URL_SAFE_NO_PAD.encode(serde_json::to_string(&token).unwrap_or_default())
 }
 
 /// The state at an old revision, from the store.

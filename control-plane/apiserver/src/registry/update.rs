@@ -169,6 +169,8 @@ fn prepare(core: &Arc<Core>, ask: &mut Ask, mut new: Value, old: &Value) -> Resu
             errors.extend(strategy.validate_status_update(&new, old));
             errors
         }
+        // Made by the server itself.
+        Some("binding") => Vec::new(),
         Some(subresource) => {
             strategy.prepare_for_subresource_update(subresource, &mut new, old);
             strategy.stamp(&mut new, old, now());

@@ -36,13 +36,6 @@ impl Verb {
         }
     }
 
-    pub fn is_read(self) -> bool {
-        matches!(
-            self,
-            Verb::Get | Verb::List | Verb::Watch | Verb::Head | Verb::Options
-        )
-    }
-
     fn of(method: &Method) -> Self {
         match method.as_str() {
             "POST" => Verb::Create,
