@@ -8,6 +8,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_client::Clock;
 use knode_cri as cri;
 
+use crate::api::PodApi;
+
 /// What is known of the node, which may change while the kubelet runs.
 pub trait NodeView: Send + Sync + 'static {
     /// What pods may use of it.
@@ -51,6 +53,8 @@ pub struct KubeletConfig {
     pub node_name: String,
     /// Addresses of the node as strings, at most one of each family; the first is `hostIP`.
     pub node_ips: Vec<String>,
+    /// The API with the node's identity: [`crate::ClientApi`], or a test's own.
+    pub api: Arc<dyn PodApi>,
     /// The container runtime.
     pub runtime: Arc<dyn cri::RuntimeService>,
     /// The runtime's images.

@@ -7,9 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccount};
-use knode_client::{
-    Api, ApiError, Cache, Change, Client, Clock, EventRecorder, EventSource, WatchConfig, watch,
-};
+use knode_client::{Api, ApiError, Cache, Change, Client, EventRecorder, WatchConfig, watch};
 use knode_volumes::{ObjectError, Objects, Token, TokenQuery};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::Value;
@@ -30,14 +28,10 @@ pub struct ClientApi {
 }
 
 impl ClientApi {
-    /// Starts to follow services and to send events.
-    pub fn start(client: Client, node_name: &str, clock: Arc<dyn Clock>) -> Self {
-        let source = EventSource {
-            component: "kubelet".to_owned(),
-            host: node_name.to_owned(),
-        };
+    /// Starts to follow services. Events go to `recorder`.
+    pub fn start(client: Client, node_name: &str, recorder: EventRecorder) -> Self {
         Self {
-            recorder: EventRecorder::start(client.clone(), source, clock),
+            recorder,
             services: Cache::start(
                 Api::all(client.clone()),
                 WatchConfig::fields("spec.clusterIP!=None"),

@@ -6,17 +6,14 @@ mod orphans;
 mod runtime_events;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::Pod;
-use knode_client::Client;
 use knode_cri as cri;
 use knode_volumes::{PodPaths, Volumes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{ClientApi, PodApi};
 use crate::config::KubeletConfig;
 use crate::error::Error;
 use crate::model::ContainerRecord;
@@ -36,29 +33,11 @@ pub(crate) struct Shared {
 }
 
 impl Kubelet {
-    /// Starts over a client with the node's identity; ends, leaving all containers as they are, when
-    /// `shutdown` does.
+    /// Starts. The kubelet ends when this is dropped, and leaves all containers as they are.
     ///
     /// # Errors
     /// If the runtime does not answer or a directory cannot be made.
-    pub async fn start(
-        config: KubeletConfig,
-        client: Client,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Self, Error> {
-        let api = ClientApi::start(client, &config.node_name, config.clock.clone());
-        Self::start_with(config, Arc::new(api), shutdown).await
-    }
-
-    /// Starts over any implementation of the API.
-    ///
-    /// # Errors
-    /// As [`Kubelet::start`].
-    pub async fn start_with(
-        config: KubeletConfig,
-        api: Arc<dyn PodApi>,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Self, Error> {
+    pub async fn start(config: KubeletConfig) -> Result<Self, Error> {
         for path in [
             &config.root_dir.join("pods"),
             &config.pod_logs_dir,
@@ -73,6 +52,7 @@ impl Kubelet {
             version: "0.1.0".to_owned(),
         };
         let version = config.runtime.version(request).await.map_err(Error::Runtime)?;
+        let api = config.api.clone();
         let objects = Arc::new(crate::api::AsObjects(api.clone()));
         let volumes = Volumes::new(PodPaths::new(&config.root_dir), objects);
         let context = Arc::new(Context::new(config, api, volumes, version.runtime_name));
@@ -82,12 +62,7 @@ impl Kubelet {
             synced,
         });
         let dispatcher = dispatch::Dispatcher::new(context, shared.clone()).await?;
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = dispatcher.run() => {}
-                () = shutdown => {}
-            }
-        });
+        let task = tokio::spawn(dispatcher.run());
         Ok(Self { shared, task })
     }
 
@@ -136,12 +111,11 @@ impl Kubelet {
         // The sender lives in the same struct.
         let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
     }
+}
 
-    /// Waits until the kubelet has ended.
-    pub async fn ended(self) {
-        if let Err(error) = self.task.await {
-            tracing::error!(%error, "the kubelet's pod side broke off");
-        }
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
