@@ -102,7 +102,7 @@ fn admit_pod(pod: &mut Value, response: &Value) {
     let names = volumes.iter().filter_map(|v| v["name"].as_str());
     let name = names
         .filter(|n| n.starts_with(admission::TOKEN_VOLUME_PREFIX))
-        .last()
+        .next_back()
         .unwrap_or("none");
     admission::service_account_volume(pod, name, None);
     admission::default_tolerations(pod);
