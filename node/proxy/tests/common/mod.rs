@@ -1,6 +1,7 @@
 //! What the tests share: network namespaces, `ip` and `nft`, small models.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub mod api;
 pub mod fixture;
 pub mod hosts;
 pub mod tracer;

@@ -1,0 +1,214 @@
+//! The whole proxy in a network namespace, fed by an API server's watches.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::api::Api;
+use common::fixture::config;
+use common::hosts::{in_fresh_netns, nft};
+use knode_proxy::{Error, ProxyConfig, run};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+
+const HEALTH: &str = "127.0.0.1:10256";
+const METRICS: &str = "127.0.0.1:10249";
+
+fn proxy_config(api: &Api) -> ProxyConfig {
+    let address = |text: &str| text.parse::<SocketAddr>().ok();
+    ProxyConfig {
+        client: api.client(),
+        node_name: "node1".to_owned(),
+        table: config(),
+        health: address(HEALTH),
+        metrics: address(METRICS),
+    }
+}
+
+fn set_service(api: &Api, name: &str, ip: &str) {
+    let ports = json!([{"name": "p", "port": 80, "protocol": "TCP"}]);
+    api.set(
+        "services",
+        name,
+        json!({"metadata": {}, "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": ports}}),
+    );
+}
+
+fn set_slice(api: &Api, service: &str, ips: &[&str]) {
+    let endpoints: Vec<_> = ips
+        .iter()
+        .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+        .collect();
+    api.set(
+        "endpointslices",
+        &format!("{service}-1"),
+        json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}]
+        }),
+    );
+}
+
+/// Runs `test` beside the proxy, in a fresh namespace, and ends both.
+fn with_proxy<F: Future<Output = ()>>(api: &Api, test: impl FnOnce(Api) -> F + Send + 'static) {
+    let api = api.clone();
+    in_fresh_netns(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let proxy = run(proxy_config(&api), async { stopped.await.unwrap_or_default() });
+            let test = async {
+                test(api.clone()).await;
+                stop.send(()).expect("the proxy runs");
+            };
+            let (ended, ()) = tokio::join!(proxy, test);
+            ended.expect("the proxy ends without an error");
+        });
+    });
+}
+
+/// Waits until `nft list table` satisfies the condition.
+async fn until(what: &str, holds: impl Fn(&str) -> bool) {
+    let mut listing = String::new();
+    for _ in 0..500 {
+        listing = nft(&["-n", "list", "ruleset"]);
+        if holds(&listing) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within five seconds: {what}; the ruleset is\n{listing}");
+}
+
+async fn get(address: &str, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("receive");
+    answer
+}
+
+#[test]
+fn services_and_slices_become_elements_and_go_again() {
+    let api = Api::default();
+    set_service(&api, "early", "10.96.0.1");
+    set_slice(&api, "early", &["10.244.1.1"]);
+    with_proxy(&api, |api| async move {
+        until("the first list is applied", |now| {
+            now.contains("10.96.0.1 . 6 . 80 : goto pick-1")
+        })
+        .await;
+        set_service(&api, "late", "10.96.0.2");
+        until("no endpoint yet", |now| {
+            now.contains("10.96.0.2 . 6 . 80 : goto reject")
+        })
+        .await;
+        set_slice(&api, "late", &["10.244.1.2", "10.244.1.3"]);
+        until("two endpoints", |now| {
+            now.contains("10.96.0.2 . 6 . 80 : goto pick-2")
+        })
+        .await;
+        api.delete("endpointslices", "late-1");
+        until("none again", |now| {
+            now.contains("10.96.0.2 . 6 . 80 : goto reject")
+        })
+        .await;
+        api.delete("services", "late");
+        until("gone", |now| {
+            !now.contains("10.96.0.2 ") && now.contains("10.96.0.1 ")
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_comes_back() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    set_slice(&api, "web", &["10.244.1.1"]);
+    with_proxy(&api, |_| async move {
+        let is_there = |now: &str| now.contains("10.96.0.1 . 6 . 80 : goto pick-1");
+        until("the first list is applied", is_there).await;
+        for _ in 0..2 {
+            nft(&["flush", "ruleset"]);
+            until("it is mended", is_there).await;
+        }
+        let metrics = get(METRICS, "/metrics").await;
+        assert!(
+            metrics.contains("knode_proxy_table_repairs_total{ip_family=\"IPv4\"} 2"),
+            "{metrics}"
+        );
+    });
+}
+
+#[test]
+fn health_and_metrics_answer_as_upstream() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    with_proxy(&api, |_| async move {
+        until("the first list is applied", |now| {
+            now.contains("10.96.0.1 . 6 . 80")
+        })
+        .await;
+        for path in ["/healthz", "/livez"] {
+            let health = get(HEALTH, path).await;
+            assert!(
+                health.starts_with("HTTP/1.1 200") && health.contains("\"lastUpdated\": \"2"),
+                "{health}"
+            );
+        }
+        assert!(get(METRICS, "/proxyMode").await.ends_with("nftables"));
+        let metrics = get(METRICS, "/metrics").await;
+        assert!(
+            metrics.contains("kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1"),
+            "{metrics}"
+        );
+        assert!(get(METRICS, "/nothing").await.starts_with("HTTP/1.1 404"));
+    });
+}
+
+#[test]
+fn the_table_outlives_the_proxy() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    in_fresh_netns(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let applied = until("applied", |now| now.contains("10.96.0.1 . 6 . 80"));
+            run(proxy_config(&api), applied).await.expect("the proxy ends");
+        });
+        assert!(
+            nft(&["list", "ruleset"]).contains("10.96.0.1 "),
+            "connections go on without the proxy"
+        );
+    });
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    in_fresh_netns(|| {
+        let _holder = std::net::TcpListener::bind(HEALTH).expect("bind");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let ended =
+            runtime.block_on(async { run(proxy_config(&Api::default()), std::future::pending()).await });
+        let error = ended.expect_err("the port is taken");
+        assert!(matches!(error, Error::Listen { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "cannot serve health of the service proxy on 127.0.0.1:10256"
+        );
+    });
+}
