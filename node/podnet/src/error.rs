@@ -1,8 +1,10 @@
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+
+use crate::config::Protocol;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -74,6 +76,27 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// Another pod has the port.
+    #[error("host port {port}/{protocol}{} is taken by the pod {holder}", host_ip.map(|ip| format!(" of {ip}")).unwrap_or_default())]
+    HostPortTaken {
+        /// Transport.
+        protocol: Protocol,
+        /// Address of the host that was asked for, if one was.
+        host_ip: Option<IpAddr>,
+        /// The port.
+        port: u16,
+        /// Address of the pod that has it.
+        holder: Ipv4Addr,
+    },
+    /// Rules for host ports.
+    #[error("{what}")]
+    Nft {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: knode_nft::Error,
+    },
     /// Not built yet.
     #[error("{0} is not supported")]
     Unsupported(String),
@@ -87,5 +110,9 @@ impl Error {
     pub(crate) fn netlink(what: impl Into<String>) -> impl FnOnce(knode_netlink::Error) -> Self {
         let what = what.into();
         move |source| Self::Netlink { what, source }
+    }
+
+    pub(crate) fn nft(what: &'static str) -> impl FnOnce(knode_nft::Error) -> Self {
+        move |source| Self::Nft { what, source }
     }
 }

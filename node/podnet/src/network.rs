@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::attach::{self, Attachment, Plan};
 use crate::config::{AddRequest, Config, Subnet};
 use crate::error::{Error, Result};
+use crate::hostport::{self, HostPorts};
 use crate::ipam::{self, Ipam};
 use crate::{bridge, name};
 
@@ -38,6 +39,8 @@ struct Inner {
     subnet: watch::Receiver<Option<Subnet>>,
     slots: Semaphore,
     problem: Mutex<Option<String>>,
+    /// Opened by the first pod that comes or goes.
+    host_ports: Mutex<Option<HostPorts>>,
 }
 
 impl PodNet {
@@ -58,6 +61,7 @@ impl PodNet {
                 subnet,
                 slots,
                 problem,
+                host_ports: Mutex::new(None),
             }),
         })
     }
@@ -170,9 +174,6 @@ impl PodNet {
 impl Inner {
     fn add(&self, request: &AddRequest) -> Result<Attachment> {
         let subnet = (*self.subnet.borrow()).ok_or(Error::NotReady)?;
-        if let Some(mapping) = request.port_mappings.first() {
-            return Err(Error::Unsupported(format!("host port {}", mapping.host_port)));
-        }
         let ip = lock(&self.ipam).acquire(subnet.ipv4, &request.sandbox_id)?;
         self.connect(request, subnet, ip).map_err(|source| {
             if let Err(undo) = self.remove(&request.sandbox_id) {
@@ -195,6 +196,9 @@ impl Inner {
             gateway,
         };
         attach::connect(&self.handle, &request.netns, &plan)?;
+        if !request.port_mappings.is_empty() {
+            self.host_ports(|ports| ports.add(&self.config.bridge, ip, &request.port_mappings))?;
+        }
         let mac = plan.mac();
         Ok(Attachment {
             ips: vec![IpAddr::V4(ip)],
@@ -218,6 +222,14 @@ impl Inner {
     }
 
     fn remove(&self, sandbox_id: &str) -> Result<()> {
+        let ips: Vec<_> = lock(&self.ipam)
+            .owners()
+            .filter(|(_, owner)| *owner == sandbox_id)
+            .map(|(ip, _)| ip)
+            .collect();
+        if !ips.is_empty() {
+            self.host_ports(|ports| ips.iter().try_for_each(|ip| ports.remove(*ip)))?;
+        }
         // The address is free only when the interface that had it is gone.
         attach::remove(&self.handle, &name::host_link(sandbox_id))?;
         lock(&self.ipam).release(sandbox_id).map(drop)
@@ -229,7 +241,23 @@ impl Inner {
             .into_iter()
             .next()
             .map_or(Ok(()), Err)?;
+        let living: HashSet<Ipv4Addr> = lock(&self.ipam)
+            .owners()
+            .filter(|(_, owner)| live.contains(*owner))
+            .map(|(ip, _)| ip)
+            .collect();
+        self.host_ports(|ports| ports.retain(&living))?;
         lock(&self.ipam).retain(live)
+    }
+
+    /// Works on the host ports, taking them up first when nobody did.
+    fn host_ports<T>(&self, work: impl FnOnce(&mut HostPorts) -> Result<T>) -> Result<T> {
+        let mut slot = lock(&self.host_ports);
+        let ports = match &mut *slot {
+            Some(ports) => ports,
+            empty => empty.insert(HostPorts::open()?),
+        };
+        work(ports)
     }
 
     fn maintain(&self) -> Result<()> {
@@ -284,6 +312,7 @@ pub fn teardown(config: &Config) -> Vec<Error> {
         }
         Err(error) => errors.push(Error::netlink("open the pod network")(error)),
     }
+    errors.extend(hostport::teardown().err());
     if config.data_dir.exists() {
         let released = Ipam::open(&config.data_dir).and_then(|mut ipam| ipam.retain(&HashSet::new()));
         errors.extend(released.err());

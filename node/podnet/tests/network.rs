@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use common::{Pod, TempDir, ask, eventually, on_host};
 use knode_netlink::{Handle, LinkKind, delete_link};
-use knode_podnet::{AddRequest, Config, Error, PodNet, PortMapping, Protocol, Status, Subnet, teardown};
+use knode_podnet::{AddRequest, Config, Error, PodNet, Status, Subnet, teardown};
 use tokio::sync::watch;
 
 const MTU: u32 = 1450;
@@ -337,27 +337,6 @@ fn a_changed_subnet_is_refused_under_pods_and_taken_without() {
         let attachment = net.add(request("b", &Pod::new())).await.unwrap();
         assert_eq!(attachment.ips, [IpAddr::from([172, 30, 66, 2])]);
         running.abort();
-    });
-}
-
-#[test]
-fn what_is_not_built_is_refused_by_name() {
-    let dir = TempDir::new();
-    on_host(|| async {
-        let (net, _subnet) = open(&dir);
-        let mapping = PortMapping {
-            protocol: Protocol::Sctp,
-            host_port: 8080,
-            container_port: 80,
-            host_ip: None,
-        };
-        let with_port = AddRequest {
-            port_mappings: vec![mapping],
-            ..request("a", &Pod::new())
-        };
-        let error = net.add(with_port).await.unwrap_err();
-        assert!(matches!(error, Error::Unsupported(_)), "{error}");
-        assert_eq!(net.leases(), []);
     });
 }
 

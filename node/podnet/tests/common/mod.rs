@@ -1,5 +1,7 @@
 //! A host in a network namespace of its own, with a runtime whose every thread is in there.
 
+#![allow(dead_code)]
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
