@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
@@ -26,9 +28,38 @@ const CONFIG_LIMIT: u64 = 8 << 20;
 pub struct Registries {
     /// Registries (`host` or `host:port`) spoken to without TLS. Loopback addresses need not be listed.
     pub plain_http: Vec<String>,
+    /// Directory with certificate authorities by registry, `<host[:port]>/*.crt`, trusted besides the machine's own.
+    pub certs_dir: Option<PathBuf>,
 }
 
 impl Registries {
+    /// The authorities configured for this registry.
+    fn certificates(&self, reference: &Reference) -> Result<Vec<Certificate>, PullError> {
+        let Some(dir) = self.certs_dir.as_ref().map(|dir| dir.join(&reference.domain)) else {
+            return Ok(Vec::new());
+        };
+        let read = || -> std::io::Result<Vec<Certificate>> {
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(&dir)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|ending| ending == "crt") {
+                    found.push(Certificate {
+                        encoding: CertificateEncoding::Pem,
+                        data: std::fs::read(path)?,
+                    });
+                }
+            }
+            Ok(found)
+        };
+        match read() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|error| PullError::Client {
+                registry: reference.domain.clone(),
+                reason: format!("{}: {error}", dir.display()),
+            }),
+        }
+    }
+
     /// True when this registry is spoken to without TLS.
     pub fn is_plain(&self, reference: &Reference) -> bool {
         let host = reference.host();
@@ -103,17 +134,20 @@ impl Registry {
         } else {
             Vec::new()
         };
+        let refused = |reason: String| PullError::Client {
+            registry: reference.domain.clone(),
+            reason,
+        };
+        require_authorities().map_err(refused)?;
         let config = ClientConfig {
             protocol: ClientProtocol::HttpsExcept(exceptions),
             user_agent: concat!("knode/", env!("CARGO_PKG_VERSION")),
             connect_timeout: Some(std::time::Duration::from_secs(30)),
             read_timeout: Some(std::time::Duration::from_secs(300)),
+            extra_root_certificates: registries.certificates(reference)?,
             ..ClientConfig::default()
         };
-        let client = Client::try_from(config).map_err(|error| PullError::Client {
-            registry: reference.domain.clone(),
-            reason: reason(&error),
-        })?;
+        let client = Client::try_from(config).map_err(|error| refused(reason(&error)))?;
         let scheme = if plain { "http" } else { "https" };
         Ok(Self {
             client,
@@ -223,6 +257,20 @@ fn remote(reference: &Reference) -> oci_client::Reference {
             oci_client::Reference::with_tag(domain, path, tag.clone().unwrap_or_else(|| "latest".to_owned()))
         }
     }
+}
+
+/// The HTTP client that the registry client makes panics on a machine without any certificate authority, even for
+/// registries without TLS.
+fn require_authorities() -> Result<(), String> {
+    static PRESENT: AtomicBool = AtomicBool::new(false);
+    if PRESENT.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if rustls_native_certs::load_native_certs().certs.is_empty() {
+        return Err("this machine has no certificate authorities; install ca-certificates".to_owned());
+    }
+    PRESENT.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 fn failed_copy(descriptor: &Descriptor, error: &OciDistributionError) -> PullError {
