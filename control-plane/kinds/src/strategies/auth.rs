@@ -51,6 +51,11 @@ impl Strategy for Bindings {
 pub(crate) struct CertificateSigningRequests;
 
 impl Strategy for CertificateSigningRequests {
+    // Kubelets name theirs by a hash with capital letters and underscores.
+    fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
+        names::path_segment(name)
+    }
+
     fn prepare_for_create(&self, request: &mut Value) {
         let spec = child(request, "spec");
         for field in ["username", "uid", "groups", "extra"] {
