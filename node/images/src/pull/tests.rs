@@ -200,7 +200,7 @@ fn concurrent_pulls_of_one_image_are_one() {
 fn passwords_open_a_registry_and_wrong_ones_do_not() {
     let host = Host::new("pull");
     // User `me`, password `secret`.
-    let line = "me:$2y$05$Zr4Hd3dDJ5mCJUvZhFR5bOvPrEGm4ZBs8JGB0.6KUwyGa2VLi7i6u";
+    let line = "me:$2y$05$Zr4Hd3dDJ5mCJUvZhFR5bOHsX77qnjhe97xyN2oZnZa0bSFo13SOO";
     let registry = Registry::start_with_password(&host, line);
     let fixture = Fixture::new();
     let reference = format!("{}/team/app:1", registry.address());
@@ -225,4 +225,13 @@ fn passwords_open_a_registry_and_wrong_ones_do_not() {
         "{told}"
     );
     assert_eq!(format!("{auth:?}"), "Basic(…)");
+    let auth = Auth::Basic {
+        username: "me".into(),
+        password: "secret".into(),
+    };
+    let told = host
+        .block_on(async || fixture.store.pull(&reference, &auth).await)
+        .unwrap_err()
+        .chain();
+    assert!(told.contains("not found: manifest unknown"), "{told}");
 }
