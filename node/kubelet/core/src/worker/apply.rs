@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use knode_client::EventKind;
 
 use super::outcome::StartFailure;
-use super::{Outcome, Signal, Worker, execute};
+use super::{Outcome, Signal, Worker, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
     ContainerRecord, ContainerState, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
@@ -131,9 +131,12 @@ impl Worker {
         for (id, sandbox) in looks {
             self.look(id, sandbox);
         }
-        for sandbox in &mut self.observed.sandboxes {
-            let found = sandboxes.iter().find(|(id, _)| *id == sandbox.id);
-            sandbox.ready &= found.is_some_and(|(_, ready)| *ready);
+        // The list may be older than what is observed: asking about the one sandbox settles it.
+        let ready = self.observed.sandboxes.iter().filter(|sandbox| sandbox.ready);
+        let doubtful = ready.filter(|sandbox| !sandboxes.contains(&(sandbox.id.clone(), true)));
+        let doubtful: Vec<String> = doubtful.map(|sandbox| sandbox.id.clone()).collect();
+        for id in doubtful {
+            self.ops.push(Box::pin(sandbox::look(self.context.clone(), id)));
         }
     }
 
@@ -167,6 +170,10 @@ impl Worker {
             }
             Outcome::Looked { id, record } => self.looked(&id, record, now),
             Outcome::SandboxStopped { id, done } => self.sandbox_stopped(&id, done),
+            Outcome::SandboxLooked { id, sandbox } => match sandbox {
+                Some(sandbox) => self.observed.put_sandbox(sandbox),
+                None => self.sandbox_gone(&id),
+            },
             Outcome::Removed { id, done } => {
                 self.observed.busy.remove(&Op::Remove(id.clone()));
                 if done {
@@ -282,15 +289,13 @@ impl Worker {
 
     fn sandbox_stopped(&mut self, id: &str, done: bool) {
         self.observed.busy.remove(&Op::StopSandbox(id.to_owned()));
-        if !done {
-            return;
+        if done {
+            self.sandbox_gone(id);
         }
-        for sandbox in self
-            .observed
-            .sandboxes
-            .iter_mut()
-            .filter(|sandbox| sandbox.id == id)
-        {
+    }
+
+    fn sandbox_gone(&mut self, id: &str) {
+        for sandbox in self.observed.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
             sandbox.ready = false;
         }
     }

@@ -35,6 +35,13 @@ pub(crate) enum Outcome {
         /// Whether it was.
         done: bool,
     },
+    /// What the runtime says about a sandbox; `None` if it has none of that id.
+    SandboxLooked {
+        /// Its id.
+        id: String,
+        /// What the runtime says.
+        sandbox: Option<Sandbox>,
+    },
     /// A container was removed, or not.
     Removed {
         /// Its id.

@@ -113,6 +113,29 @@ pub(super) async fn stop(context: Arc<Context>, id: String) -> Outcome {
     Outcome::SandboxStopped { id, done }
 }
 
+/// Asks the runtime about a sandbox until it answers.
+pub(super) async fn look(context: Arc<Context>, id: String) -> Outcome {
+    loop {
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.clone(),
+            verbose: false,
+        };
+        match context.runtime().pod_sandbox_status(request).await {
+            Ok(answer) => {
+                let sandbox = answer.status.map(|status| sandbox_record(&status));
+                return Outcome::SandboxLooked { id, sandbox };
+            }
+            Err(error) if error.is_not_found() => return Outcome::SandboxLooked { id, sandbox: None },
+            Err(error) => tracing::warn!(sandbox = id, %error, "cannot ask the runtime about a sandbox"),
+        }
+        context
+            .config
+            .clock
+            .sleep(std::time::Duration::from_secs(1))
+            .await;
+    }
+}
+
 /// Stops a sandbox once more and removes it.
 pub(super) async fn remove(context: Arc<Context>, id: String) -> Outcome {
     let done = remove_now(&context, &id).await;
