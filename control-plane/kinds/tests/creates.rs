@@ -99,10 +99,9 @@ fn admit_pod(pod: &mut Value, response: &Value) {
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let names = volumes.iter().filter_map(|v| v["name"].as_str());
+    let mut names = volumes.iter().filter_map(|v| v["name"].as_str());
     let name = names
-        .filter(|n| n.starts_with(admission::TOKEN_VOLUME_PREFIX))
-        .next_back()
+        .rfind(|n| n.starts_with(admission::TOKEN_VOLUME_PREFIX))
         .unwrap_or("none");
     admission::service_account_volume(pod, name, None);
     admission::default_tolerations(pod);

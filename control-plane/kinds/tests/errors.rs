@@ -1,5 +1,5 @@
 //! What upstream objects to, recorded: the same requests must earn the same causes, paths and words.
-#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::unwrap_used, clippy::result_large_err, reason = "a test may")]
 
 use knode_api::field::FieldError;
 use knode_api::status::{GroupResource, Status};

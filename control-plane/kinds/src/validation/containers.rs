@@ -123,7 +123,7 @@ fn common(errors: &mut Errors, container: &Value, at: &Path<'_>, scope: &Scope<'
         container,
         at,
         "terminationMessagePolicy",
-        &["File", "FallbackToLogsOnError"],
+        &["FallbackToLogsOnError", "File"],
         true,
     );
     ports(errors, container, at, scope.host_network);
@@ -172,7 +172,7 @@ fn ports(errors: &mut Errors, container: &Value, at: &Path<'_>, host_network: bo
                 errors.push(FieldError::invalid(at.child("hostPort"), host, words));
             }
         }
-        one_of(errors, port, &at, "protocol", &["TCP", "UDP", "SCTP"], true);
+        one_of(errors, port, &at, "protocol", &["SCTP", "TCP", "UDP"], true);
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Errors, one_of, pods, probes};
 use crate::value::{list, map, number, text};
 
-const TYPES: [&str; 4] = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
 pub(crate) fn create(service: &Value) -> Errors {
     let mut errors = Errors::new();
@@ -107,7 +107,7 @@ fn ports(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
                 .into_iter()
                 .map(|m| FieldError::invalid(at.child("port"), n, m)),
         );
-        one_of(errors, port, &at, "protocol", &["TCP", "UDP", "SCTP"], true);
+        one_of(errors, port, &at, "protocol", &["SCTP", "TCP", "UDP"], true);
         let target = port.get("targetPort").unwrap_or(&Value::Null);
         if text(spec, "/type") != "ExternalName" {
             probes::port_number_or_name(errors, target, &at.child("targetPort"));

@@ -1,1 +1,244 @@
+use serde_json::{Value, json};
 
+use crate::find;
+
+fn pod_errors(spec: Value) -> Vec<String> {
+    let mut pod = json!({"metadata": {"name": "a"}, "spec": spec});
+    let strategy = find("", "v1", "pods").unwrap().strategy;
+    strategy.default(&mut pod);
+    strategy.validate(&pod).iter().map(ToString::to_string).collect()
+}
+
+fn one(spec: Value) -> String {
+    let errors = pod_errors(spec);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors.into_iter().next().unwrap()
+}
+
+fn with(extra: Value) -> Value {
+    let mut container = json!({"name": "c", "image": "b"});
+    for (k, v) in extra.as_object().unwrap() {
+        container[k] = v.clone();
+    }
+    json!({"containers": [container]})
+}
+
+#[test]
+fn containers() {
+    assert_eq!(
+        one(json!({"containers": [{"name": "c", "image": "b"}, {"name": "c", "image": "b"}]})),
+        "spec.containers[1].name: Duplicate value: \"c\""
+    );
+    assert_eq!(
+        one(with(json!({"ports": [{"containerPort": 0}]}))),
+        "spec.containers[0].ports[0].containerPort: Required value"
+    );
+    assert_eq!(
+        one(with(
+            json!({"livenessProbe": {"exec": {"command": ["x"]}, "successThreshold": 2}})
+        )),
+        "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1"
+    );
+    assert_eq!(
+        one(with(json!({"readinessProbe": {}}))),
+        "spec.containers[0].readinessProbe: Required value: must specify a handler type"
+    );
+    assert_eq!(
+        one(with(
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.foo"}}}]})
+        ))
+        .split(": supported")
+        .next()
+        .unwrap(),
+        "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"spec.foo\""
+    );
+    assert_eq!(
+        pod_errors(with(json!({"resources": {"requests": {"cpu": "-1"}}}))),
+        [
+            "spec.containers[0].resources.requests[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"
+        ]
+    );
+}
+
+#[test]
+fn volumes() {
+    let volume = |v: Value| json!({"containers": [{"name": "c", "image": "b"}], "volumes": [v]});
+    assert_eq!(
+        one(volume(
+            json!({"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}})
+        )),
+        "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"
+    );
+    assert_eq!(
+        one(volume(json!({"name": "v", "hostPath": {"path": "/a/../b"}}))),
+        "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"
+    );
+    assert_eq!(
+        one(volume(
+            json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 1}}]}})
+        )),
+        "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes"
+    );
+}
+
+#[test]
+fn tolerations_and_names() {
+    let spec = |k: &str, v: Value| {
+        let mut s = json!({"containers": [{"name": "c", "image": "b"}]});
+        s[k] = v;
+        s
+    };
+    assert_eq!(
+        one(spec(
+            "tolerations",
+            json!([{"key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 3}])
+        )),
+        "spec.tolerations[0].effect: Invalid value: \"NoSchedule\": effect must be 'NoExecute' when `tolerationSeconds` is set"
+    );
+    assert!(
+        one(spec("hostname", json!("a.b")))
+            .starts_with("spec.hostname: Invalid value: \"a.b\": must not contain dots")
+    );
+    assert!(
+        one(spec("activeDeadlineSeconds", json!(0))).contains("must be between 1 and 2147483647, inclusive")
+    );
+    assert!(one(spec("dnsPolicy", json!("None"))).contains("must provide at least one DNS nameserver"));
+}
+
+fn update_errors(change: impl Fn(&mut Value)) -> Vec<String> {
+    let mut old = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "b"}],
+        "tolerations": [{"key": "k", "operator": "Exists"}], "activeDeadlineSeconds": 10}});
+    let strategy = find("", "v1", "pods").unwrap().strategy;
+    strategy.default(&mut old);
+    let mut new = old.clone();
+    change(&mut new["spec"]);
+    strategy
+        .validate_update(&new, &old)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn pods_change_little() {
+    assert!(update_errors(|s| s["containers"][0]["image"] = "c".into()).is_empty());
+    assert!(update_errors(|s| s["activeDeadlineSeconds"] = 5.into()).is_empty());
+    let grown = update_errors(|s| {
+        if let Some(t) = s["tolerations"].as_array_mut() {
+            t.push(json!({"key": "new"}));
+        }
+    });
+    assert!(grown.is_empty(), "{grown:?}");
+    assert_eq!(
+        update_errors(|s| s["activeDeadlineSeconds"] = 50.into()),
+        ["spec.activeDeadlineSeconds: Invalid value: 50: must be less than or equal to previous value"]
+    );
+    assert_eq!(
+        update_errors(|s| s["tolerations"] = json!([])),
+        ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
+    );
+    assert_eq!(
+        update_errors(|s| s["containers"] = json!([])),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+    assert!(
+        update_errors(|s| s["containers"][0]["command"] = json!(["x"]))[0].contains("\n+   \"command\": [")
+    );
+}
+
+fn errors_of(group: &str, plural: &str, mut object: Value) -> Vec<String> {
+    let kind = find(group, "v1", plural).unwrap();
+    object["kind"] = kind.kind.into();
+    kind.strategy.default(&mut object);
+    kind.strategy
+        .validate(&object)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn daemon_sets() {
+    let spec = |strategy: Value| {
+        json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "updateStrategy": strategy, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "b"}]}}}})
+    };
+    assert!(errors_of("apps", "daemonsets", spec(json!({}))).is_empty());
+    assert_eq!(
+        errors_of(
+            "apps",
+            "daemonsets",
+            spec(json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}}))
+        ),
+        [
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0 when maxSurge is 0"
+        ]
+    );
+    assert_eq!(
+        errors_of("apps", "daemonsets", spec(json!({"type": "X"}))),
+        [
+            "spec.updateStrategy.type: Unsupported value: \"X\": supported values: \"RollingUpdate\", \"OnDelete\""
+        ]
+    );
+}
+
+#[test]
+fn services() {
+    let with = |spec: Value| errors_of("", "services", json!({"spec": spec}));
+    assert_eq!(
+        with(json!({"ports": [{"port": 80}, {"port": 81}]})),
+        [
+            "spec.ports[0].name: Required value",
+            "spec.ports[1].name: Required value"
+        ]
+    );
+    assert_eq!(
+        with(json!({"type": "X", "ports": [{"port": 80}]})),
+        [
+            "spec.type: Unsupported value: \"X\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+        ]
+    );
+    assert_eq!(
+        with(json!({"type": "ExternalName"})),
+        ["spec.externalName: Required value"]
+    );
+}
+
+#[test]
+fn roles_and_bindings() {
+    assert_eq!(
+        errors_of(
+            "rbac.authorization.k8s.io",
+            "roles",
+            json!({"rules": [{"verbs": [], "apiGroups": [""], "resources": ["pods"]}]})
+        ),
+        ["rules[0].verbs: Required value: verbs must contain at least one value"]
+    );
+    let binding = json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "ServiceAccount", "name": "s"}]});
+    assert_eq!(
+        errors_of("rbac.authorization.k8s.io", "clusterrolebindings", binding),
+        ["subjects[0].namespace: Required value"]
+    );
+}
+
+#[test]
+fn events_lie_where_their_object_does() {
+    let event = json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}});
+    assert_eq!(
+        errors_of("", "events", event),
+        ["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"]
+    );
+}
+
+#[test]
+fn metadata_of_objects_on_their_way_out() {
+    let kind = find("", "v1", "pods").unwrap();
+    let old = json!({"metadata": {"name": "a", "deletionTimestamp": "2026-11-22T15:00:00Z", "finalizers": ["x/y"]}});
+    let mut new = old.clone();
+    new["metadata"]["finalizers"] = json!(["x/y", "x/z"]);
+    let errors = crate::rows::meta::validate_update(kind, &new, &old);
+    assert_eq!(
+        errors[0].to_string(),
+        "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x/z\"}"
+    );
+}

@@ -7,7 +7,7 @@ use super::{Errors, name_rule};
 use crate::value::{list, text};
 
 /// Effects that a taint may have.
-pub(super) const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+pub(super) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(super) fn all(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     for (i, t) in list(spec, "/tolerations").iter().enumerate() {

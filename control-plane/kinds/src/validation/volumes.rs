@@ -103,13 +103,13 @@ fn host_path(errors: &mut Errors, body: &Value, at: &Path<'_>) {
     }
     let kinds = [
         "",
-        "DirectoryOrCreate",
-        "Directory",
-        "FileOrCreate",
-        "File",
-        "Socket",
-        "CharDevice",
         "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
     ];
     let kind = text(body, "/type");
     if !kinds.contains(&kind) {
