@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use knode_netlink::{Address, Link, LinkKind, Route, RouteScope};
 
 /// The interface to the other nodes.
@@ -14,6 +14,8 @@ pub struct Underlay {
     pub name: String,
     /// Address that the others send to.
     pub ip: Ipv4Addr,
+    /// Network of that address: who is in it can be reached without a router.
+    pub network: Ipv4Net,
     /// Largest packet, bytes.
     pub mtu: u32,
 }
@@ -82,7 +84,7 @@ impl Host<'_> {
     fn with_address(&self, ip: Ipv4Addr) -> Result<Underlay, UnderlayError> {
         let address = self.addresses.iter().find(|a| a.net.addr() == IpAddr::V4(ip));
         let link = address.and_then(|a| self.links.iter().find(|l| l.index == a.index));
-        link.map(|l| underlay(l, ip))
+        link.map(|l| self.underlay(l, ip))
             .ok_or(UnderlayError::NoSuchAddress(ip))
     }
 
@@ -93,7 +95,7 @@ impl Host<'_> {
             .ips(link)
             .find(|ip| Some(*ip) == prefer)
             .or_else(|| self.ips(link).next());
-        ip.map(|ip| underlay(link, ip))
+        ip.map(|ip| self.underlay(link, ip))
             .ok_or_else(|| UnderlayError::NoAddress(name.to_owned()))
     }
 
@@ -106,17 +108,40 @@ impl Host<'_> {
             Some(IpAddr::V4(ip)) => Some(ip),
             _ => self.ips(link).next(),
         };
-        source.map(|ip| underlay(link, ip))
+        source.map(|ip| self.underlay(link, ip))
     }
 
+    /// Loopback comes last: only an address that somebody gave it for others makes it suit.
     fn first(&self) -> Option<Underlay> {
-        let suits = |l: &&Link| l.up && !l.loopback && matches!(l.kind, LinkKind::Device | LinkKind::Veth);
-        let link = self
+        let suits = |l: &&Link| l.up && l.name != "cni0" && !matches!(l.kind, LinkKind::Vxlan(_));
+        let addressed = self
             .links
             .iter()
             .filter(suits)
-            .find(|l| self.ips(l).next().is_some())?;
-        self.ips(link).next().map(|ip| underlay(link, ip))
+            .filter_map(|l| Some((l, self.ips(l).next()?)));
+        addressed
+            .min_by_key(|(link, _)| link.loopback)
+            .map(|(link, ip)| self.underlay(link, ip))
+    }
+
+    fn underlay(&self, link: &Link, ip: Ipv4Addr) -> Underlay {
+        let mtu = if link.loopback {
+            link.mtu.min(USUAL_MTU)
+        } else {
+            link.mtu
+        };
+        let prefix = self.addresses.iter().find_map(|a| match a.net {
+            IpNet::V4(net) if a.index == link.index && net.addr() == ip => Some(net.trunc()),
+            _ => None,
+        });
+        let network = prefix.unwrap_or_else(|| Ipv4Net::from(ip));
+        Underlay {
+            index: link.index,
+            name: link.name.clone(),
+            ip,
+            network,
+            mtu,
+        }
     }
 
     /// Addresses of a link that others can send to.
@@ -129,20 +154,6 @@ impl Host<'_> {
                 IpNet::V4(net) => Some(net.addr()).filter(|ip| !ip.is_loopback() && !ip.is_link_local()),
                 IpNet::V6(_) => None,
             })
-    }
-}
-
-fn underlay(link: &Link, ip: Ipv4Addr) -> Underlay {
-    let mtu = if link.loopback {
-        link.mtu.min(USUAL_MTU)
-    } else {
-        link.mtu
-    };
-    Underlay {
-        index: link.index,
-        name: link.name.clone(),
-        ip,
-        mtu,
     }
 }
 
@@ -252,6 +263,20 @@ mod tests {
                 &Wish::default()
             ),
             Err(UnderlayError::None)
+        );
+    }
+
+    #[test]
+    fn loopback_serves_only_with_an_address_for_others() {
+        let lo = [Link {
+            mtu: 65536,
+            ..link(1, "lo")
+        }];
+        let addresses = [address(1, "127.0.0.1/8"), address(1, "203.0.113.1/32")];
+        let chosen = choose(&lo, &addresses, &[], &Wish::default()).unwrap();
+        assert_eq!(
+            (chosen.ip.to_string(), chosen.network.to_string()),
+            ("203.0.113.1".into(), "203.0.113.1/32".into())
         );
     }
 

@@ -10,7 +10,7 @@ use common::{Cluster, Fabric, Host, ask, datagram, eventually, serve_tcp, serve_
 use knode_netlink::{
     LinkChange, LinkKind, change_link, delete_fdb, delete_link, delete_neighbour, delete_route,
 };
-use knode_overlay::{Backend, BackendData, NetConf, Subnet, teardown};
+use knode_overlay::{Backend, BackendData, NetConf, Subnet, VxlanConf, teardown};
 
 const SOON: Duration = Duration::from_secs(1);
 const MTU: u32 = 1450;
@@ -353,6 +353,37 @@ fn host_gw_routes_through_the_nodes() {
     assert_eq!(ask(&here.netns, (there.ip, 80), 100_000), "172.30.1.2 100000");
     server.join().unwrap();
     assert_eq!(two.a.links.link("flannel.1").unwrap(), None);
+}
+
+#[test]
+fn near_nodes_can_be_routed_directly() {
+    let vxlan_conf = VxlanConf {
+        direct_routing: true,
+        ..VxlanConf::default()
+    };
+    let conf = NetConf {
+        backend: Backend::Vxlan(vxlan_conf),
+        ..vxlan()
+    };
+    let (fabric, cluster) = (Fabric::new(), Cluster::with_nodes([1, 2]));
+    let (mut a, mut b) = (Host::new(&fabric, 1), Host::new(&fabric, 2));
+    let subnets = [
+        a.start_ready(conf.clone(), cluster.store(1)),
+        b.start_ready(conf, cluster.store(2)),
+    ];
+    let routed = || {
+        a.destinations("eth0")
+            .contains(&"172.30.2.0/24".to_owned())
+            .then_some(())
+    };
+    eventually("the route", SOON, routed, || {
+        format!("{:?}", a.destinations("eth0"))
+    });
+    let (here, there) = (a.pod(subnets[0], 2), b.pod(subnets[1], 2));
+    let server = serve_tcp(&there.netns, 80, 1);
+    assert_eq!(ask(&here.netns, (there.ip, 80), 100_000), "172.30.1.2 100000");
+    server.join().unwrap();
+    assert_eq!(a.destinations("flannel.1"), [""; 0]);
 }
 
 #[test]

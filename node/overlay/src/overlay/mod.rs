@@ -165,7 +165,6 @@ impl Overlay {
 fn supported(conf: &NetConf) -> Result<()> {
     let missing = match &conf.backend {
         _ if conf.ipv6_network.is_some() => "IPv6 in the overlay".to_owned(),
-        Backend::Vxlan(vxlan) if vxlan.direct_routing => "DirectRouting of the backend vxlan".to_owned(),
         Backend::Vxlan(_) | Backend::HostGw => return Ok(()),
         Backend::Other(name) => format!("backend {name}"),
     };

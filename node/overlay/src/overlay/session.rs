@@ -51,6 +51,7 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
         again: None,
         retry: Retry::new(AGAIN),
         renewal: None,
+        renewals: Retry::new(Backoff::API),
         announcement: None,
     };
     loop {
@@ -89,6 +90,8 @@ struct Session<'a> {
     again: Option<Instant>,
     retry: Retry,
     renewal: Pending<'a, Lease>,
+    /// Renewals in a row that the store did not keep.
+    renewals: Retry,
     announcement: Pending<'a, ()>,
 }
 
@@ -192,14 +195,15 @@ impl Session<'_> {
         };
         if recorded == Some(&self.own) {
             self.renewal = None;
+            self.renewals.succeeded();
         }
         if recorded == Some(&self.own) || self.renewal.is_some() {
             return;
         }
-        let (overlay, attributes) = (self.overlay, self.attributes.clone());
+        let (overlay, attributes, pause) = (self.overlay, self.attributes.clone(), self.renewals.failed());
         self.renewal = Some(Box::pin(async move {
             // The record of a lease just taken may still be on its way here.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(pause).await;
             overlay.acquire(&attributes).await
         }));
     }

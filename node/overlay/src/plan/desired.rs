@@ -69,7 +69,7 @@ impl Desired {
         let peers = leases.map(|l| {
             l.peers
                 .values()
-                .filter_map(|lease| peer(conf, own, lease))
+                .filter_map(|lease| peer(conf, underlay, own, lease))
                 .collect()
         });
         Self {
@@ -179,10 +179,13 @@ fn device(conf: &NetConf, underlay: &Underlay, own: &Lease) -> Option<Device> {
     })
 }
 
-fn peer(conf: &NetConf, own: &Lease, lease: &Lease) -> Option<Peer> {
+fn peer(conf: &NetConf, underlay: &Underlay, own: &Lease, lease: &Lease) -> Option<Peer> {
     let foreign = lease.subnet == own.subnet || !conf.network.contains(&lease.subnet);
     let path = match (&conf.backend, &lease.attributes.backend) {
-        (Backend::Vxlan(conf), BackendData::Vxlan { vni, mac }) if conf.vni == *vni => Path::Tunnel(*mac),
+        (Backend::Vxlan(conf), BackendData::Vxlan { vni, mac }) if conf.vni == *vni => {
+            let near = conf.direct_routing && underlay.network.contains(&lease.attributes.public_ip);
+            if near { Path::Direct } else { Path::Tunnel(*mac) }
+        }
         (Backend::HostGw, BackendData::HostGw) => Path::Direct,
         _ => return None,
     };

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 use knode_netlink::{Event, FdbEntry, Link, LinkKind, MacAddr, Neighbour, Route, Vxlan};
 
 use super::*;
-use crate::config::{Backend, NetConf};
+use crate::config::{Backend, NetConf, VxlanConf};
 use crate::lease::{BackendData, Lease, LeaseAttributes, Leases};
 use crate::underlay::Underlay;
 
@@ -50,6 +50,7 @@ fn underlay() -> Underlay {
         index: 2,
         name: "eth0".into(),
         ip: Ipv4Addr::new(192, 0, 2, 1),
+        network: net("192.0.2.0/24"),
         mtu: 1500,
     }
 }
@@ -320,6 +321,38 @@ fn host_gw_is_routes_alone() {
         2,
     ));
     assert_eq!(shown(&both, &observed), [""; 0], "routes of others stay");
+}
+
+#[test]
+fn direct_routing_tunnels_only_to_distant_nodes() {
+    let vxlan = VxlanConf {
+        direct_routing: true,
+        ..VxlanConf::default()
+    };
+    let conf = NetConf {
+        backend: Backend::Vxlan(vxlan),
+        ..conf()
+    };
+    let mut distant = lease(3);
+    distant.attributes.public_ip = Ipv4Addr::new(198, 51, 100, 3);
+    let of = |peers: Vec<Lease>| Desired::derive(&conf, &underlay(), &lease(1), Some(&leases(peers)));
+    let both = of(vec![lease(2), distant]);
+    let steps = shown(&both, &Observed::default());
+    let want = [
+        "set route 172.30.2.0/24 via 192.0.2.2",
+        "set neighbour 172.30.3.0 02:00:00:00:00:03",
+        "set fdb 02:00:00:00:00:03 at 198.51.100.3",
+        "set route 172.30.3.0/24 via 172.30.3.0",
+    ];
+    assert_eq!(steps[2..], want);
+    // A node that came nearer leaves the tunnel.
+    let moved = shown(&of(vec![lease(2), lease(3)]), &settled(&both));
+    let want = [
+        "drop neighbour 172.30.3.0",
+        "drop fdb 02:00:00:00:00:03",
+        "set route 172.30.3.0/24 via 192.0.2.3",
+    ];
+    assert_eq!(moved, want);
 }
 
 #[test]
