@@ -98,13 +98,26 @@ async fn end_pods(layout: &Layout) -> Vec<String> {
     let config = EngineConfig::new(layout.engine_dir(), layout.engine_run_dir(), images, Arc::new(Gone));
     let mut errors: Vec<String> = knode_engine::teardown(config).await.iter().map(chain).collect();
     errors.extend(knode_images::teardown(&root).iter().map(chain));
-    errors.extend(knode_volumes::teardown(&layout.kubelet_dir()).iter().map(chain));
+    errors.extend(unmount_below(&layout.kubelet_dir()));
     errors
+}
+
+/// Volumes of pods: what is mounted is unmounted, innermost first; nothing is deleted.
+fn unmount_below(directory: &Path) -> Vec<String> {
+    let mounted = match knode_linux::overlay::mount_points_below(directory) {
+        Ok(mounted) => mounted,
+        Err(e) => return vec![format!("list the mounts below {}: {e}", directory.display())],
+    };
+    let unmount = |path: &std::path::PathBuf| {
+        let failed = knode_linux::overlay::unmount_all(path).err()?;
+        Some(format!("unmount {}: {failed}", path.display()))
+    };
+    mounted.iter().rev().filter_map(unmount).collect()
 }
 
 fn end_network(layout: &Layout) -> Vec<String> {
     let mut errors: Vec<String> = Vec::new();
-    errors.extend(knode_proxy::teardown().err().iter().map(chain));
+    errors.extend(knode_proxy::teardown(&knode_proxy::table::TableConfig::default()).iter().map(chain));
     // The range does not matter for taking down: the device and its routes are known by name.
     let conf = NetConf::vxlan(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
     errors.extend(knode_overlay::teardown(&conf, &layout.subnet_file()).iter().map(chain));

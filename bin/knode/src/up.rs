@@ -134,14 +134,13 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
 pub async fn node(args: NodeArgs) -> anyhow::Result<ExitCode> {
     preflight::root("knode node")?;
     let progress = Progress::start();
-    let plan = |layout, name: &str, ip| node_plan(&args, layout, name, ip);
     let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, _| {
-        Ok(plan(layout, name, ip).check()?)
+        Ok(node_plan(&args, layout, name, ip).check()?)
     })?;
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let node = plan(&site.layout, &site.name, site.ip).start(&progress, &end).await?;
+    let node = node_plan(&args, &site.layout, &site.name, site.ip).start(&progress, &end).await?;
     run(None, Some(node), &progress, trigger).await
 }
 

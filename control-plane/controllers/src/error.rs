@@ -40,6 +40,22 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The error with its causes in one line; of an answer by the server its message alone.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            match error.downcast_ref::<kube::Error>() {
+                Some(kube::Error::Api(status)) => return format!("{text}: {}", status.message),
+                _ => text.push_str(&format!(": {error}")),
+            }
+            cause = error.source();
+        }
+        text
+    }
+}
+
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

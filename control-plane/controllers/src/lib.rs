@@ -13,10 +13,13 @@ mod namespace;
 mod node;
 mod owner;
 mod pod_gc;
+#[cfg(test)]
+mod recorded;
 mod root_ca;
 mod runner;
 mod service_account;
 mod tokens;
+mod unseen;
 
 pub use config::ControllersConfig;
 pub use error::{Error, Result};

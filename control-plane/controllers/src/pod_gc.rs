@@ -1,8 +1,8 @@
-//! Pods whose node is gone, and pods that were deleted before they were scheduled
+//! Pods whose node is gone, pods that were deleted before they were scheduled, and too many that have ended
 //! (upstream: pkg/controller/podgc).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +17,9 @@ use crate::runner::{Next, Reconcile, Shared, feed, work};
 
 /// A node must have been missing this long (upstream's quarantine).
 const QUARANTINE: Duration = Duration::from_secs(40);
+
+/// So many pods that have ended are kept (`--terminated-pod-gc-threshold`).
+const ENDED_KEPT: usize = 12_500;
 
 struct Controller {
     shared: Shared,
@@ -80,6 +83,19 @@ fn judge(pod: &Pod, node_missing_since: Option<Timestamp>, now: Timestamp) -> Ve
     }
 }
 
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The oldest of the pods that have ended, beyond `keep`.
+fn surplus(pods: Vec<Arc<Pod>>, keep: usize) -> Vec<Arc<Pod>> {
+    let mut ended: Vec<_> = pods.into_iter().filter(|p| has_ended(p)).collect();
+    ended.sort_by_key(|p| p.metadata.creation_timestamp.clone());
+    ended.truncate(ended.len().saturating_sub(keep));
+    ended
+}
+
 impl Controller {
     /// Since when the pod's node has been missing from the cache.
     fn missing_since(&self, pod: &Pod, now: Timestamp) -> Option<Timestamp> {
@@ -106,23 +122,10 @@ impl Controller {
     }
 }
 
-#[async_trait]
-impl Reconcile for Controller {
-    const NAME: &'static str = "pod-garbage-collector";
-
-    async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
-        let Some(pod) = self.shared.pods.get_key(key) else {
-            return Ok(Next::Done);
-        };
-        let now = self.shared.config.clock.now();
-        let why = match judge(&pod, self.missing_since(&pod, now), now) {
-            Verdict::Keep => return Ok(Next::Done),
-            Verdict::Quarantine(left) => return Ok(Next::After(left)),
-            Verdict::Remove(why) => why,
-        };
-        if self.node_is_there(&pod).await? {
-            return Ok(Next::Done);
-        }
+impl Controller {
+    /// Deletes a pod without waiting for its node.
+    async fn remove(&self, pod: &Pod, why: &str) -> Result<()> {
+        let key = ObjectKey::of(pod);
         let preconditions = Preconditions {
             uid: pod.metadata.uid.clone(),
             resource_version: None,
@@ -138,8 +141,36 @@ impl Reconcile for Controller {
             .await
         {
             Err(e) if !stale(&e) => Err(api(format!("delete pod {key}"))(e)),
-            _ => Ok(Next::Done),
+            _ => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl Reconcile for Controller {
+    const NAME: &'static str = "pod-garbage-collector";
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
+        let Some(pod) = self.shared.pods.get_key(key) else {
+            return Ok(Next::Done);
+        };
+        let now = self.shared.config.clock.now();
+        let why = match judge(&pod, self.missing_since(&pod, now), now) {
+            Verdict::Keep if has_ended(&pod) && self.shared.pods.len() > ENDED_KEPT => {
+                for old in surplus(self.shared.pods.list(), ENDED_KEPT) {
+                    self.remove(&old, "too many pods have ended").await?;
+                }
+                return Ok(Next::Done);
+            }
+            Verdict::Keep => return Ok(Next::Done),
+            Verdict::Quarantine(left) => return Ok(Next::After(left)),
+            Verdict::Remove(why) => why,
+        };
+        if self.node_is_there(&pod).await? {
+            return Ok(Next::Done);
+        }
+        self.remove(&pod, why).await?;
+        Ok(Next::Done)
     }
 }
 
@@ -171,5 +202,22 @@ mod tests {
             judge(&away, since("2026-01-01T00:00:20Z"), now),
             Verdict::Remove(_)
         ));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_ended_pods_go() {
+        let pod = |phase: &str, second: u8| -> Arc<Pod> {
+            let made = format!("2026-01-01T00:00:{second:02}Z");
+            let pod = json!({"metadata": {"creationTimestamp": made}, "status": {"phase": phase}});
+            Arc::new(serde_json::from_value(pod).unwrap())
+        };
+        let all = vec![
+            pod("Failed", 3),
+            pod("Running", 0),
+            pod("Succeeded", 1),
+            pod("Succeeded", 2),
+        ];
+        assert_eq!(surplus(all.clone(), 2), [pod("Succeeded", 1)]);
+        assert!(surplus(all, 3).is_empty());
     }
 }

@@ -17,12 +17,13 @@ use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
 use knode_cri::{ImageService, RuntimeService};
 use knode_engine::{Engine, EngineConfig};
 use knode_images::{ImageStore, Registries, StoreConfig};
-use knode_kubelet::{Kubelet, KubeletConfig};
+use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, Thresholds, ensure_client};
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::{PodNet, Subnet};
 use knode_proxy::ProxyConfig;
+use knode_proxy::table::TableConfig;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -183,11 +184,15 @@ impl Plan<'_> {
     }
 
     fn start_proxy(&self, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
+        let table = TableConfig {
+            cluster_cidr: Some(self.pod_cidr),
+            service_cidr: Some(self.service_cidr),
+            ..TableConfig::default()
+        };
         let config = ProxyConfig {
             client,
             node_name: self.name.clone(),
-            node_ips: vec![IpAddr::V4(self.ip)],
-            cluster_cidr: Some(self.pod_cidr.into()),
+            table,
             health: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT))),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PROXY_METRICS_PORT))),
         };
@@ -211,7 +216,7 @@ impl Plan<'_> {
         let cri: Arc<dyn RuntimeService> = runtime.engine.clone();
         let images: Arc<dyn ImageService> = runtime.engine.clone();
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
-        let kubelet = Kubelet::start(KubeletConfig {
+        let kubelet = KubeletConfig {
             node_name: self.name.clone(),
             node_ips: vec![self.ip.to_string()],
             runtime: cri.clone(),
@@ -224,14 +229,11 @@ impl Plan<'_> {
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_root: layout.cgroup_root(),
             cgroups: Arc::new(cgroups::Kernel(cgroups)),
+            api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
             node: node.clone(),
             clock: clock.clone(),
-            client,
-            recorder: recorder.clone(),
-        })
-        .await
-        .context("start the kubelet")?;
-        let kubelet = Arc::new(kubelet);
+        };
+        let kubelet = Arc::new(Kubelet::start(kubelet).await.context("start the kubelet")?);
         let pods = Arc::new(view::Pods(kubelet.clone()));
         let deps = NodeDeps { runtime: cri, images, pods, recorder: Some(recorder), clock };
         let agent = NodeAgent::start(config, connected, deps).await.context("start the node's API")?;
@@ -253,7 +255,8 @@ async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
     web_image::ensure(images, &layout.engine_dir()).await?;
     for report in images.import_dir(&layout.images_dir()).await.context("import the archives")? {
         match &report.result {
-            Ok(_) => tracing::info!(archive = %report.path.display(), "archive imported"),
+            Ok(None) => {}
+            Ok(Some(_)) => tracing::info!(archive = %report.path.display(), "archive imported"),
             Err(e) => tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported"),
         }
     }

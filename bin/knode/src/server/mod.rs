@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity, UserInfo};
 use knode_client::{Client, SystemClock};
 use knode_controllers::ControllersConfig;
-use knode_pki::kubeconfig::Kubeconfig;
-use knode_pki::{Access, ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, Material, files};
+use knode_pki::kubeconfig::{Access, Kubeconfig, Material};
+use knode_pki::{ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, files};
 use knode_store::Store;
 use tokio::task::JoinSet;
 
@@ -91,7 +91,7 @@ impl Plan<'_> {
         let pki = ControlPlanePki::ensure(&layout.pki_dir(), &self.sans()?, Timestamp::now())
             .context("make the control plane's certificates")?;
         progress.done("certificates are there");
-        let store = open_store(&layout.store_file())?;
+        let store = open_store(&layout.store_file()).await?;
         let listener = ApiServer::bind(self.options.listen).await?;
         let api = ApiServer::start(self.config(&pki), store).await.context("start the API server")?;
         progress.done(format!("the API server listens on {}", self.options.listen));
@@ -167,11 +167,11 @@ fn kept_token(file: &Path) -> anyhow::Result<Option<BootstrapToken>> {
     Ok(token.read()?.trim().parse().ok())
 }
 
-fn open_store(path: &Path) -> anyhow::Result<Store> {
+async fn open_store(path: &Path) -> anyhow::Result<Store> {
     if let Some(dir) = path.parent() {
         files::create_private_dir(dir).context("make the store's directory")?;
     }
-    Store::open(path).context("open the store")
+    Store::open(path).await.context("open the store")
 }
 
 impl ControlPlane {

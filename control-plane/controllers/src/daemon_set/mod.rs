@@ -3,6 +3,8 @@
 mod placement;
 mod plan;
 mod pod;
+#[cfg(test)]
+mod recorded;
 mod revision;
 
 use std::sync::Arc;
@@ -19,10 +21,12 @@ use crate::Result;
 use crate::error::{api, stale};
 use crate::owner::{controller, is_controlled_by};
 use crate::runner::{Next, Reconcile, Shared, feed, work};
+use crate::unseen::Unseen;
 
 struct Controller {
     shared: Shared,
     events: EventRecorder,
+    unseen: Unseen,
 }
 
 /// Runs until its queue is closed.
@@ -45,7 +49,16 @@ pub(crate) async fn run(shared: Shared) {
         all.iter().map(|s| ObjectKey::of(s.as_ref())).collect()
     });
     let events = shared.recorder("daemonset-controller");
-    work(Controller { shared, events }, queue).await;
+    let unseen = Unseen::default();
+    work(
+        Controller {
+            shared,
+            events,
+            unseen,
+        },
+        queue,
+    )
+    .await;
 }
 
 fn owner_key(meta: &kube::api::ObjectMeta) -> Option<ObjectKey> {
@@ -63,6 +76,12 @@ impl Reconcile for Controller {
         };
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
+        }
+        if let Some(wait) = self
+            .unseen
+            .behind(key, &self.shared.pods, self.shared.config.clock.monotonic())
+        {
+            return Ok(Next::After(wait));
         }
         let Some(revision) = self.current_revision(&set, key).await? else {
             return Ok(Next::Done);
@@ -138,52 +157,58 @@ impl Controller {
     }
 
     async fn carry_out(&self, set: &DaemonSet, key: &ObjectKey, plan: &Plan, hash: &str) -> Result<()> {
-        let pods = Api::<Pod>::namespaced(self.shared.client.clone(), &key.namespace);
-        let set_reference = set.object_ref(&());
         for pod in &plan.delete {
-            let name = pod.metadata.name.clone().unwrap_or_default();
-            let preconditions = Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            };
-            let params = DeleteParams {
-                preconditions: Some(preconditions),
-                ..DeleteParams::default()
-            };
-            match pods.delete(&name, &params).await {
-                Ok(_) => self.events.normal(
-                    set_reference.clone(),
-                    "SuccessfulDelete",
-                    format!("Deleted pod: {name}"),
-                ),
-                Err(e) if stale(&e) => {}
-                Err(e) => return Err(api(format!("delete pod {name} of DaemonSet {key}"))(e)),
-            }
+            self.delete_pod(set, key, pod).await?;
         }
         for node in &plan.create {
-            match pods
-                .create(&PostParams::default(), &pod::on_node(set, node, hash))
-                .await
-            {
-                Ok(made) => {
-                    let name = made.metadata.name.unwrap_or_default();
-                    self.events.normal(
-                        set_reference.clone(),
-                        "SuccessfulCreate",
-                        format!("Created pod: {name}"),
-                    );
-                }
-                Err(e) => {
-                    self.events.warning(
-                        set_reference.clone(),
-                        "FailedCreate",
-                        format!("Error creating: {e}"),
-                    );
-                    return Err(api(format!("create a pod of DaemonSet {key} on node {node}"))(e));
-                }
-            }
+            self.create_pod(set, key, node, hash).await?;
         }
         Ok(())
+    }
+
+    async fn delete_pod(&self, set: &DaemonSet, key: &ObjectKey, pod: &Pod) -> Result<()> {
+        let pods = Api::<Pod>::namespaced(self.shared.client.clone(), &key.namespace);
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let preconditions = Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        };
+        let params = DeleteParams {
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        match pods.delete(&name, &params).await {
+            Ok(_) => {
+                self.unseen
+                    .deleted(key, pod, self.shared.config.clock.monotonic());
+                let message = format!("Deleted pod: {name}");
+                self.events
+                    .normal(set.object_ref(&()), "SuccessfulDelete", message);
+                Ok(())
+            }
+            Err(e) if stale(&e) => Ok(()),
+            Err(e) => Err(api(format!("delete pod {name} of DaemonSet {key}"))(e)),
+        }
+    }
+
+    async fn create_pod(&self, set: &DaemonSet, key: &ObjectKey, node: &str, hash: &str) -> Result<()> {
+        let pods = Api::<Pod>::namespaced(self.shared.client.clone(), &key.namespace);
+        let new = pod::on_node(set, node, hash);
+        match pods.create(&PostParams::default(), &new).await {
+            Ok(made) => {
+                self.unseen
+                    .wrote(key, &made, self.shared.config.clock.monotonic());
+                let message = format!("Created pod: {}", made.metadata.name.unwrap_or_default());
+                self.events
+                    .normal(set.object_ref(&()), "SuccessfulCreate", message);
+                Ok(())
+            }
+            Err(e) => {
+                let message = format!("Error creating: {e}");
+                self.events.warning(set.object_ref(&()), "FailedCreate", message);
+                Err(api(format!("create a pod of DaemonSet {key} on node {node}"))(e))
+            }
+        }
     }
 
     async fn write_status(&self, set: &DaemonSet, key: &ObjectKey, plan: &Plan) -> Result<()> {

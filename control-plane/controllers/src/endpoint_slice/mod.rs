@@ -3,30 +3,32 @@
 
 mod endpoints;
 mod members;
+#[cfg(test)]
+mod recorded;
 mod slices;
+mod trigger;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use knode_client::{Api, Client, Delta, ObjectKey};
 use kube::api::{DeleteParams, PostParams};
 
 use self::slices::{MANAGED_BY, MANAGER, SERVICE_NAME, SliceChange};
+use self::trigger::Triggers;
 use crate::Result;
 use crate::error::{api, stale};
 use crate::runner::{Next, Reconcile, Shared, feed, work};
-
-/// When the newest change behind an object happened.
-const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+use crate::unseen::Unseen;
 
 struct Controller {
     shared: Shared,
     /// Writes Endpoints: another controller upstream, with rights of its own.
     endpoints: Client,
+    unseen: Unseen,
+    triggers: Triggers,
 }
 
 /// Runs until its queue is closed.
@@ -58,7 +60,14 @@ pub(crate) async fn run(shared: Shared) {
             .collect()
     });
     let endpoints = (shared.config.clients)("endpoint-controller");
-    work(Controller { shared, endpoints }, queue).await;
+    let (unseen, triggers) = (Unseen::default(), Triggers::default());
+    let controller = Controller {
+        shared,
+        endpoints,
+        unseen,
+        triggers,
+    };
+    work(controller, queue).await;
 }
 
 /// The service that one of our slices belongs to.
@@ -78,16 +87,27 @@ impl Reconcile for Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next> {
         let Some(service) = self.shared.services.get_key(key) else {
             // The slices go with their owner; Endpoints carry no owner.
+            self.triggers.forget(key);
             self.delete_endpoints(key).await?;
             return Ok(Next::Done);
         };
         if !members::has_selector(&service) {
             return Ok(Next::Done);
         }
+        if let Some(wait) = self
+            .unseen
+            .behind(key, &self.shared.slices, self.shared.config.clock.monotonic())
+        {
+            return Ok(Next::After(wait));
+        }
         let pods = self.shared.pods.list_namespace(&key.namespace);
         let members = members::of(&service, &pods);
-        self.write_slices(&service, key, &members).await?;
-        self.write_endpoints(&service, key, &members).await?;
+        let trigger = self.triggers.newest(key, &service, &members);
+        self.write_slices(&service, key, &members, trigger.as_deref())
+            .await?;
+        self.write_endpoints(&service, key, &members, trigger.as_deref())
+            .await?;
+        self.triggers.told(key, &service, &members);
         Ok(Next::Done)
     }
 }
@@ -98,30 +118,15 @@ impl Controller {
         service: &Service,
         key: &ObjectKey,
         members: &[members::Member],
+        trigger: Option<&str>,
     ) -> Result<()> {
         let existing: Vec<_> = self.shared.slices.list_namespace(&key.namespace);
         let existing: Vec<_> = existing
             .into_iter()
             .filter(|s| owner_of(s).as_ref() == Some(key))
             .collect();
-        let slices = Api::<EndpointSlice>::namespaced(self.shared.client.clone(), &key.namespace);
         for change in slices::plan(service, members, &existing) {
-            let written = match change {
-                SliceChange::Create(mut slice) => {
-                    stamp(&mut slice.metadata.annotations, service, members);
-                    slices.create(&PostParams::default(), &slice).await.map(drop)
-                }
-                SliceChange::Update(mut slice) => {
-                    stamp(&mut slice.metadata.annotations, service, members);
-                    let name = slice.metadata.name.clone().unwrap_or_default();
-                    slices
-                        .replace(&name, &PostParams::default(), &slice)
-                        .await
-                        .map(drop)
-                }
-                SliceChange::Delete(name) => slices.delete(&name, &DeleteParams::default()).await.map(drop),
-            };
-            match written {
+            match self.write_slice(key, change, trigger).await {
                 Err(e) if !stale(&e) => {
                     return Err(api(format!("write the endpoint slices of service {key}"))(e));
                 }
@@ -131,17 +136,45 @@ impl Controller {
         Ok(())
     }
 
+    async fn write_slice(
+        &self,
+        key: &ObjectKey,
+        change: SliceChange,
+        trigger: Option<&str>,
+    ) -> Result<(), kube::Error> {
+        let slices = Api::<EndpointSlice>::namespaced(self.shared.client.clone(), &key.namespace);
+        let params = PostParams::default();
+        let written = match change {
+            SliceChange::Create(mut slice) => {
+                trigger::stamp(&mut slice.metadata.annotations, trigger);
+                slices.create(&params, &slice).await?
+            }
+            SliceChange::Update(mut slice) => {
+                trigger::stamp(&mut slice.metadata.annotations, trigger);
+                let name = slice.metadata.name.clone().unwrap_or_default();
+                slices.replace(&name, &params, &slice).await?
+            }
+            SliceChange::Delete(name) => {
+                return slices.delete(&name, &DeleteParams::default()).await.map(drop);
+            }
+        };
+        self.unseen
+            .wrote(key, &written, self.shared.config.clock.monotonic());
+        Ok(())
+    }
+
     async fn write_endpoints(
         &self,
         service: &Service,
         key: &ObjectKey,
         members: &[members::Member],
+        trigger: Option<&str>,
     ) -> Result<()> {
         let existing = self.shared.endpoints.get_key(key);
         let Some(mut wanted) = endpoints::plan(service, members, existing.as_deref()) else {
             return Ok(());
         };
-        stamp(&mut wanted.metadata.annotations, service, members);
+        trigger::stamp(&mut wanted.metadata.annotations, trigger);
         let all = Api::<Endpoints>::namespaced(self.endpoints.clone(), &key.namespace);
         let written = match existing {
             Some(_) => all.replace(&key.name, &PostParams::default(), &wanted).await,
@@ -167,19 +200,6 @@ impl Controller {
             Err(e) if !stale(&e) => Err(api(format!("delete the endpoints of service {key}"))(e)),
             _ => Ok(()),
         }
-    }
-}
-
-/// Notes when the newest change happened that led here: a pod's Ready condition, or the service's creation.
-fn stamp(annotations: &mut Option<BTreeMap<String, String>>, service: &Service, members: &[members::Member]) {
-    let made = service.metadata.creation_timestamp.clone();
-    let newest: Option<Time> = members.iter().filter_map(|m| m.changed.clone()).chain(made).max();
-    if let Some(Ok(text)) =
-        newest.map(|t| serde_json::to_value(t).map(|v| v.as_str().unwrap_or_default().to_owned()))
-    {
-        annotations
-            .get_or_insert_default()
-            .insert(TRIGGER_TIME.into(), text);
     }
 }
 

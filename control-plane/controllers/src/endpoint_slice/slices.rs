@@ -57,6 +57,33 @@ pub(super) fn plan(
         .filter_map(|s| s.metadata.name.clone())
         .filter(|n| !used.contains(n));
     changes.extend(stale.map(SliceChange::Delete));
+    reuse(changes, existing)
+}
+
+/// Fills slices that would be deleted instead of making new ones, so that readers never see the service without.
+fn reuse(changes: Vec<SliceChange>, existing: &[Arc<EndpointSlice>]) -> Vec<SliceChange> {
+    let (mut deleted, mut changes): (Vec<_>, Vec<_>) = changes
+        .into_iter()
+        .partition(|c| matches!(c, SliceChange::Delete(_)));
+    for change in &mut changes {
+        let SliceChange::Create(new) = change else {
+            continue;
+        };
+        let old = deleted.iter().enumerate().find_map(|(at, d)| {
+            let SliceChange::Delete(name) = d else {
+                return None;
+            };
+            let old = existing.iter().find(|s| s.metadata.name.as_ref() == Some(name))?;
+            (old.address_type == new.address_type).then(|| (at, old.as_ref().clone()))
+        });
+        if let Some((at, mut slice)) = old {
+            deleted.remove(at);
+            slice.metadata.labels = new.metadata.labels.take();
+            (slice.endpoints, slice.ports) = (new.endpoints.take(), new.ports.take());
+            *change = SliceChange::Update(Box::new(slice));
+        }
+    }
+    changes.extend(deleted);
     changes
 }
 

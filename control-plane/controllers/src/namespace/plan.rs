@@ -179,4 +179,17 @@ mod tests {
         assert_eq!(conditions[0].last_transition_time, Some(Time(now)));
         assert_eq!(conditions[3].reason.as_deref(), Some("ContentRemoved"));
     }
+
+    #[test]
+    fn an_empty_namespaces_last_status_is_upstreams() {
+        let now: Timestamp = "2026-11-22T14:53:17Z".parse().unwrap();
+        let namespace: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": "gone"}, "status": {"phase": "Terminating"}}))
+                .unwrap();
+        let told = with_conditions(&namespace, &[], now).unwrap();
+        assert_eq!(
+            serde_json::to_value(told.status).unwrap(),
+            crate::recorded::part("/namespaceStatus")
+        );
+    }
 }

@@ -135,11 +135,17 @@ impl Controller {
 }
 
 /// The patch that adds the condition DisruptionTarget.
-fn disruption(pod: &Pod, now: jiff::Timestamp) -> Value {
+pub(super) fn disruption(pod: &Pod, now: jiff::Timestamp) -> Value {
     let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let mut order: Vec<Value> = conditions
+        .filter(|c| c.type_ != "DisruptionTarget")
+        .map(|c| json!({"type": c.type_}))
+        .collect();
+    order.push(json!({"type": "DisruptionTarget"}));
     json!({
         "metadata": {"uid": pod.metadata.uid},
-        "status": {"conditions": [{
+        "status": {"$setElementOrder/conditions": order, "conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint", "lastProbeTime": null,
             "lastTransitionTime": now, "observedGeneration": pod.metadata.generation,

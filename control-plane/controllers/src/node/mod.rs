@@ -4,6 +4,8 @@ mod evict;
 mod health;
 mod ipam;
 mod lifecycle;
+#[cfg(test)]
+mod recorded;
 mod taints;
 
 pub(crate) use taints::tolerates;

