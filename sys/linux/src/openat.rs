@@ -38,7 +38,11 @@ impl RootDir {
     /// # Errors
     /// As [`RootDir::open_dir`], and those of the flags.
     pub fn open_with(&self, relative: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let name = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let name = if relative.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            relative
+        };
         loop {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             match openat2(&self.fd, name, flags | OFlags::CLOEXEC, mode, resolve) {

@@ -42,7 +42,10 @@ impl OverlayMount {
         }
         let limit = rustix::param::page_size() - 1;
         if options.len() > limit {
-            let text = format!("{} layers need more than {limit} bytes of mount options", self.lower.len());
+            let text = format!(
+                "{} layers need more than {limit} bytes of mount options",
+                self.lower.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         Ok(options)
@@ -54,16 +57,28 @@ impl OverlayMount {
     /// Those of `mount(2)` and of [`OverlayMount::options`].
     pub fn mount(&self) -> io::Result<()> {
         let options = CString::new(self.options()?)?;
-        let flags = if self.upper.is_some() { MountFlags::empty() } else { MountFlags::RDONLY };
+        let flags = if self.upper.is_some() {
+            MountFlags::empty()
+        } else {
+            MountFlags::RDONLY
+        };
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| -> io::Result<()> {
                 // The thread, which ends below, gets a working directory of its own.
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
                 rustix::process::chdir(&self.base)?;
-                mount("overlay", &self.target, "overlay", flags, Some(options.as_c_str()))?;
+                mount(
+                    "overlay",
+                    &self.target,
+                    "overlay",
+                    flags,
+                    Some(options.as_c_str()),
+                )?;
                 Ok(())
             });
-            worker.join().map_err(|_| io::Error::other("the mounting thread panicked"))?
+            worker
+                .join()
+                .map_err(|_| io::Error::other("the mounting thread panicked"))?
         })
     }
 }
@@ -72,7 +87,10 @@ impl OverlayMount {
 fn plain(path: &Path) -> io::Result<&[u8]> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.iter().any(|byte| matches!(byte, b':' | b',' | b'\\')) {
-        let text = format!("{} has a character that overlayfs options cannot carry", path.display());
+        let text = format!(
+            "{} has a character that overlayfs options cannot carry",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(bytes)
@@ -133,12 +151,18 @@ mod tests {
     #[test]
     fn options_name_layers_from_the_top() {
         let options = of(&["l/2", "l/1"]).options().unwrap();
-        assert_eq!(options, b"index=off,lowerdir=l/2:l/1,upperdir=s/1/u,workdir=s/1/w");
+        assert_eq!(
+            options,
+            b"index=off,lowerdir=l/2:l/1,upperdir=s/1/u,workdir=s/1/w"
+        );
     }
 
     #[test]
     fn a_path_that_would_need_escaping_is_refused() {
-        assert_eq!(of(&["l:2"]).options().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            of(&["l:2"]).options().unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     #[test]

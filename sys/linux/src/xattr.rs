@@ -11,7 +11,11 @@ use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 /// The name under which `/proc` shows `name` in the directory `dir`; an empty `name` is the directory itself.
 fn proc_path(dir: impl AsFd, name: &Path) -> PathBuf {
     let base = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
-    if name.as_os_str().is_empty() { base.join(".") } else { base.join(name) }
+    if name.as_os_str().is_empty() {
+        base.join(".")
+    } else {
+        base.join(name)
+    }
 }
 
 /// Sets one attribute on `name` in `dir`. `name` must be a single component.
@@ -51,7 +55,10 @@ pub fn all(path: &Path) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
         Err(errno) => return Err(errno.into()),
     };
     let mut found = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = OsStr::from_bytes(name);
         if let Some(value) = get(path, name)? {
             found.push((name.to_owned(), value));
