@@ -9,9 +9,9 @@ use crate::grace::{self, Grace, GraceError};
 /// uid, timestamps and resourceVersion, checks names through [`Strategy::validate_name`] and object metadata
 /// through `knode_kinds::rows::meta`.
 ///
-/// Order on create: `default`, `prepare_for_create`, admission, `validate`. On update: `default`,
-/// `prepare_for_update` (or `prepare_for_status_update`), admission, `validate_update` (or
-/// `validate_status_update`).
+/// Order on create: `default`, mutating admission, `prepare_for_create`, `stamp`, `validate`. On update: `default`,
+/// `prepare_for_update` (or that of the subresource), `stamp`, admission, `validate_update` (or that of the
+/// subresource). `prepare_for_create` leaves what admission has set (the requester of a certificate) alone.
 pub trait Strategy: Sync {
     /// Fills in what was left out.
     fn default(&self, _object: &mut Value) {}
