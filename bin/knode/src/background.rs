@@ -59,5 +59,8 @@ fn spawn(log: &Path) -> anyhow::Result<Child> {
 fn tail(log: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].iter().map(|l| (*l).to_owned()).collect()
+    lines[lines.len().saturating_sub(TAIL)..]
+        .iter()
+        .map(|l| (*l).to_owned())
+        .collect()
 }

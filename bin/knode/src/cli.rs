@@ -14,7 +14,13 @@ use crate::layout::DEFAULT_DATA_DIR;
 #[command(name = "knode", version = crate::version::FULL, disable_help_subcommand = true)]
 pub struct Cli {
     /// What goes to the log: error, warn, info, debug, trace, or directives such as `info,knode_proxy=debug`.
-    #[arg(long, global = true, env = "KNODE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "KNODE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
     #[command(subcommand)]
     pub command: Command,
@@ -181,11 +187,22 @@ pub struct PortRange {
 }
 
 fn parse_port_range(text: &str) -> Result<PortRange, String> {
-    let (a, b) = text.split_once('-').ok_or("expected FIRST-LAST, for example 30000-32767")?;
-    let port = |s: &str| s.trim().parse::<u16>().map_err(|_| format!("{s:?} is not a port (1-65535)"));
-    let range = PortRange { first: port(a)?, last: port(b)? };
+    let (a, b) = text
+        .split_once('-')
+        .ok_or("expected FIRST-LAST, for example 30000-32767")?;
+    let port = |s: &str| {
+        s.trim()
+            .parse::<u16>()
+            .map_err(|_| format!("{s:?} is not a port (1-65535)"))
+    };
+    let range = PortRange {
+        first: port(a)?,
+        last: port(b)?,
+    };
     if range.first == 0 || range.first > range.last {
-        return Err(format!("{text:?}: the first port must be at least 1 and not above the last"));
+        return Err(format!(
+            "{text:?}: the first port must be at least 1 and not above the last"
+        ));
     }
     Ok(range)
 }
@@ -194,7 +211,8 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
     }
-    text.parse().map_err(|_| format!("{text:?} is neither a port nor an address with a port"))
+    text.parse()
+        .map_err(|_| format!("{text:?} is neither a port nor an address with a port"))
 }
 
 #[cfg(test)]
@@ -209,7 +227,13 @@ mod tests {
 
     #[test]
     fn port_ranges() {
-        assert_eq!(parse_port_range("30000-32767"), Ok(PortRange { first: 30000, last: 32767 }));
+        assert_eq!(
+            parse_port_range("30000-32767"),
+            Ok(PortRange {
+                first: 30000,
+                last: 32767
+            })
+        );
         assert!(parse_port_range("30000").is_err());
         assert!(parse_port_range("5-4").is_err());
         assert!(parse_port_range("1-70000").unwrap_err().contains("70000"));
@@ -218,7 +242,10 @@ mod tests {
     #[test]
     fn listen_takes_a_port_or_an_address() {
         assert_eq!(parse_listen("7443").unwrap().to_string(), "0.0.0.0:7443");
-        assert_eq!(parse_listen("10.0.0.1:6443").unwrap().to_string(), "10.0.0.1:6443");
+        assert_eq!(
+            parse_listen("10.0.0.1:6443").unwrap().to_string(),
+            "10.0.0.1:6443"
+        );
         assert!(parse_listen("here").is_err());
     }
 }

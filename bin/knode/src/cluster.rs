@@ -42,25 +42,38 @@ pub struct Node {
 pub enum StateError {
     #[error("read {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a knode state file; restore it or remove the data directory with `knode down --purge`")]
-    Parse { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "{path} is not a knode state file; restore it or remove the data directory with `knode down --purge`"
+    )]
+    Parse {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("write {path}")]
     Write { path: PathBuf, source: std::io::Error },
     #[error(
         "--{option} is {asked}, but the cluster in this data directory was made with {kept}; leave the option as it was, or make a new cluster after `knode down --purge`"
     )]
-    Changed { option: &'static str, kept: String, asked: String },
+    Changed {
+        option: &'static str,
+        kept: String,
+        asked: String,
+    },
 }
 
 impl State {
     /// The state in `path`; an empty one where there is none yet.
     pub fn load(path: &Path) -> Result<Self, StateError> {
         match std::fs::read(path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|source| StateError::Parse { path: path.to_owned(), source })
-            }
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| StateError::Parse {
+                path: path.to_owned(),
+                source,
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(StateError::Read { path: path.to_owned(), source }),
+            Err(source) => Err(StateError::Read {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -73,17 +86,26 @@ impl State {
             file.sync_all()?;
             std::fs::rename(&temporary, path)
         };
-        write().map_err(|source| StateError::Write { path: path.to_owned(), source })
+        write().map_err(|source| StateError::Write {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Refuses options that would change what a cluster was made with.
     pub fn agree(&self, asked: &ControlPlaneOptions) -> Result<(), StateError> {
-        let Some(kept) = &self.control_plane else { return Ok(()) };
+        let Some(kept) = &self.control_plane else {
+            return Ok(());
+        };
         let same = |option, kept: Ipv4Net, asked: Ipv4Net| {
             if kept == asked {
                 return Ok(());
             }
-            Err(StateError::Changed { option, kept: kept.to_string(), asked: asked.to_string() })
+            Err(StateError::Changed {
+                option,
+                kept: kept.to_string(),
+                asked: asked.to_string(),
+            })
         };
         same("pod-cidr", kept.pod_cidr, asked.pod_cidr)?;
         same("service-cidr", kept.service_cidr, asked.service_cidr)
@@ -120,7 +142,10 @@ mod tests {
         back.agree(&options).unwrap();
         options.pod_cidr = "10.1.0.0/16".parse().unwrap();
         let error = back.agree(&options).unwrap_err().to_string();
-        assert!(error.contains("172.30.0.0/16") && error.contains("10.1.0.0/16"), "{error}");
+        assert!(
+            error.contains("172.30.0.0/16") && error.contains("10.1.0.0/16"),
+            "{error}"
+        );
         std::fs::write(&path, "x").unwrap();
         assert!(matches!(State::load(&path), Err(StateError::Parse { .. })));
         std::fs::remove_file(&path).unwrap();

@@ -54,7 +54,10 @@ pub fn serve(path: &Path, commands: Arc<dyn Commands>) -> Result<tokio::task::Jo
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
-    let listener = listen().map_err(|source| ControlError::Listen { path: path.to_owned(), source })?;
+    let listener = listen().map_err(|source| ControlError::Listen {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(tokio::spawn(async move {
         loop {
             match listener.accept().await {
@@ -71,7 +74,10 @@ async fn one(stream: UnixStream, commands: Arc<dyn Commands>) {
     }
 }
 
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, commands: Arc<dyn Commands>) -> std::io::Result<()> {
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    commands: Arc<dyn Commands>,
+) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
@@ -86,14 +92,23 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, commands: Arc
 
 /// Asks the daemon behind `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Vec<String>, ControlError> {
-    let not_running = |source| ControlError::NotRunning { path: path.to_owned(), source };
-    let exchange = |source| ControlError::Exchange { path: path.to_owned(), source };
+    let not_running = |source| ControlError::NotRunning {
+        path: path.to_owned(),
+        source,
+    };
+    let exchange = |source| ControlError::Exchange {
+        path: path.to_owned(),
+        source,
+    };
     let mut stream = UnixStream::connect(path).await.map_err(not_running)?;
     let mut bytes = serde_json::to_vec(request).map_err(|e| exchange(e.into()))?;
     bytes.push(b'\n');
     stream.write_all(&bytes).await.map_err(exchange)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).await.map_err(exchange)?;
+    BufReader::new(stream)
+        .read_line(&mut line)
+        .await
+        .map_err(exchange)?;
     let answer: Answer = serde_json::from_str(&line).map_err(|e| exchange(e.into()))?;
     answer.map_err(ControlError::Refused)
 }
@@ -120,9 +135,20 @@ mod tests {
         let absent = ask(&path, &Request::ListImages).await.unwrap_err().to_string();
         assert!(absent.contains("knode up"), "{absent}");
         let server = serve(&path, Arc::new(Fake)).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(ask(&path, &Request::ListImages).await.unwrap(), ["a:1"]);
-        let refused = ask(&path, &Request::ImportImage { path: "/x.tar".into() }).await.unwrap_err().to_string();
+        let refused = ask(
+            &path,
+            &Request::ImportImage {
+                path: "/x.tar".into(),
+            },
+        )
+        .await
+        .unwrap_err()
+        .to_string();
         assert_eq!(refused, "/x.tar: not an archive");
         server.abort();
         std::fs::remove_file(&path).unwrap();

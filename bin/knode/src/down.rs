@@ -48,11 +48,17 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     for e in &errors {
         eprintln!("down: {e}");
     }
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if errors.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<()> {
-    let Some(pid) = lock::holder(&layout.lock_file()) else { return Ok(()) };
+    let Some(pid) = lock::holder(&layout.lock_file()) else {
+        return Ok(());
+    };
     kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
     let started = tokio::time::Instant::now();
     let mut killed = false;
@@ -89,13 +95,21 @@ impl PodNetwork for Gone {
 }
 
 async fn end_pods(layout: &Layout) -> Vec<String> {
-    let store = StoreConfig { root: layout.engine_dir().join("images"), registries: Registries::default() };
+    let store = StoreConfig {
+        root: layout.engine_dir().join("images"),
+        registries: Registries::default(),
+    };
     let images = match ImageStore::open(store) {
         Ok(images) => images,
         Err(error) => return vec![format!("open the image store: {error}")],
     };
     let root = images.root().to_owned();
-    let config = EngineConfig::new(layout.engine_dir(), layout.engine_run_dir(), images, Arc::new(Gone));
+    let config = EngineConfig::new(
+        layout.engine_dir(),
+        layout.engine_run_dir(),
+        images,
+        Arc::new(Gone),
+    );
     let mut errors: Vec<String> = knode_engine::teardown(config).await.iter().map(chain).collect();
     errors.extend(knode_images::teardown(&root).iter().map(chain));
     errors.extend(unmount_below(&layout.kubelet_dir()));
@@ -117,11 +131,23 @@ fn unmount_below(directory: &Path) -> Vec<String> {
 
 fn end_network(layout: &Layout) -> Vec<String> {
     let mut errors: Vec<String> = Vec::new();
-    errors.extend(knode_proxy::teardown(&knode_proxy::table::TableConfig::default()).iter().map(chain));
+    errors.extend(
+        knode_proxy::teardown(&knode_proxy::table::TableConfig::default())
+            .iter()
+            .map(chain),
+    );
     // The range does not matter for taking down: the device and its routes are known by name.
     let conf = NetConf::vxlan(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
-    errors.extend(knode_overlay::teardown(&conf, &layout.subnet_file()).iter().map(chain));
-    errors.extend(knode_podnet::teardown(&knode_podnet::Config::new(layout.podnet_dir())).iter().map(chain));
+    errors.extend(
+        knode_overlay::teardown(&conf, &layout.subnet_file())
+            .iter()
+            .map(chain),
+    );
+    errors.extend(
+        knode_podnet::teardown(&knode_podnet::Config::new(layout.podnet_dir()))
+            .iter()
+            .map(chain),
+    );
     errors
 }
 
@@ -132,13 +158,20 @@ fn end_cgroups(layout: &Layout) -> Option<String> {
     if root != "/" {
         groups.push(root.into());
     }
-    groups.iter().find_map(|g| cgroups.remove(g).err().map(|e| format!("remove control group {}: {e}", g.display())))
+    groups.iter().find_map(|g| {
+        cgroups
+            .remove(g)
+            .err()
+            .map(|e| format!("remove control group {}: {e}", g.display()))
+    })
 }
 
 fn purge(layout: &Layout, state: &State) -> Vec<String> {
     let mut errors = Vec::new();
     let mut gone = |path: &Path, removed: std::io::Result<()>| match removed {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => errors.push(format!("remove {}: {e}", path.display())),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            errors.push(format!("remove {}: {e}", path.display()))
+        }
         _ => {}
     };
     if let Some(control_plane) = &state.control_plane {

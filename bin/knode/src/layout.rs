@@ -21,11 +21,18 @@ impl Layout {
     /// The layout below `data_dir`.
     pub fn new(data_dir: &Path) -> Self {
         let shared = data_dir == Path::new(DEFAULT_DATA_DIR);
-        Self { data: data_dir.to_owned(), shared }
+        Self {
+            data: data_dir.to_owned(),
+            shared,
+        }
     }
 
     fn upstream_or(&self, upstream: &str, own: &str) -> PathBuf {
-        if self.shared { PathBuf::from(upstream) } else { self.data.join(own) }
+        if self.shared {
+            PathBuf::from(upstream)
+        } else {
+            self.data.join(own)
+        }
     }
 
     /// The data directory itself.
@@ -126,14 +133,31 @@ impl Layout {
     /// Root of the pods' cgroups: upstream's `/kubepods` on the machine's first node, else one below a
     /// group named after the data directory.
     pub fn cgroup_root(&self) -> String {
-        if self.shared { "/".into() } else { format!("/knode-{:08x}", fnv1a(self.data.as_os_str().as_encoded_bytes())) }
+        if self.shared {
+            "/".into()
+        } else {
+            format!("/knode-{:08x}", fnv1a(self.data.as_os_str().as_encoded_bytes()))
+        }
     }
 
     /// Everything that `knode down --purge` removes, innermost last.
     pub fn purge(&self) -> Vec<PathBuf> {
-        let outside = [self.kubelet_dir(), self.pod_logs_dir(), self.container_logs_dir(), self.engine_run_dir()];
-        let mut all: Vec<_> = outside.into_iter().filter(|p| !p.starts_with(&self.data)).collect();
-        all.extend(self.subnet_file().parent().filter(|p| !p.starts_with(&self.data)).map(Path::to_owned));
+        let outside = [
+            self.kubelet_dir(),
+            self.pod_logs_dir(),
+            self.container_logs_dir(),
+            self.engine_run_dir(),
+        ];
+        let mut all: Vec<_> = outside
+            .into_iter()
+            .filter(|p| !p.starts_with(&self.data))
+            .collect();
+        all.extend(
+            self.subnet_file()
+                .parent()
+                .filter(|p| !p.starts_with(&self.data))
+                .map(Path::to_owned),
+        );
         all.push(self.data.clone());
         all
     }
@@ -141,7 +165,9 @@ impl Layout {
 
 /// 32-bit FNV-1a: a short, stable name for a path.
 fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193))
+    bytes
+        .iter()
+        .fold(0x811c_9dc5, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -159,7 +185,13 @@ mod tests {
     #[test]
     fn another_node_stays_below_its_directory() {
         let l = Layout::new(Path::new("/srv/a"));
-        for p in [l.kubelet_dir(), l.pod_logs_dir(), l.subnet_file(), l.engine_run_dir(), l.container_logs_dir()] {
+        for p in [
+            l.kubelet_dir(),
+            l.pod_logs_dir(),
+            l.subnet_file(),
+            l.engine_run_dir(),
+            l.container_logs_dir(),
+        ] {
             assert!(p.starts_with("/srv/a"), "{p:?}");
         }
         assert_ne!(l.cgroup_root(), Layout::new(Path::new("/srv/b")).cgroup_root());

@@ -11,7 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 pub enum LockError {
     #[error("open the lock file {path}")]
     Open { path: PathBuf, source: std::io::Error },
-    #[error("the data directory {dir} is in use by knode process {pid}; end it with `knode down --data-dir {dir}`")]
+    #[error(
+        "the data directory {dir} is in use by knode process {pid}; end it with `knode down --data-dir {dir}`"
+    )]
     Held { dir: PathBuf, pid: String },
     #[error("lock {path}")]
     Lock { path: PathBuf, source: std::io::Error },
@@ -28,9 +30,17 @@ fn open(path: &Path) -> Result<File, LockError> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
         }
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
     };
-    open().map_err(|source| LockError::Open { path: path.to_owned(), source })
+    open().map_err(|source| LockError::Open {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Takes the lock of the data directory that `path` lies in and writes our process id into it.
@@ -38,19 +48,28 @@ pub fn take(path: &Path) -> Result<DataDirLock, LockError> {
     let file = open(path)?;
     let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| {
         if errno != nix::errno::Errno::EWOULDBLOCK {
-            return LockError::Lock { path: path.to_owned(), source: errno.into() };
+            return LockError::Lock {
+                path: path.to_owned(),
+                source: errno.into(),
+            };
         }
         let mut pid = String::new();
         // An unreadable process id leaves the message without one; the directory is held all the same.
         let _ = file.read_to_string(&mut pid);
-        LockError::Held { dir: path.parent().unwrap_or(path).to_owned(), pid: pid.trim().to_owned() }
+        LockError::Held {
+            dir: path.parent().unwrap_or(path).to_owned(),
+            pid: pid.trim().to_owned(),
+        }
     })?;
     let mut write = || {
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())
     };
-    write().map_err(|source| LockError::Write { path: path.to_owned(), source })?;
+    write().map_err(|source| LockError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(DataDirLock(lock))
 }
 

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("knode: {error:#}");
+            eprintln!("knode: {}", knode_client::brief(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -45,7 +45,11 @@ fn main() -> ExitCode {
 
 fn log(filter: &str) -> anyhow::Result<()> {
     let filter: EnvFilter = filter.parse()?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     Ok(())
 }
 
@@ -61,7 +65,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
     // The process keeps one TLS implementation; a second call would find the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
     let code = runtime.block_on(dispatch(command));
     // Blocking work that is still under way must not hold the end up.
     runtime.shutdown_background();
@@ -81,9 +88,12 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn engine(command: EngineCommand) -> anyhow::Result<ExitCode> {
     let (data, request) = match command {
-        EngineCommand::Import { data, file } => {
-            (data, control::Request::ImportImage { path: std::path::absolute(file)? })
-        }
+        EngineCommand::Import { data, file } => (
+            data,
+            control::Request::ImportImage {
+                path: std::path::absolute(file)?,
+            },
+        ),
         EngineCommand::Images { data } => (data, control::Request::ListImages),
     };
     let layout = Layout::new(&data.data_dir);

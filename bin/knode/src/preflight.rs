@@ -9,12 +9,22 @@ use knode_overlay::{Kernel, Wish, check_overlap, host_routes};
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
-    #[error("{command} needs root: it makes namespaces, mounts and network links; run it as root or with sudo")]
+    #[error(
+        "{command} needs root: it makes namespaces, mounts and network links; run it as root or with sudo"
+    )]
     NotRoot { command: &'static str },
     #[error("port {port} ({what}) is taken by {}; end that process or choose another port", holder(.by))]
-    PortTaken { port: u16, what: &'static str, by: Option<Listener> },
+    PortTaken {
+        port: u16,
+        what: &'static str,
+        by: Option<Listener>,
+    },
     #[error("listen on {address} ({what})")]
-    Listen { address: SocketAddr, what: &'static str, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        what: &'static str,
+        source: std::io::Error,
+    },
     #[error("look at the machine's network")]
     Network(#[source] knode_overlay::Error),
     #[error(transparent)]
@@ -28,12 +38,16 @@ pub enum Obstacle {
 }
 
 fn holder(by: &Option<Listener>) -> String {
-    by.as_ref().map_or_else(|| "another process".into(), ToString::to_string)
+    by.as_ref()
+        .map_or_else(|| "another process".into(), ToString::to_string)
 }
 
 /// Refuses everybody but root.
 pub fn root(command: &'static str) -> Result<(), Obstacle> {
-    nix::unistd::geteuid().is_root().then_some(()).ok_or(Obstacle::NotRoot { command })
+    nix::unistd::geteuid()
+        .is_root()
+        .then_some(())
+        .ok_or(Obstacle::NotRoot { command })
 }
 
 /// Refuses pod addresses that the services or the host's own routes use.
@@ -46,10 +60,16 @@ pub fn ranges(pods: Ipv4Net, services: Ipv4Net) -> Result<(), Obstacle> {
 pub fn port(address: SocketAddr, what: &'static str) -> Result<(), Obstacle> {
     match TcpListener::bind(address) {
         Ok(_free) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(Obstacle::PortTaken { port: address.port(), what, by: listener(address.port()) })
-        }
-        Err(source) => Err(Obstacle::Listen { address, what, source }),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(Obstacle::PortTaken {
+            port: address.port(),
+            what,
+            by: listener(address.port()),
+        }),
+        Err(source) => Err(Obstacle::Listen {
+            address,
+            what,
+            source,
+        }),
     }
 }
 
@@ -61,7 +81,12 @@ pub fn node_ip(asked: Option<IpAddr>) -> Result<Ipv4Addr, Obstacle> {
         None => None,
     };
     let kernel = Kernel::open().map_err(Obstacle::Network)?;
-    let underlay = kernel.underlay(&Wish { interface: None, node_ip: asked }).map_err(Obstacle::Address)?;
+    let underlay = kernel
+        .underlay(&Wish {
+            interface: None,
+            node_ip: asked,
+        })
+        .map_err(Obstacle::Address)?;
     Ok(underlay.ip)
 }
 
@@ -69,7 +94,10 @@ pub fn node_ip(asked: Option<IpAddr>) -> Result<Ipv4Addr, Obstacle> {
 pub fn node_name(asked: Option<&str>) -> Result<String, Obstacle> {
     let name = match asked {
         Some(name) => name.to_owned(),
-        None => nix::unistd::gethostname().map_err(Obstacle::HostName)?.to_string_lossy().into_owned(),
+        None => nix::unistd::gethostname()
+            .map_err(Obstacle::HostName)?
+            .to_string_lossy()
+            .into_owned(),
     };
     Ok(name.trim().to_lowercase())
 }
@@ -81,7 +109,9 @@ mod tests {
     #[test]
     fn a_taken_port_names_its_holder() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = port(held.local_addr().unwrap(), "the test's").unwrap_err().to_string();
+        let error = port(held.local_addr().unwrap(), "the test's")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
     }
 

@@ -21,7 +21,10 @@ struct Inner {
 impl Progress {
     /// Starts the clock.
     pub fn start() -> Self {
-        Self(Arc::new(Inner { started: Instant::now(), last_wait: Mutex::default() }))
+        Self(Arc::new(Inner {
+            started: Instant::now(),
+            last_wait: Mutex::default(),
+        }))
     }
 
     /// A step that is done.
@@ -32,7 +35,9 @@ impl Progress {
     /// A wait, printed once for each different `what`.
     pub fn waiting(&self, what: impl AsRef<str>) {
         let what = what.as_ref();
-        let Ok(mut last) = self.0.last_wait.lock() else { return };
+        let Ok(mut last) = self.0.last_wait.lock() else {
+            return;
+        };
         if *last != what {
             last.replace_range(.., what);
             self.line(&format!("waiting: {what}"));
@@ -56,6 +61,9 @@ mod tests {
 
     #[test]
     fn a_line_shows_its_time() {
-        assert_eq!(render(Duration::from_millis(312), "store open"), "[  0.312 s] store open\n");
+        assert_eq!(
+            render(Duration::from_millis(312), "store open"),
+            "[  0.312 s] store open\n"
+        );
     }
 }

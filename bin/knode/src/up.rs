@@ -41,13 +41,25 @@ impl Site {
         let layout = Layout::new(data_dir);
         let state = State::load(&layout.state_file())?;
         let asked = options.node_ip.or(state.node.as_ref().map(|n| n.ip));
-        let (name, ip) = (preflight::node_name(options.node_name.as_deref())?, preflight::node_ip(asked)?);
+        let (name, ip) = (
+            preflight::node_name(options.node_name.as_deref())?,
+            preflight::node_ip(asked)?,
+        );
         if let Some(holder) = lock::holder(&layout.lock_file()) {
-            anyhow::bail!(lock::LockError::Held { dir: data_dir.to_owned(), pid: holder.to_string() });
+            anyhow::bail!(lock::LockError::Held {
+                dir: data_dir.to_owned(),
+                pid: holder.to_string()
+            });
         }
         check(&layout, &name, ip, &state)?;
         let lock = lock::take(&layout.lock_file())?;
-        Ok(Self { layout, state, name, ip, _lock: lock })
+        Ok(Self {
+            layout,
+            state,
+            name,
+            ip,
+            _lock: lock,
+        })
     }
 
     fn remember_control_plane(&mut self, options: &ControlPlaneOptions) {
@@ -55,12 +67,16 @@ impl Site {
             pod_cidr: options.pod_cidr,
             service_cidr: options.service_cidr,
             listen: options.listen,
-            kubeconfig: std::path::absolute(&options.write_kubeconfig).unwrap_or(options.write_kubeconfig.clone()),
+            kubeconfig: std::path::absolute(&options.write_kubeconfig)
+                .unwrap_or(options.write_kubeconfig.clone()),
         });
     }
 
     fn remember_node(&mut self) {
-        self.state.node = Some(cluster::Node { name: self.name.clone(), ip: self.ip.into() });
+        self.state.node = Some(cluster::Node {
+            name: self.name.clone(),
+            ip: self.ip.into(),
+        });
     }
 
     fn save(&self) -> anyhow::Result<()> {
@@ -82,8 +98,12 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let control_plane = server_plan(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
-    let node = up_node(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ip)
+        .start(&progress, &end)
+        .await?;
+    let node = up_node(&site.layout, options, &site.name, site.ip)
+        .start(&progress, &end)
+        .await?;
     run(Some(control_plane), Some(node), &progress, trigger).await
 }
 
@@ -93,10 +113,20 @@ fn server_plan<'a>(
     name: &'a str,
     advertise: Ipv4Addr,
 ) -> server::Plan<'a> {
-    server::Plan { layout, options, advertise, name }
+    server::Plan {
+        layout,
+        options,
+        advertise,
+        name,
+    }
 }
 
-fn up_node<'a>(layout: &'a Layout, options: &ControlPlaneOptions, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
+fn up_node<'a>(
+    layout: &'a Layout,
+    options: &ControlPlaneOptions,
+    name: &str,
+    ip: Ipv4Addr,
+) -> node::Plan<'a> {
     node::Plan {
         layout,
         name: name.to_owned(),
@@ -113,7 +143,10 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     preflight::root("knode server")?;
     let progress = Progress::start();
     let options = &args.control_plane;
-    let asked = NodeOptions { node_name: None, node_ip: args.advertise_address };
+    let asked = NodeOptions {
+        node_name: None,
+        node_ip: args.advertise_address,
+    };
     let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
         state.agree(options)?;
         Ok(server_plan(layout, options, name, ip).check()?)
@@ -121,9 +154,12 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     site.remember_control_plane(options);
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let control_plane = server_plan(&site.layout, options, &site.name, site.ip).start(&progress, &end).await?;
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ip)
+        .start(&progress, &end)
+        .await?;
     if let Some(path) = &args.write_bootstrap_kubeconfig {
-        let text = std::fs::read(site.layout.bootstrap_kubeconfig()).context("read the bootstrap kubeconfig")?;
+        let text =
+            std::fs::read(site.layout.bootstrap_kubeconfig()).context("read the bootstrap kubeconfig")?;
         knode_pki::files::write_atomic(path, &text, knode_pki::files::PRIVATE)?;
         progress.done(format!("bootstrap kubeconfig: {}", path.display()));
     }
@@ -140,7 +176,9 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<ExitCode> {
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let node = node_plan(&args, &site.layout, &site.name, site.ip).start(&progress, &end).await?;
+    let node = node_plan(&args, &site.layout, &site.name, site.ip)
+        .start(&progress, &end)
+        .await?;
     run(None, Some(node), &progress, trigger).await
 }
 
@@ -224,10 +262,11 @@ async fn end(
         node.release();
     }
     if let Some(control_plane) = control_plane
-        && tokio::time::timeout(END_BOUND, control_plane.ended()).await.is_err()
+        && tokio::time::timeout(END_BOUND, control_plane.ended())
+            .await
+            .is_err()
     {
         tracing::warn!("the control plane took longer than {END_BOUND:?} to end");
     }
     Ok(ExitCode::SUCCESS)
 }
-

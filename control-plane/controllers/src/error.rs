@@ -40,22 +40,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// The error with its causes in one line; of an answer by the server its message alone.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            match error.downcast_ref::<kube::Error>() {
-                Some(kube::Error::Api(status)) => return format!("{text}: {}", status.message),
-                _ => text.push_str(&format!(": {error}")),
-            }
-            cause = error.source();
-        }
-        text
-    }
-}
-
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -65,8 +49,10 @@ pub(crate) fn api(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> E
     move |source| Error::Api { operation, source }
 }
 
-/// A change that somebody else made first, or an object that is gone already: not an error, the next event
-/// brings the newer state.
+/// A change that somebody else made first, or an object or a namespace that is going or gone: not an error, the
+/// next event brings the newer state.
 pub(crate) fn stale(error: &kube::Error) -> bool {
-    knode_client::is_conflict(error) || knode_client::is_not_found(error)
+    knode_client::is_conflict(error)
+        || knode_client::is_not_found(error)
+        || knode_client::is_namespace_terminating(error)
 }

@@ -175,7 +175,7 @@ async fn worker<R: Reconcile>(controller: Arc<R>, queue: Queue) {
                 }
             }
             Err(error) => {
-                tracing::warn!(controller = R::NAME, %key, error = error.chain(), "reconcile failed");
+                tracing::warn!(controller = R::NAME, %key, error = knode_client::brief(&error), "reconcile failed");
                 queue.add_rate_limited(key.clone());
             }
         }

@@ -35,6 +35,31 @@ pub fn is_conflict(error: &ApiError) -> bool {
     status_code(error) == Some(409)
 }
 
+/// Whether the server refused to create something because its namespace is going away.
+pub fn is_namespace_terminating(error: &ApiError) -> bool {
+    let ApiError::Api(status) = error else {
+        return false;
+    };
+    let causes = status.details.iter().flat_map(|d| &d.causes);
+    causes.into_iter().any(|c| c.reason == "NamespaceTerminating")
+}
+
+/// An error in one line, causes included; of an answer by the server its message alone.
+pub fn brief(error: &(dyn std::error::Error + 'static)) -> String {
+    let (mut text, mut cause) = (String::new(), Some(error));
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        if let Some(ApiError::Api(status)) = error.downcast_ref() {
+            return text + &status.message;
+        }
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// The HTTP status that the server answered with, if it answered.
 pub fn status_code(error: &ApiError) -> Option<u16> {
     match error {

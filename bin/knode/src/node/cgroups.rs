@@ -16,7 +16,11 @@ type Setting = (&'static str, &'static str, String);
 /// The settings for these limits, in the hierarchy's own terms.
 fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> {
     let mut all: Vec<Setting> = Vec::new();
-    let period = if limits.cpu_period > 0 { limits.cpu_period } else { 100_000 };
+    let period = if limits.cpu_period > 0 {
+        limits.cpu_period
+    } else {
+        100_000
+    };
     match version {
         Version::V1 => {
             if limits.cpu_shares > 0 {
@@ -27,7 +31,11 @@ fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> 
                 all.push(("cpu", "cpu.cfs_quota_us", limits.cpu_quota.to_string()));
             }
             if limits.memory_limit_in_bytes > 0 {
-                all.push(("memory", "memory.limit_in_bytes", limits.memory_limit_in_bytes.to_string()));
+                all.push((
+                    "memory",
+                    "memory.limit_in_bytes",
+                    limits.memory_limit_in_bytes.to_string(),
+                ));
             }
         }
         Version::V2 => {
@@ -35,7 +43,11 @@ fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> 
                 all.push(("", "cpu.weight", weight(limits.cpu_shares).to_string()));
             }
             if limits.cpu_quota != 0 {
-                let quota = if limits.cpu_quota < 0 { "max".into() } else { limits.cpu_quota.to_string() };
+                let quota = if limits.cpu_quota < 0 {
+                    "max".into()
+                } else {
+                    limits.cpu_quota.to_string()
+                };
                 all.push(("", "cpu.max", format!("{quota} {period}")));
             }
             if limits.memory_limit_in_bytes > 0 {

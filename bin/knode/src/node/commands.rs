@@ -14,7 +14,11 @@ pub struct Images(pub ImageStore);
 impl Commands for Images {
     async fn import(&self, archive: &Path) -> Answer {
         let imported = self.0.import_archive(archive).await.map_err(|e| e.chain())?;
-        Ok(imported.iter().flat_map(names).map(|n| format!("imported {n}")).collect())
+        Ok(imported
+            .iter()
+            .flat_map(names)
+            .map(|n| format!("imported {n}"))
+            .collect())
     }
 
     async fn images(&self) -> Answer {
@@ -24,6 +28,15 @@ impl Commands for Images {
 
 /// Its tags and digests, or its id where it has none.
 fn names(image: &knode_images::Image) -> Vec<String> {
-    let named: Vec<_> = image.repo_tags.iter().chain(&image.repo_digests).cloned().collect();
-    if named.is_empty() { vec![image.id.to_string()] } else { named }
+    let named: Vec<_> = image
+        .repo_tags
+        .iter()
+        .chain(&image.repo_digests)
+        .cloned()
+        .collect();
+    if named.is_empty() {
+        vec![image.id.to_string()]
+    } else {
+        named
+    }
 }

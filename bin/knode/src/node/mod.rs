@@ -88,12 +88,16 @@ impl Plan<'_> {
         let config = self.node_config();
         let clock = Arc::new(SystemClock::default());
         progress.waiting("the node's certificate");
-        let connected = ensure_client(&config, clock.clone()).await.context("get the node's certificate")?;
+        let connected = ensure_client(&config, clock.clone())
+            .await
+            .context("get the node's certificate")?;
         progress.done("the node has its certificate");
         let network_client = self.network_client(&connected)?;
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
         self.start_proxy(network_client, &mut tasks, shutdown);
-        let node = self.start_kubelet(config, connected, &runtime, clock, wake).await?;
+        let node = self
+            .start_kubelet(config, connected, &runtime, clock, wake)
+            .await?;
         progress.done(format!("node {} registers", self.name));
         Ok(Node { tasks, ..node })
     }
@@ -107,17 +111,29 @@ impl Plan<'_> {
         let layout = self.layout;
         let images = open_images(layout)?;
         import(&images, layout).await?;
-        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), subnet).context("open the pod network")?;
+        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), subnet)
+            .context("open the pod network")?;
         let network = Arc::new(network::BuiltIn(podnet.clone()));
-        let config = EngineConfig::new(layout.engine_dir(), layout.engine_run_dir(), images.clone(), network);
+        let config = EngineConfig::new(
+            layout.engine_dir(),
+            layout.engine_run_dir(),
+            images.clone(),
+            network,
+        );
         let engine = Engine::open(config).await.context("open the container engine")?;
         tasks.spawn(async move { ended("pod network", podnet.run().await) });
         let (socket, end) = (layout.cri_socket(), shutdown.clone());
         let (runtime, image_service) = (engine.clone(), engine.clone());
         tasks.spawn(async move {
-            ended("CRI socket", knode_cri::server::serve(&socket, runtime, image_service, end.requested()).await)
+            ended(
+                "CRI socket",
+                knode_cri::server::serve(&socket, runtime, image_service, end.requested()).await,
+            )
         });
-        let control = control::serve(&layout.control_socket(), Arc::new(commands::Images(images.clone())))?;
+        let control = control::serve(
+            &layout.control_socket(),
+            Arc::new(commands::Images(images.clone())),
+        )?;
         tasks.spawn(async move { ended("control socket", control.await) });
         Ok(Runtime { engine, images })
     }
@@ -146,9 +162,13 @@ impl Plan<'_> {
 
     /// Who the proxy and the overlay are: another identity if one is named, else the node.
     fn network_client(&self, node: &Connected) -> anyhow::Result<Client> {
-        let Some(path) = &self.proxy_kubeconfig else { return Ok(node.client.clone()) };
+        let Some(path) = &self.proxy_kubeconfig else {
+            return Ok(node.client.clone());
+        };
         let connected = knode_client::from_kubeconfig(path);
-        Ok(connected.with_context(|| format!("use --proxy-kubeconfig {}", path.display()))?.client)
+        Ok(connected
+            .with_context(|| format!("use --proxy-kubeconfig {}", path.display()))?
+            .client)
     }
 
     /// Starts the overlay; what it says of the subnet goes to the pod network, and wakes the node's status.
@@ -160,7 +180,10 @@ impl Plan<'_> {
     ) -> anyhow::Result<watch::Receiver<Option<Subnet>>> {
         let config = knode_overlay::Config {
             conf: NetConf::vxlan(self.pod_cidr),
-            wish: Wish { interface: None, node_ip: Some(self.ip) },
+            wish: Wish {
+                interface: None,
+                node_ip: Some(self.ip),
+            },
             masquerade: true,
             subnet_file: self.layout.subnet_file(),
         };
@@ -172,7 +195,10 @@ impl Plan<'_> {
         tasks.spawn(async move { ended("overlay", overlay.run().await) });
         tasks.spawn(async move {
             loop {
-                let now = own.borrow_and_update().map(|s| Subnet { ipv4: s.ipv4, mtu: s.mtu });
+                let now = own.borrow_and_update().map(|s| Subnet {
+                    ipv4: s.ipv4,
+                    mtu: s.mtu,
+                });
                 subnet.send_replace(now);
                 if own.changed().await.is_err() {
                     return "the overlay ended".into();
@@ -210,7 +236,10 @@ impl Plan<'_> {
     ) -> anyhow::Result<Node> {
         let layout = self.layout;
         let client = connected.client.clone();
-        let source = EventSource { component: "kubelet".into(), host: self.name.clone() };
+        let source = EventSource {
+            component: "kubelet".into(),
+            host: self.name.clone(),
+        };
         let recorder = EventRecorder::start(client.clone(), source, clock.clone());
         let node = Arc::new(view::Late::default());
         let cri: Arc<dyn RuntimeService> = runtime.engine.clone();
@@ -235,29 +264,51 @@ impl Plan<'_> {
         };
         let kubelet = Arc::new(Kubelet::start(kubelet).await.context("start the kubelet")?);
         let pods = Arc::new(view::Pods(kubelet.clone()));
-        let deps = NodeDeps { runtime: cri, images, pods, recorder: Some(recorder), clock };
-        let agent = NodeAgent::start(config, connected, deps).await.context("start the node's API")?;
+        let deps = NodeDeps {
+            runtime: cri,
+            images,
+            pods,
+            recorder: Some(recorder),
+            clock,
+        };
+        let agent = NodeAgent::start(config, connected, deps)
+            .await
+            .context("start the node's API")?;
         node.fill(agent.node());
         let mut tasks = JoinSet::new();
         view::spawn_wake(&agent, subnet, &mut tasks);
-        Ok(Node { tasks, agent, kubelet })
+        Ok(Node {
+            tasks,
+            agent,
+            kubelet,
+        })
     }
 }
 
 fn open_images(layout: &Layout) -> anyhow::Result<ImageStore> {
     let root = layout.engine_dir().join("images");
-    ImageStore::open(StoreConfig { root, registries: Registries::default() }).context("open the image store")
+    ImageStore::open(StoreConfig {
+        root,
+        registries: Registries::default(),
+    })
+    .context("open the image store")
 }
 
 /// The image that the binary carries, and the archives that lie ready. A broken archive does not keep the node from
 /// starting.
 async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
     web_image::ensure(images, &layout.engine_dir()).await?;
-    for report in images.import_dir(&layout.images_dir()).await.context("import the archives")? {
+    for report in images
+        .import_dir(&layout.images_dir())
+        .await
+        .context("import the archives")?
+    {
         match &report.result {
             Ok(None) => {}
             Ok(Some(_)) => tracing::info!(archive = %report.path.display(), "archive imported"),
-            Err(e) => tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported"),
+            Err(e) => {
+                tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported")
+            }
         }
     }
     Ok(())
@@ -284,7 +335,9 @@ impl Node {
                 node.changed().await.context("the node's API ended")?;
             }
         };
-        tokio::time::timeout(bound, wait).await.with_context(|| format!("the node is not Ready within {bound:?}"))?
+        tokio::time::timeout(bound, wait)
+            .await
+            .with_context(|| format!("the node is not Ready within {bound:?}"))?
     }
 
     /// Resolves when a part ends by itself, which none should.

@@ -51,8 +51,12 @@ fn concerns(event: &Event) -> bool {
 
 /// Adds the route if there is a bridge and no other way.
 fn ensure(handle: &Handle, services: Ipv4Net) -> anyhow::Result<()> {
-    let Some(bridge) = handle.link(BRIDGE).context("look for the bridge")? else { return Ok(()) };
-    let way = handle.route_to(services.network().into()).context("look for a way to the services")?;
+    let Some(bridge) = handle.link(BRIDGE).context("look for the bridge")? else {
+        return Ok(());
+    };
+    let way = handle
+        .route_to(services.network().into())
+        .context("look for a way to the services")?;
     if way.is_some() {
         return Ok(());
     }

@@ -29,11 +29,15 @@ impl Late {
 
 impl NodeView for Late {
     fn allocatable(&self) -> BTreeMap<String, Quantity> {
-        self.node().and_then(|n| n.status.as_ref()?.allocatable.clone()).unwrap_or_default()
+        self.node()
+            .and_then(|n| n.status.as_ref()?.allocatable.clone())
+            .unwrap_or_default()
     }
 
     fn labels(&self) -> BTreeMap<String, String> {
-        self.node().and_then(|n| n.metadata.labels.clone()).unwrap_or_default()
+        self.node()
+            .and_then(|n| n.metadata.labels.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -48,17 +52,26 @@ impl PodSource for Pods {
 
 /// Whether the node is Ready, or why not.
 pub fn readiness(node: Option<&Node>) -> Result<(), String> {
-    let Some(node) = node else { return Err("the node to register".into()) };
+    let Some(node) = node else {
+        return Err("the node to register".into());
+    };
     let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
     match conditions.into_iter().find(|c| c.type_ == "Ready") {
         Some(c) if c.status == "True" => Ok(()),
-        Some(c) => Err(format!("node Ready: {}", c.message.as_deref().unwrap_or_default())),
+        Some(c) => Err(format!(
+            "node Ready: {}",
+            c.message.as_deref().unwrap_or_default()
+        )),
         None => Err("the node's first status".into()),
     }
 }
 
 /// Lets the node's status be looked at again whenever the pod network changes.
-pub fn spawn_wake(agent: &NodeAgent, mut subnet: watch::Receiver<Option<Subnet>>, tasks: &mut JoinSet<String>) {
+pub fn spawn_wake(
+    agent: &NodeAgent,
+    mut subnet: watch::Receiver<Option<Subnet>>,
+    tasks: &mut JoinSet<String>,
+) {
     let wake = agent.waker();
     tasks.spawn(async move {
         while subnet.changed().await.is_ok() {

@@ -53,7 +53,12 @@ impl Plan<'_> {
     }
 
     fn sans(&self) -> anyhow::Result<ApiServerSans> {
-        let service_ip = self.options.service_cidr.hosts().next().context("the service range holds no address")?;
+        let service_ip = self
+            .options
+            .service_cidr
+            .hosts()
+            .next()
+            .context("the service range holds no address")?;
         let mut node_ips = vec![IpAddr::V4(self.advertise)];
         if !self.options.listen.ip().is_unspecified() {
             node_ips.push(self.options.listen.ip());
@@ -93,7 +98,9 @@ impl Plan<'_> {
         progress.done("certificates are there");
         let store = open_store(&layout.store_file()).await?;
         let listener = ApiServer::bind(self.options.listen).await?;
-        let api = ApiServer::start(self.config(&pki), store).await.context("start the API server")?;
+        let api = ApiServer::start(self.config(&pki), store)
+            .await
+            .context("start the API server")?;
         progress.done(format!("the API server listens on {}", self.options.listen));
         let mut tasks = JoinSet::new();
         let serving = api.clone();
@@ -105,12 +112,21 @@ impl Plan<'_> {
         Ok(ControlPlane { tasks, api })
     }
 
-    fn start_controllers(&self, api: &ApiServer, pki: &ControlPlanePki, tasks: &mut JoinSet<()>, end: &Shutdown) {
-        let client = |user: &str| knode_client::from_service(api.service(UserInfo::new(user, [] as [&str; 0])));
+    fn start_controllers(
+        &self,
+        api: &ApiServer,
+        pki: &ControlPlanePki,
+        tasks: &mut JoinSet<()>,
+        end: &Shutdown,
+    ) {
+        let client =
+            |user: &str| knode_client::from_service(api.service(UserInfo::new(user, [] as [&str; 0])));
         let accounts = api.clone();
         let config = ControllersConfig {
             client: client("system:kube-controller-manager"),
-            clients: Arc::new(move |account| knode_client::from_service(accounts.service(controller(account)))),
+            clients: Arc::new(move |account| {
+                knode_client::from_service(accounts.service(controller(account)))
+            }),
             signer: Some(Arc::new(pki.ca.clone())),
             root_ca_pem: pki.ca.cert_pem().to_owned(),
             pod_cidr: self.options.pod_cidr,
@@ -118,12 +134,16 @@ impl Plan<'_> {
             clock: Arc::new(SystemClock::default()),
         };
         tasks.spawn(knode_controllers::run(config, end.clone().requested()));
-        tasks.spawn(knode_scheduler::run(client("system:kube-scheduler"), end.clone().requested()));
+        tasks.spawn(knode_scheduler::run(
+            client("system:kube-scheduler"),
+            end.clone().requested(),
+        ));
     }
 
     /// The administrator's kubeconfig, and the bootstrap one for nodes.
     async fn write_kubeconfigs(&self, api: &ApiServer, pki: &ControlPlanePki) -> anyhow::Result<()> {
-        let admin = knode_client::from_service(api.service(UserInfo::new("kubernetes-admin", ["system:masters"])));
+        let admin =
+            knode_client::from_service(api.service(UserInfo::new("kubernetes-admin", ["system:masters"])));
         let token = self.bootstrap_token(&admin, pki).await?;
         tracing::debug!(token = token.id(), "bootstrap token ready");
         let path = &self.options.write_kubeconfig;
@@ -131,7 +151,9 @@ impl Plan<'_> {
             std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         }
         let server = self.server_url(self.advertise.into());
-        pki.kubeconfig(&server, &pki.admin).write(path).context("write the administrator's kubeconfig")
+        pki.kubeconfig(&server, &pki.admin)
+            .write(path)
+            .context("write the administrator's kubeconfig")
     }
 
     /// Grants nodes their rights, and keeps a token with which they join; the kubeconfig that carries it is written
@@ -146,7 +168,9 @@ impl Plan<'_> {
             token: Some(Material::Data(token.to_string())),
             ..Access::default()
         });
-        kubeconfig.write(&file).context("write the bootstrap kubeconfig")?;
+        kubeconfig
+            .write(&file)
+            .context("write the bootstrap kubeconfig")?;
         Ok(token)
     }
 }
@@ -163,7 +187,9 @@ fn kept_token(file: &Path) -> anyhow::Result<Option<BootstrapToken>> {
         return Ok(None);
     }
     let access = Kubeconfig::load_access(file).context("read the bootstrap kubeconfig")?;
-    let Some(token) = access.token else { return Ok(None) };
+    let Some(token) = access.token else {
+        return Ok(None);
+    };
     Ok(token.read()?.trim().parse().ok())
 }
 

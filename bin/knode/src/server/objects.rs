@@ -56,7 +56,11 @@ fn approver() -> (ClusterRole, ClusterRoleBinding) {
 /// Role bindings: name, role, group.
 const BINDINGS: &[(&str, &str, &str)] = &[
     ("knode:node", "knode:node", "system:nodes"),
-    ("knode:kubelet-bootstrap", "system:node-bootstrapper", BOOTSTRAPPERS),
+    (
+        "knode:kubelet-bootstrap",
+        "system:node-bootstrapper",
+        BOOTSTRAPPERS,
+    ),
     (
         "knode:node-autoapprove-bootstrap",
         "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
@@ -99,7 +103,11 @@ pub async fn ensure(client: &Client, token_id: &str, token_secret_text: &str) ->
     for b in BINDINGS {
         put(&Api::all(client.clone()), &binding(b)).await?;
     }
-    put(&Api::namespaced(client.clone(), "kube-system"), &token_secret(token_id, token_secret_text)).await
+    put(
+        &Api::namespaced(client.clone(), "kube-system"),
+        &token_secret(token_id, token_secret_text),
+    )
+    .await
 }
 
 async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
@@ -116,11 +124,16 @@ where
         wanted.meta_mut().resource_version = existing.meta().resource_version.clone();
         api.replace(&name, &params, &wanted).await.map(drop)
     };
-    put.await.map_err(|source| EnsureError { kind: K::kind(&()).into_owned(), name: name.clone(), source })
+    put.await.map_err(|source| EnsureError {
+        kind: K::kind(&()).into_owned(),
+        name: name.clone(),
+        source,
+    })
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).expect("these constant objects have their types' shape; a unit test builds each")
+    serde_json::from_value(value)
+        .expect("these constant objects have their types' shape; a unit test builds each")
 }
 
 #[cfg(test)]
@@ -131,7 +144,15 @@ mod tests {
     fn every_object_has_its_types_shape() {
         assert_eq!(approver().1.role_ref.name, approver().0.metadata.name.unwrap());
         assert!(node_role().rules.is_some_and(|r| r.len() > 3));
-        assert!(BINDINGS.iter().map(binding).all(|b| b.role_ref.kind == "ClusterRole"));
-        assert_eq!(token_secret("abcdef", "0123456789abcdef").type_.as_deref(), Some("bootstrap.kubernetes.io/token"));
+        assert!(
+            BINDINGS
+                .iter()
+                .map(binding)
+                .all(|b| b.role_ref.kind == "ClusterRole")
+        );
+        assert_eq!(
+            token_secret("abcdef", "0123456789abcdef").type_.as_deref(),
+            Some("bootstrap.kubernetes.io/token")
+        );
     }
 }

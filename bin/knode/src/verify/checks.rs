@@ -37,7 +37,11 @@ pub fn placed(nodes: &[Node], pods: &[Pod]) -> Result<Vec<Placed>, String> {
 
 fn place(node: &Node, pods: &[Pod]) -> Result<Placed, String> {
     let name = node.metadata.name.clone().unwrap_or_default();
-    let on_node = |p: &&Pod| p.spec.as_ref().is_some_and(|s| s.node_name.as_deref() == Some(&name));
+    let on_node = |p: &&Pod| {
+        p.spec
+            .as_ref()
+            .is_some_and(|s| s.node_name.as_deref() == Some(&name))
+    };
     let pod = pods
         .iter()
         .filter(|p| p.metadata.deletion_timestamp.is_none())
@@ -48,11 +52,17 @@ fn place(node: &Node, pods: &[Pod]) -> Result<Placed, String> {
     if !is_ready(pod) {
         return Err(format!("pod {pod_name} on node {name} is {}", why_not_ready(pod)));
     }
-    let pod_ip = status.and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
+    let pod_ip = status
+        .and_then(|s| s.pod_ip.as_deref())
+        .and_then(|ip| ip.parse().ok());
     Ok(Placed {
         node_ip: internal_ip(node).ok_or_else(|| format!("node {name} has no InternalIP"))?,
         pod_ip: pod_ip.ok_or_else(|| format!("pod {pod_name} has no address"))?,
-        lease: node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref()).and_then(|c| c.parse().ok()),
+        lease: node
+            .spec
+            .as_ref()
+            .and_then(|s| s.pod_cidr.as_deref())
+            .and_then(|c| c.parse().ok()),
         node: name,
         pod: pod_name,
     })
@@ -60,16 +70,24 @@ fn place(node: &Node, pods: &[Pod]) -> Result<Placed, String> {
 
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Phase and the first container's reason to wait: what a person needs to see.
 fn why_not_ready(pod: &Pod) -> String {
-    let Some(status) = &pod.status else { return "without a status".into() };
+    let Some(status) = &pod.status else {
+        return "without a status".into();
+    };
     let phase = status.phase.as_deref().unwrap_or("Pending");
     let waiting = status.container_statuses.iter().flatten().find_map(|c| {
         let waiting = c.state.as_ref()?.waiting.as_ref()?;
-        Some(format!("{}: {}", waiting.reason.as_deref()?, waiting.message.as_deref().unwrap_or("")))
+        Some(format!(
+            "{}: {}",
+            waiting.reason.as_deref()?,
+            waiting.message.as_deref().unwrap_or("")
+        ))
     });
     match waiting {
         Some(w) => format!("{phase} ({})", w.trim_end_matches(": ")),
@@ -79,14 +97,22 @@ fn why_not_ready(pod: &Pod) -> String {
 
 fn internal_ip(node: &Node) -> Option<IpAddr> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
-    addresses.iter().find(|a| a.type_ == "InternalIP")?.address.parse().ok()
+    addresses
+        .iter()
+        .find(|a| a.type_ == "InternalIP")?
+        .address
+        .parse()
+        .ok()
 }
 
 /// Whether the pod's address lies in its node's lease, or what is wrong.
 pub fn in_lease(p: &Placed) -> Option<String> {
     match p.lease {
         Some(lease) if lease.contains(&p.pod_ip) => None,
-        Some(lease) => Some(format!("address {} is outside the node's lease {lease}", p.pod_ip)),
+        Some(lease) => Some(format!(
+            "address {} is outside the node's lease {lease}",
+            p.pod_ip
+        )),
         None => Some("the node has no lease (spec.podCIDR)".into()),
     }
 }
@@ -94,12 +120,31 @@ pub fn in_lease(p: &Placed) -> Option<String> {
 /// Every way to the page: by pod address, cluster address and node port, from here and from inside a pod.
 pub fn questions(placed: &[Placed], service: &Service) -> Result<Vec<Question>, String> {
     let spec = service.spec.as_ref().ok_or("the service has no spec")?;
-    let cluster_ip = spec.cluster_ip.as_deref().filter(|ip| *ip != "None").ok_or("the service has no ClusterIP")?;
-    let port = spec.ports.as_ref().and_then(|p| p.first()).and_then(|p| p.node_port).ok_or("the service has no node port")?;
+    let cluster_ip = spec
+        .cluster_ip
+        .as_deref()
+        .filter(|ip| *ip != "None")
+        .ok_or("the service has no ClusterIP")?;
+    let port = spec
+        .ports
+        .as_ref()
+        .and_then(|p| p.first())
+        .and_then(|p| p.node_port)
+        .ok_or("the service has no node port")?;
     let mut all = Vec::new();
-    for from in [None].into_iter().chain(placed.iter().map(|p| Some(p.pod.clone()))) {
+    for from in [None]
+        .into_iter()
+        .chain(placed.iter().map(|p| Some(p.pod.clone())))
+    {
         for p in placed {
-            let mut ask = |by, url| all.push(Question { node: p.node.clone(), by, url, from: from.clone() });
+            let mut ask = |by, url| {
+                all.push(Question {
+                    node: p.node.clone(),
+                    by,
+                    url,
+                    from: from.clone(),
+                })
+            };
             ask("pod IP", format!("http://{}/", bracketed(p.pod_ip)));
             ask("ClusterIP", format!("http://{cluster_ip}/"));
             ask("NodePort", format!("http://{}:{port}/", bracketed(p.node_ip)));
@@ -121,14 +166,18 @@ mod tests {
     use serde_json::json;
 
     fn node() -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"podCIDR": "172.30.1.0/24"},
-            "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "a"}, "spec": {"podCIDR": "172.30.1.0/24"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}}),
+        )
         .unwrap()
     }
 
     fn pod(ip: &str, ready: &str) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a", "containers": []},
-            "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a", "containers": []},
+            "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": ready}]}}),
+        )
         .unwrap()
     }
 
@@ -143,7 +192,11 @@ mod tests {
     #[test]
     fn waits_say_what_they_wait_for() {
         assert!(placed(&[node()], &[]).unwrap_err().contains("no pod on node a"));
-        assert!(placed(&[node()], &[pod("172.30.1.7", "False")]).unwrap_err().contains("Running, not ready"));
+        assert!(
+            placed(&[node()], &[pod("172.30.1.7", "False")])
+                .unwrap_err()
+                .contains("Running, not ready")
+        );
     }
 
     #[test]

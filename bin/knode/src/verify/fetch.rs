@@ -16,22 +16,39 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The page at `url`, asked from this process's own network namespace.
 pub async fn from_here(url: &str) -> anyhow::Result<String> {
-    tokio::time::timeout(PATIENCE, get(url)).await.with_context(|| format!("no answer within {PATIENCE:?}"))?
+    tokio::time::timeout(PATIENCE, get(url))
+        .await
+        .with_context(|| format!("no answer within {PATIENCE:?}"))?
 }
 
 async fn get(url: &str) -> anyhow::Result<String> {
     let uri: http::Uri = url.parse().context("not a URL")?;
     let authority = uri.authority().context("a URL without a host")?.clone();
-    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let address = (
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(80),
+    );
     let stream = TcpStream::connect(address).await.context("connect")?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak HTTP")?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .context("speak HTTP")?;
     // Its error, if any, comes out of the request below.
     let driver = tokio::spawn(connection);
-    let request = http::Request::get(uri.path()).header("host", authority.as_str()).body(Empty::<bytes::Bytes>::new())?;
+    let request = http::Request::get(uri.path())
+        .header("host", authority.as_str())
+        .body(Empty::<bytes::Bytes>::new())?;
     let answer = sender.send_request(request).await.context("ask")?;
-    ensure!(answer.status().is_success(), "the server answered {}", answer.status());
-    let body = answer.into_body().collect().await.context("read the page")?.to_bytes();
+    ensure!(
+        answer.status().is_success(),
+        "the server answered {}",
+        answer.status()
+    );
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .context("read the page")?
+        .to_bytes();
     driver.abort();
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
@@ -39,8 +56,14 @@ async fn get(url: &str) -> anyhow::Result<String> {
 /// The page at `url`, asked by the small web program inside `container` of `pod`.
 pub async fn from_inside(pods: &Api<Pod>, pod: &str, container: &str, url: &str) -> anyhow::Result<String> {
     let ask = async {
-        let wanted = AttachParams::default().container(container).stderr(true).stdout(true);
-        let mut session = pods.exec(pod, ["/web", "get", url], &wanted).await.context("exec")?;
+        let wanted = AttachParams::default()
+            .container(container)
+            .stderr(true)
+            .stdout(true);
+        let mut session = pods
+            .exec(pod, ["/web", "get", url], &wanted)
+            .await
+            .context("exec")?;
         let mut page = String::new();
         let mut complaint = String::new();
         let mut out = session.stdout().context("no standard output")?;
@@ -48,11 +71,17 @@ pub async fn from_inside(pods: &Api<Pod>, pod: &str, container: &str, url: &str)
         let (a, b) = tokio::join!(out.read_to_string(&mut page), err.read_to_string(&mut complaint));
         a.context("read the page")?;
         b.context("read the complaint")?;
-        let status = session.take_status().context("no status")?.await.context("no exit status")?;
+        let status = session
+            .take_status()
+            .context("no status")?
+            .await
+            .context("no exit status")?;
         if status.status.as_deref() != Some("Success") {
             bail!("{} {}", complaint.trim(), status.message.unwrap_or_default());
         }
         Ok(page)
     };
-    tokio::time::timeout(PATIENCE * 2, ask).await.with_context(|| format!("no answer within {:?}", PATIENCE * 2))?
+    tokio::time::timeout(PATIENCE * 2, ask)
+        .await
+        .with_context(|| format!("no answer within {:?}", PATIENCE * 2))?
 }

@@ -30,15 +30,31 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::start();
     let setup = steps::Setup::new(client, &args, progress.clone());
     if args.image.is_none() {
-        progress.done(format!("image {}, which this binary carries (--image names another)", web_image::REFERENCE));
+        progress.done(format!(
+            "image {}, which this binary carries (--image names another)",
+            web_image::REFERENCE
+        ));
     }
     let outcome = setup.create().await;
     let rows = match outcome {
         Ok(()) => setup.ask_everywhere(Duration::from_secs(args.timeout)).await,
         Err(e) => Err(e),
     };
-    if let Err(e) = setup.clean_up().await {
-        tracing::warn!(error = format!("{e:#}"), "verify could not remove its namespace {}", setup.namespace());
+    let failed = rows
+        .as_ref()
+        .map_or(true, |rows| rows.iter().any(|r| r.failure.is_some()));
+    // What failed stays to be looked at.
+    if failed {
+        progress.done(format!(
+            "namespace {} is kept; remove it with kubectl delete namespace",
+            setup.namespace()
+        ));
+    } else if let Err(e) = setup.clean_up().await {
+        tracing::warn!(
+            error = format!("{e:#}"),
+            "verify could not remove its namespace {}",
+            setup.namespace()
+        );
     }
     let rows = rows?;
     print!("{}", report::table(&rows));
@@ -58,6 +74,9 @@ fn kubeconfig(args: &VerifyArgs) -> anyhow::Result<PathBuf> {
     let layout = Layout::new(&args.data.data_dir);
     let state = State::load(&layout.state_file())?;
     state.control_plane.map(|c| c.kubeconfig).with_context(|| {
-        format!("no cluster was started from {}; start one with `knode up`, or name a --kubeconfig", layout.data_dir().display())
+        format!(
+            "no cluster was started from {}; start one with `knode up`, or name a --kubeconfig",
+            layout.data_dir().display()
+        )
     })
 }

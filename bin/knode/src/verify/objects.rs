@@ -61,7 +61,8 @@ fn client() -> Value {
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
-    serde_json::from_value(value).expect("these constant objects have their types' shape; a unit test builds each")
+    serde_json::from_value(value)
+        .expect("these constant objects have their types' shape; a unit test builds each")
 }
 
 #[cfg(test)]
@@ -72,6 +73,16 @@ mod tests {
     fn every_object_has_its_types_shape() {
         assert_eq!(namespace("x").metadata.name.as_deref(), Some("x"));
         assert_eq!(service().spec.unwrap().type_.as_deref(), Some("NodePort"));
-        assert_eq!(daemon_set("i").spec.unwrap().template.spec.unwrap().containers.len(), 2);
+        assert_eq!(
+            daemon_set("i")
+                .spec
+                .unwrap()
+                .template
+                .spec
+                .unwrap()
+                .containers
+                .len(),
+            2
+        );
     }
 }

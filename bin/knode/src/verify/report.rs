@@ -25,7 +25,9 @@ pub fn table(rows: &[Row]) -> String {
     let all: Vec<_> = std::iter::once(header).chain(cells).collect();
     let width = |i: usize| all.iter().map(|c| c[i].len()).max().unwrap_or(0);
     let (node, check, result) = (width(0), width(1), width(2));
-    all.iter().map(|[a, b, c, d]| format!("{a:node$}   {b:check$}   {c:result$}   {d}\n")).collect()
+    all.iter()
+        .map(|[a, b, c, d]| format!("{a:node$}   {b:check$}   {c:result$}   {d}\n"))
+        .collect()
 }
 
 /// What failed first, and the command to look at it.
@@ -54,8 +56,14 @@ mod tests {
             look: "describe svc nginx-ds".into(),
         };
         let text = table(&[row(None), row(Some("refused"))]);
-        assert_eq!(text.lines().nth(1), Some("n1     page by ClusterIP   ok       200"));
+        assert_eq!(
+            text.lines().nth(1),
+            Some("n1     page by ClusterIP   ok       200")
+        );
         let said = first_failure(&row(Some("refused")), Path::new("/k"));
-        assert!(said.contains("page by ClusterIP") && said.contains("kubectl --kubeconfig /k describe svc"), "{said}");
+        assert!(
+            said.contains("page by ClusterIP") && said.contains("kubectl --kubeconfig /k describe svc"),
+            "{said}"
+        );
     }
 }

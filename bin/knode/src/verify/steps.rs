@@ -28,8 +28,16 @@ pub struct Setup {
 impl Setup {
     /// Nothing is created yet.
     pub fn new(client: Client, args: &VerifyArgs, progress: Progress) -> Self {
-        let image = args.image.clone().unwrap_or_else(|| web_image::REFERENCE.to_owned());
-        Self { client, namespace: format!("knode-verify-{}", std::process::id()), image, progress }
+        let image = args
+            .image
+            .clone()
+            .unwrap_or_else(|| web_image::REFERENCE.to_owned());
+        Self {
+            client,
+            namespace: format!("knode-verify-{}", std::process::id()),
+            image,
+            progress,
+        }
     }
 
     /// The namespace of this run.
@@ -49,10 +57,23 @@ impl Setup {
     pub async fn create(&self) -> anyhow::Result<()> {
         let params = PostParams::default();
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.create(&params, &objects::namespace(&self.namespace)).await.context("create the namespace")?;
-        self.api::<Service>().create(&params, &objects::service()).await.context("create the service")?;
-        self.api::<DaemonSet>().create(&params, &objects::daemon_set(&self.image)).await.context("create the DaemonSet")?;
-        self.progress.done(format!("Service and DaemonSet {} created in namespace {}", objects::NAME, self.namespace));
+        namespaces
+            .create(&params, &objects::namespace(&self.namespace))
+            .await
+            .context("create the namespace")?;
+        self.api::<Service>()
+            .create(&params, &objects::service())
+            .await
+            .context("create the service")?;
+        self.api::<DaemonSet>()
+            .create(&params, &objects::daemon_set(&self.image))
+            .await
+            .context("create the DaemonSet")?;
+        self.progress.done(format!(
+            "Service and DaemonSet {} created in namespace {}",
+            objects::NAME,
+            self.namespace
+        ));
         Ok(())
     }
 
@@ -62,8 +83,13 @@ impl Setup {
             Ok(placed) => placed,
             Err(seen) => return Ok(vec![self.not_running(&seen)]),
         };
-        self.progress.done(format!("a pod is ready on each of {} nodes", placed.len()));
-        let service = self.api::<Service>().get(objects::NAME).await.context("get the service")?;
+        self.progress
+            .done(format!("a pod is ready on each of {} nodes", placed.len()));
+        let service = self
+            .api::<Service>()
+            .get(objects::NAME)
+            .await
+            .context("get the service")?;
         let mut rows: Vec<Row> = placed.iter().map(|p| self.lease_row(p)).collect();
         for q in questions(&placed, &service).map_err(|e| anyhow!(e))? {
             rows.push(self.ask(&q).await);
@@ -78,7 +104,8 @@ impl Setup {
         let deadline = tokio::time::Instant::now() + bound;
         loop {
             let all = ListParams::default();
-            let (nodes, pods) = tokio::try_join!(nodes.list(&all), pods.list(&all)).context("list nodes and pods")?;
+            let (nodes, pods) =
+                tokio::try_join!(nodes.list(&all), pods.list(&all)).context("list nodes and pods")?;
             let seen = match placed(&nodes.items, &pods.items) {
                 Ok(placed) => return Ok(Ok(placed)),
                 Err(seen) => seen,
@@ -122,19 +149,32 @@ impl Setup {
             Some(pod) => fetch::from_inside(&self.api(), pod, objects::CLIENT, &q.url).await,
         };
         let answer = answer.and_then(|page| self.right_page(&page));
-        let from = q.from.as_ref().map_or("this machine".to_owned(), |p| format!("pod {p}"));
+        let from = q
+            .from
+            .as_ref()
+            .map_or("this machine".to_owned(), |p| format!("pod {p}"));
         Row {
             node: q.node.clone(),
             check: format!("page by {} from {from}", q.by),
             detail: q.url.clone(),
-            failure: answer.err().map(|e| format!("{}: {e:#}", q.url)),
+            failure: answer
+                .err()
+                .map(|e| format!("{}: {}", q.url, knode_client::brief(e.as_ref()))),
             look: self.look("describe service,endpointslices,pods"),
         }
     }
 
     fn right_page(&self, page: &str) -> anyhow::Result<()> {
-        let wanted = if self.image == web_image::REFERENCE { web_image::GREETING } else { "<" };
-        anyhow::ensure!(page.contains(wanted), "not the page: {:?}", page.chars().take(60).collect::<String>());
+        let wanted = if self.image == web_image::REFERENCE {
+            web_image::GREETING
+        } else {
+            "<"
+        };
+        anyhow::ensure!(
+            page.contains(wanted),
+            "not the page: {:?}",
+            page.chars().take(60).collect::<String>()
+        );
         Ok(())
     }
 
@@ -149,9 +189,18 @@ impl Setup {
         }
         deleted.context("delete the namespace")?;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while namespaces.get_opt(&self.namespace).await.context("get the namespace")?.is_some() {
-            anyhow::ensure!(tokio::time::Instant::now() < deadline, "the namespace is still there after a minute");
-            self.progress.waiting(format!("namespace {} to go", self.namespace));
+        while namespaces
+            .get_opt(&self.namespace)
+            .await
+            .context("get the namespace")?
+            .is_some()
+        {
+            anyhow::ensure!(
+                tokio::time::Instant::now() < deadline,
+                "the namespace is still there after a minute"
+            );
+            self.progress
+                .waiting(format!("namespace {} to go", self.namespace));
             tokio::time::sleep(PACE).await;
         }
         self.progress.done("cleaned up");

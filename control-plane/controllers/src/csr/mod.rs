@@ -30,6 +30,22 @@ struct Controller(Shared);
 pub(crate) async fn run(shared: Shared) {
     let queue = shared.queue();
     feed(&shared.requests, &queue, |d| vec![d.key()]);
+    // A node may ask for its serving certificate before anything is known of its addresses.
+    let requests = shared.requests.clone();
+    feed(&shared.nodes, &queue, move |d| {
+        let user = format!("system:node:{}", d.key().name);
+        let waits = |r: &CertificateSigningRequest| {
+            r.spec.username.as_ref() == Some(&user)
+                && !has_condition(r, "Approved")
+                && !has_condition(r, "Denied")
+        };
+        requests
+            .list()
+            .iter()
+            .filter(|r| waits(r))
+            .map(|r| ObjectKey::of(r.as_ref()))
+            .collect()
+    });
     work(Controller(shared), queue).await;
 }
 

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use super::correlator::{Correlator, EventAction, EventKind, EventSource};
-use crate::{Clock, is_not_found, status_code};
+use crate::{Clock, brief, is_namespace_terminating, is_not_found, status_code};
 
 const BACKLOG: usize = 1000;
 const TRIES: u32 = 12;
@@ -103,7 +103,9 @@ async fn send(events: &Api<Event>, action: EventAction, clock: &dyn Clock) {
             Err(error) => error,
         };
         if status_code(&error).is_some_and(|code| code != 429 && code < 500) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "event refused");
+            if !is_namespace_terminating(&error) {
+                tracing::warn!(error = brief(&error), "event refused");
+            }
             return;
         }
         clock.sleep(PAUSE).await;
