@@ -6,10 +6,13 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net};
 use knode_netlink::{
     Address, Handle, LinkChange, MacAddr, Netns, Route, Tolerate, VethSpec, add_veth, change_link,
-    delete_link, replace_address, replace_route, sysctl,
+    delete_group, delete_link, replace_address, replace_route, sysctl,
 };
 
 use crate::error::{Error, Result};
+
+/// Group of cables that are about to be removed.
+const LEAVING: u32 = 0x6b6e_6f64;
 
 /// How a sandbox is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub(crate) fn connect(handle: &Handle, netns: &Path, plan: &Plan<'_>) -> Result<
     let netns = Netns::open(netns).map_err(Error::netlink("enter the sandbox"))?;
     match cable(handle, &netns, plan) {
         Err(knode_netlink::Error::AlreadyExists { .. }) => {
-            remove(handle, plan.host_link)?;
+            remove(handle, &[plan.host_link.to_owned()])?;
             cable(handle, &netns, plan).map_err(Error::netlink("lay the cable"))?;
         }
         other => other.map_err(Error::netlink("lay the cable"))?,
@@ -58,12 +61,30 @@ pub(crate) fn connect(handle: &Handle, netns: &Path, plan: &Plan<'_>) -> Result<
         .map_err(Error::netlink("enter the sandbox"))?
 }
 
-/// Removes the cable, both ends; none is no error.
-pub(crate) fn remove(handle: &Handle, host_link: &str) -> Result<()> {
-    handle
-        .execute(delete_link(host_link))
-        .or_gone()
-        .map_err(Error::netlink("remove the cable"))
+/// Removes cables, both ends of each; one that is not there is no error. Several cost hardly more than one: the
+/// kernel waits for all processors once a deletion.
+pub(crate) fn remove(handle: &Handle, host_links: &[String]) -> Result<()> {
+    let failed = || Error::netlink("remove cables");
+    if let [link] = host_links {
+        return handle
+            .execute(delete_link(link.as_str()))
+            .or_gone()
+            .map_err(failed());
+    }
+    let grouped = LinkChange {
+        group: Some(LEAVING),
+        ..LinkChange::default()
+    };
+    let requests = host_links
+        .iter()
+        .map(|link| change_link(link.as_str(), &grouped))
+        .collect();
+    let results = handle.execute_all(requests).map_err(failed())?;
+    results
+        .into_iter()
+        .try_for_each(Tolerate::or_gone)
+        .map_err(failed())?;
+    handle.execute(delete_group(LEAVING)).or_gone().map_err(failed())
 }
 
 fn cable(handle: &Handle, netns: &Netns, plan: &Plan<'_>) -> knode_netlink::Result<()> {

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
@@ -75,6 +76,15 @@ pub enum Error {
         /// Why it failed.
         #[source]
         source: Box<Error>,
+    },
+    /// Sandboxes were disconnected together and it went wrong.
+    #[error("disconnect sandbox {sandbox}")]
+    Together {
+        /// The sandbox.
+        sandbox: String,
+        /// Why it failed.
+        #[source]
+        source: Arc<Error>,
     },
     /// Another pod has the port.
     #[error("host port {port}/{protocol}{} is taken by the pod {holder}", host_ip.map(|ip| format!(" of {ip}")).unwrap_or_default())]

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod hostport;
 mod ipam;
+mod leaving;
 mod name;
 mod network;
 

@@ -11,6 +11,7 @@ use crate::config::{AddRequest, Config, Subnet};
 use crate::error::{Error, Result};
 use crate::hostport::{self, HostPorts};
 use crate::ipam::{self, Ipam};
+use crate::leaving::Leaving;
 use crate::{bridge, name};
 
 /// Changes under way at a time. The kernel makes them one after the other; more would only hold threads.
@@ -41,6 +42,7 @@ struct Inner {
     problem: Mutex<Option<String>>,
     /// Opened by the first pod that comes or goes.
     host_ports: Mutex<Option<HostPorts>>,
+    leaving: Leaving,
 }
 
 impl PodNet {
@@ -62,6 +64,7 @@ impl PodNet {
                 slots,
                 problem,
                 host_ports: Mutex::new(None),
+                leaving: Leaving::default(),
             }),
         })
     }
@@ -109,9 +112,19 @@ impl PodNet {
     /// # Errors
     /// [`Error::Netlink`], [`Error::LeaseFile`]; may be tried again.
     pub async fn remove(&self, sandbox_id: &str) -> Result<()> {
-        let id = sandbox_id.to_owned();
-        self.blocking("disconnecting a sandbox", move |inner| inner.remove(&id))
+        let doing = "disconnecting a sandbox";
+        let mut told = self.inner.leaving.join(sandbox_id);
+        // Whoever comes while others are being removed waits, and goes with all that wait.
+        let _turn = self.inner.leaving.turn().await;
+        if let Ok(result) = told.try_recv() {
+            return result;
+        }
+        let inner = Arc::clone(&self.inner);
+        let work = move || inner.leaving.leave(|ids| inner.remove(ids));
+        tokio::task::spawn_blocking(work)
             .await
+            .map_err(|_| Error::Stopped(doing))?;
+        told.try_recv().map_err(|_| Error::Stopped(doing))?
     }
 
     /// Whether pods can be connected now.
@@ -176,7 +189,7 @@ impl Inner {
         let subnet = (*self.subnet.borrow()).ok_or(Error::NotReady)?;
         let ip = lock(&self.ipam).acquire(subnet.ipv4, &request.sandbox_id)?;
         self.connect(request, subnet, ip).map_err(|source| {
-            if let Err(undo) = self.remove(&request.sandbox_id) {
+            if let Err(undo) = self.remove(std::slice::from_ref(&request.sandbox_id)) {
                 tracing::warn!(error = &undo as &dyn std::error::Error, %ip, "a failed connection was not undone");
             }
             Error::Attach { sandbox: request.sandbox_id.clone(), ip, source: Box::new(source) }
@@ -221,26 +234,27 @@ impl Inner {
         }
     }
 
-    fn remove(&self, sandbox_id: &str) -> Result<()> {
+    fn remove(&self, sandboxes: &[String]) -> Result<()> {
+        let gone = |owner: &str| sandboxes.iter().any(|id| id == owner);
         let ips: Vec<_> = lock(&self.ipam)
             .owners()
-            .filter(|(_, owner)| *owner == sandbox_id)
+            .filter(|(_, owner)| gone(owner))
             .map(|(ip, _)| ip)
             .collect();
         if !ips.is_empty() {
             self.host_ports(|ports| ips.iter().try_for_each(|ip| ports.remove(*ip)))?;
         }
-        // The address is free only when the interface that had it is gone.
-        attach::remove(&self.handle, &name::host_link(sandbox_id))?;
-        lock(&self.ipam).release(sandbox_id).map(drop)
+        // An address is free only when the interface that had it is gone.
+        let links: Vec<_> = sandboxes.iter().map(|id| name::host_link(id)).collect();
+        attach::remove(&self.handle, &links)?;
+        sandboxes
+            .iter()
+            .try_for_each(|id| lock(&self.ipam).release(id).map(drop))
     }
 
     fn gc(&self, live: &HashSet<String>) -> Result<Vec<Ipv4Addr>> {
         let keep: HashSet<String> = live.iter().map(|id| name::host_link(id)).collect();
-        remove_cables(&self.handle, |link| !keep.contains(link))
-            .into_iter()
-            .next()
-            .map_or(Ok(()), Err)?;
+        remove_cables(&self.handle, |link| !keep.contains(link))?;
         let living: HashSet<Ipv4Addr> = lock(&self.ipam)
             .owners()
             .filter(|(_, owner)| live.contains(*owner))
@@ -306,7 +320,7 @@ pub fn teardown(config: &Config) -> Vec<Error> {
     let mut errors = Vec::new();
     match Handle::open() {
         Ok(handle) => {
-            errors.extend(remove_cables(&handle, |_| true));
+            errors.extend(remove_cables(&handle, |_| true).err());
             let bridge = handle.execute(delete_link(config.bridge.as_str())).or_gone();
             errors.extend(bridge.err().map(Error::netlink("remove the bridge")));
         }
@@ -320,23 +334,17 @@ pub fn teardown(config: &Config) -> Vec<Error> {
     errors
 }
 
-/// Removes pod cables whose host link `gone` says so of; returns what failed.
-fn remove_cables(handle: &Handle, gone: impl Fn(&str) -> bool) -> Vec<Error> {
-    let failed = || Error::netlink("remove cables");
-    let links = match handle.links() {
-        Ok(links) => links,
-        Err(error) => return vec![failed()(error)],
-    };
-    let ours =
-        |l: &&knode_netlink::Link| l.kind == LinkKind::Veth && name::is_host_link(&l.name) && gone(&l.name);
-    let requests = links.iter().filter(ours).map(|l| delete_link(l.index)).collect();
-    match handle.execute_all(requests) {
-        Ok(results) => results
-            .into_iter()
-            .filter_map(|r| r.or_gone().err())
-            .map(|e| failed()(e))
-            .collect(),
-        Err(error) => vec![failed()(error)],
+/// Removes pod cables whose host link `gone` says so of.
+fn remove_cables(handle: &Handle, gone: impl Fn(&str) -> bool) -> Result<()> {
+    let links = handle.links().map_err(Error::netlink("look for cables"))?;
+    let ours = links
+        .into_iter()
+        .filter(|l| l.kind == LinkKind::Veth && name::is_host_link(&l.name));
+    let names: Vec<_> = ours.map(|l| l.name).filter(|name| gone(name)).collect();
+    if names.is_empty() {
+        Ok(())
+    } else {
+        attach::remove(handle, &names)
     }
 }
 

@@ -357,6 +357,37 @@ fn teardown_leaves_nothing() {
 }
 
 #[test]
+fn many_leave_together() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let (net, _subnet) = open(&dir);
+        let pods: Vec<_> = (0..31).map(|_| Pod::new()).collect();
+        for (n, pod) in pods.iter().enumerate() {
+            net.add(request(&format!("s{n}"), pod)).await.unwrap();
+        }
+        let started = Instant::now();
+        let leaving = (0..30).map(|n| {
+            let net = net.clone();
+            tokio::spawn(async move { net.remove(&format!("s{n}")).await })
+        });
+        for task in leaving.collect::<Vec<_>>() {
+            task.await.unwrap().unwrap();
+        }
+        println!("30 pods removed at once: {:?}", started.elapsed());
+        assert_eq!(net.leases(), [(Ipv4Addr::new(172, 30, 65, 32), "s30".to_owned())]);
+        assert_eq!(
+            link_names(&Handle::open().unwrap()).len(),
+            2,
+            "the bridge and one cable"
+        );
+        assert!(pods[29].handle().link("eth0").unwrap().is_none());
+        let server = pods[30].serve_tcp(80);
+        assert_eq!(ask((ip(32), 80), 1), "172.30.65.1 1");
+        server.join().unwrap();
+    });
+}
+
+#[test]
 fn many_at_once() {
     let dir = TempDir::new();
     on_host(|| async {

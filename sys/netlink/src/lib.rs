@@ -29,7 +29,7 @@ pub use netns::Netns;
 pub use readiness::Readiness;
 pub use request::{
     BridgeSpec, LinkChange, LinkRef, Request, VethSpec, add_address, add_bridge, add_fdb, add_neighbour,
-    add_route, add_rule, add_veth, add_vxlan, change_link, delete_address, delete_fdb, delete_link,
-    delete_neighbour, delete_route, delete_rule, replace_address, replace_fdb, replace_neighbour,
-    replace_route,
+    add_route, add_rule, add_veth, add_vxlan, change_link, delete_address, delete_fdb, delete_group,
+    delete_link, delete_neighbour, delete_route, delete_rule, replace_address, replace_fdb,
+    replace_neighbour, replace_route,
 };

@@ -246,6 +246,28 @@ fn vxlan_with_routes_neighbours_and_fdb_round_trips() {
 }
 
 #[test]
+fn a_group_of_links_goes_at_once() {
+    let (_netns, handle) = host();
+    for name in ["br0", "br1", "br2"] {
+        bridge(&handle, name);
+    }
+    let grouped = LinkChange {
+        group: Some(77),
+        ..LinkChange::default()
+    };
+    handle
+        .execute_each(vec![
+            change_link("br0", &grouped),
+            change_link("br2", &grouped),
+            delete_group(77),
+        ])
+        .unwrap();
+    let names: Vec<_> = handle.links().unwrap().into_iter().map(|l| l.name).collect();
+    assert_eq!(names, ["lo", "br1"]);
+    assert!(handle.execute(delete_group(77)).unwrap_err().is_not_found());
+}
+
+#[test]
 fn rules_and_route_lookup() {
     let (_netns, handle) = host();
     let rule = Rule {

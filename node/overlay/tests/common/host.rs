@@ -23,6 +23,7 @@ const UP: LinkChange<'static> = LinkChange {
     promiscuous: None,
     name: None,
     netns: None,
+    group: None,
 };
 
 /// A switch.

@@ -165,13 +165,13 @@ impl Random {
 /// time, files and memory agree, nothing leaks.
 #[test]
 fn never_twice_whatever_happens() {
-    for seed in 1..=10 {
+    for seed in 1..=6 {
         let dir = Dir::new();
         let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let subnet = net("10.1.0.0/28");
         let mut model: BTreeMap<String, Ipv4Addr> = BTreeMap::new();
         let mut ipam = dir.open();
-        for step in 0..150 {
+        for step in 0..100 {
             let id = format!("s{}", random.below(16));
             let context = format!("seed {seed} step {step} id {id} model {model:?}");
             match random.below(10) {

@@ -88,6 +88,8 @@ pub struct LinkChange<'a> {
     pub name: Option<&'a str>,
     /// Namespace to move to.
     pub netns: Option<&'a Netns>,
+    /// Group of links that it belongs to; 0 is everybody's.
+    pub group: Option<u32>,
 }
 
 /// Creates a bridge and sets it up.
@@ -164,6 +166,7 @@ pub fn change_link<'a>(link: impl Into<LinkRef<'a>>, change: &LinkChange<'_>) ->
     attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(change.master.map(LinkAttribute::Controller));
     attributes.extend(change.name.map(|name| LinkAttribute::IfName(name.to_owned())));
+    attributes.extend(change.group.map(LinkAttribute::Group));
     attributes.extend(change.netns.map(|n| LinkAttribute::NetNsFd(n.as_raw_fd())));
     attributes.extend(change.hairpin.map(|on| {
         LinkAttribute::LinkInfo(vec![
@@ -180,6 +183,18 @@ pub fn change_link<'a>(link: impl Into<LinkRef<'a>>, change: &LinkChange<'_>) ->
 pub fn delete_link<'a>(link: impl Into<LinkRef<'a>>) -> Request {
     let link = link.into();
     Request::new("delete link", link, RouteNetlinkMessage::DelLink(select(link)), 0)
+}
+
+/// Deletes all links of a group, which costs hardly more than one. The group must not be 0.
+pub fn delete_group(group: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    Request::new(
+        "delete links of group",
+        group,
+        RouteNetlinkMessage::DelLink(message),
+        0,
+    )
 }
 
 pub(crate) fn get_link(link: LinkRef<'_>) -> RouteNetlinkMessage {

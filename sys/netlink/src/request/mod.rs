@@ -16,7 +16,8 @@ use crate::netns::Netns;
 pub(crate) use address::dump_addresses;
 pub use address::{add_address, delete_address, replace_address};
 pub use link::{
-    BridgeSpec, LinkChange, LinkRef, VethSpec, add_bridge, add_veth, add_vxlan, change_link, delete_link,
+    BridgeSpec, LinkChange, LinkRef, VethSpec, add_bridge, add_veth, add_vxlan, change_link, delete_group,
+    delete_link,
 };
 pub(crate) use link::{dump_links, get_link};
 pub use neighbour::{add_fdb, add_neighbour, delete_fdb, delete_neighbour, replace_fdb, replace_neighbour};
