@@ -130,7 +130,8 @@ impl Dispatcher {
             self.orphan(uid, found);
         }
         let context = self.context.clone();
-        tokio::task::spawn_blocking(move || orphans::sweep(&context, &known));
+        let orphaned = orphans::find(&context, &known);
+        tokio::task::spawn_blocking(move || orphans::sweep(&context, &orphaned));
         self.shared.synced.send_replace(true);
     }
 

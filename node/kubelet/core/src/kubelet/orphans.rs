@@ -5,26 +5,32 @@ use std::sync::Arc;
 
 use crate::worker::Context;
 
-/// Unmounts and removes the directories of all pods but `known`. Blocks.
-pub(super) fn sweep(context: &Arc<Context>, known: &BTreeSet<String>) {
+/// Uids of pods that have a directory and are not `known`. To be asked for before any further pod is taken
+/// on, so that no directory of a new pod is among them.
+pub(super) fn find(context: &Context, known: &BTreeSet<String>) -> Vec<String> {
     let directory = context.volumes.paths().pods();
-    let entries = match std::fs::read_dir(&directory) {
-        Ok(entries) => entries,
+    match std::fs::read_dir(&directory) {
+        Ok(entries) => {
+            let uids = entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned());
+            uids.filter(|uid| !known.contains(uid)).collect()
+        }
         Err(error) => {
             tracing::warn!(path = %directory.display(), %error, "cannot look for directories of pods that are gone");
-            return;
+            Vec::new()
         }
-    };
-    for entry in entries.flatten() {
-        let uid = entry.file_name().to_string_lossy().into_owned();
-        if known.contains(&uid) {
-            continue;
-        }
+    }
+}
+
+/// Unmounts and removes the directories of these pods. Blocks.
+pub(super) fn sweep(context: &Arc<Context>, uids: &[String]) {
+    for uid in uids {
         tracing::info!(uid, "removing the directory of a pod that is gone");
-        for error in context.volumes.tear_down(&uid).err().into_iter().flatten() {
+        for error in context.volumes.tear_down(uid).err().into_iter().flatten() {
             tracing::warn!(uid, %error, "cannot remove what a pod has left behind");
         }
-        remove_cgroups(context, &uid);
+        remove_cgroups(context, uid);
     }
 }
 

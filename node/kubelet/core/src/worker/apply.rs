@@ -26,7 +26,7 @@ impl Worker {
             Signal::Pod(pod) => self.take_pod(pod),
             Signal::Removed => self.observed.removed = true,
             Signal::Sandbox(sandbox) => self.observed.put_sandbox(sandbox),
-            Signal::Container(record) => self.take_record(*record, now),
+            Signal::Container(record) => self.take_event(*record, now),
             Signal::Look { container, sandbox } => self.look(container, sandbox),
             Signal::Present {
                 sandboxes,
@@ -54,6 +54,16 @@ impl Worker {
         if version(&pod) >= version(&self.pod) || pod.uid() != self.pod.uid() {
             self.pod = pod;
         }
+    }
+
+    /// Takes what an event says. That a container runs counts only once its start, with the postStart hook,
+    /// is over.
+    fn take_event(&mut self, record: ContainerRecord, now: Timestamp) {
+        let starting = self.observed.busy.contains(&Op::Start(record.name.clone()));
+        if starting && record.state != ContainerState::Exited {
+            return;
+        }
+        self.take_record(record, now);
     }
 
     fn take_record(&mut self, record: ContainerRecord, now: Timestamp) {
@@ -295,7 +305,12 @@ impl Worker {
     }
 
     fn sandbox_gone(&mut self, id: &str) {
-        for sandbox in self.observed.sandboxes.iter_mut().filter(|sandbox| sandbox.id == id) {
+        for sandbox in self
+            .observed
+            .sandboxes
+            .iter_mut()
+            .filter(|sandbox| sandbox.id == id)
+        {
             sandbox.ready = false;
         }
     }

@@ -27,7 +27,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{ContainerRecord, ContainerState, Observed, Op, Sandbox};
-use crate::plan::{Action, Stage, plan, stage};
+use crate::plan::{Action, Stage, past_deadline, plan, stage};
 use crate::pod::PodExt;
 use crate::status::{status, status_patch};
 
@@ -168,7 +168,7 @@ impl Worker {
 
     /// Writes the status if the API's is another; one request at a time, the next from what that one gave.
     fn report(&mut self, now: Timestamp) {
-        if self.observed.removed || self.observed.busy.contains(&Op::Status) {
+        if self.observed.removed || self.observed.busy.contains(&Op::Status) || self.about_to_end(now) {
             return;
         }
         if let Some((retry, _)) = self.status_retry.filter(|(retry, _)| *retry > now) {
@@ -186,6 +186,13 @@ impl Worker {
                 );
             }
         }
+    }
+
+    /// Whether only the sandbox of a pod that was told to end is left: its last status follows at once.
+    fn about_to_end(&self, now: Timestamp) -> bool {
+        let told = self.pod.is_deleted() || past_deadline(&self.pod, &self.observed, now);
+        told && stage(&self.pod, &self.observed, now) == Stage::Ending
+            && self.observed.running().next().is_none()
     }
 
     fn status(&self, now: Timestamp) -> PodStatus {

@@ -90,6 +90,10 @@ impl FakeApi {
         });
     }
 
+    pub fn put_secret(&self, name: &str, secret: Secret) {
+        self.with(|state| state.secrets.insert(name.to_owned(), Arc::new(secret)));
+    }
+
     /// Lets the next status patches fail.
     pub fn refuse_patches(&self, count: u32) {
         self.with(|state| state.refuse = count);

@@ -63,6 +63,7 @@ struct State {
     pull_error: Option<String>,
     images: Vec<String>,
     sandbox_errors: u32,
+    slow: bool,
     calls: Vec<String>,
     creates: Vec<CreateContainerRequest>,
     runs: Vec<RunPodSandboxRequest>,
@@ -109,6 +110,17 @@ impl FakeRuntime {
 
     pub fn fail_sandboxes(&self, count: u32) {
         self.with(|state| state.sandbox_errors = count);
+    }
+
+    /// Lets calls take about as long as with a real runtime.
+    pub fn slow_down(&self) {
+        self.with(|state| state.slow = true);
+    }
+
+    async fn work(&self, millis: u64) {
+        if self.with(|state| state.slow) {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+        }
     }
 
     /// All calls that change something, as `Call name`.
@@ -301,6 +313,7 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn run_pod_sandbox(&self, request: RunPodSandboxRequest) -> CriResult<RunPodSandboxResponse> {
+        self.work(100).await;
         let created_at = nanos(self.clock.now());
         self.with(|state| {
             let config = request.config.clone().unwrap();
@@ -336,6 +349,7 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn stop_pod_sandbox(&self, request: StopPodSandboxRequest) -> CriResult<StopPodSandboxResponse> {
+        self.work(50).await;
         self.with(|state| {
             state.note("StopPodSandbox", "");
             if let Some(sandbox) = state.sandboxes.get_mut(&request.pod_sandbox_id) {
@@ -399,6 +413,7 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn create_container(&self, request: CreateContainerRequest) -> CriResult<CreateContainerResponse> {
+        self.work(20).await;
         let created_at = nanos(self.clock.now());
         self.with(|state| {
             let config = request.config.clone().unwrap();
@@ -449,6 +464,7 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn start_container(&self, request: StartContainerRequest) -> CriResult<StartContainerResponse> {
+        self.work(50).await;
         let now = nanos(self.clock.now());
         let id = request.container_id;
         let (behaviour, message, log) = self.with(|state| {
@@ -494,6 +510,10 @@ impl RuntimeService for FakeRuntime {
             let me = self.me.upgrade().unwrap();
             let default = if code == 0 { "Completed" } else { "Error" };
             let reason = behaviour.reason.unwrap_or(default);
+            if delay.is_zero() {
+                me.exit(&id, code, reason);
+                return Ok(StartContainerResponse {});
+            }
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 me.exit(&id, code, reason);
