@@ -35,6 +35,7 @@ pub(crate) fn answer(handler: &Handler, info: &RequestInfo, sent: &Sent) -> Outc
         ["api", version] => handler.discovery().resources("", version),
         ["apis", group] => handler.discovery().group(group),
         ["apis", group, version] => handler.discovery().resources(group, version),
+        ["openapi", "v2"] => Ok(openapi::v2(&sent.headers)),
         ["openapi", "v3"] => Ok(openapi::index(&sent.headers)),
         ["openapi", "v3", rest @ ..] => Ok(openapi::document(&sent.headers, &rest.join("/"))),
         ["openid", "v1", "jwks"] => {
@@ -69,6 +70,7 @@ fn paths() -> Vec<String> {
         "/healthz",
         "/livez",
         "/metrics",
+        "/openapi/v2",
         "/openapi/v3",
         "/openid/v1/jwks",
         "/readyz",

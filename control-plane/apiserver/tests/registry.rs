@@ -127,9 +127,12 @@ async fn lists_come_in_pages_of_one_version() {
 
 fn events(text: &str) -> Vec<(String, String)> {
     let event = |line: &str| -> (String, String) {
-        let value: Value = serde_json::from_str(line).unwrap();
+        let value: Value = serde_json::from_str(line).expect("a line of JSON");
         let name = value["object"]["metadata"]["name"].as_str().unwrap_or_default();
-        (value["type"].as_str().unwrap().to_owned(), name.to_owned())
+        (
+            value["type"].as_str().unwrap_or_default().to_owned(),
+            name.to_owned(),
+        )
     };
     text.lines().map(event).collect()
 }

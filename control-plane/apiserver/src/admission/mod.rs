@@ -1,5 +1,6 @@
 //! What is changed in, and refused of, requests that may be made (upstream's default admission plugins).
 
+mod escalation;
 mod lifecycle;
 pub(crate) mod node;
 mod node_labels;
@@ -31,7 +32,7 @@ pub(crate) async fn before_create(
     match (ask.kind.group, ask.kind.plural) {
         ("", "pods") => pod::admit(core, ask, object).await,
         ("", "nodes") => {
-            node::taint_new(object);
+            knode_kinds::admission::new_node_taint(object);
             Ok(())
         }
         ("", "namespaces") => {
@@ -70,6 +71,7 @@ pub(crate) fn check(
     old: Option<&Value>,
 ) -> Result<(), Failure> {
     lifecycle::check_delete(ask, operation)?;
+    escalation::check(core, ask, operation, new, old)?;
     if let (Operation::Create, "pods", Some(new), None) = (operation, ask.kind.plural, new, ask.subresource) {
         pod::check(ask, new)?;
     }

@@ -1,26 +1,13 @@
 //! NodeRestriction (`plugin/pkg/admission/noderestriction`): a node changes itself and its own pods.
 
-use serde_json::{Value, json};
+use knode_kinds::admission::is_mirror_pod;
+use serde_json::Value;
 
+use super::Operation;
 use super::node_labels::forbidden_changes;
-use super::{Operation, pod::is_mirror};
 use crate::core::Core;
 use crate::http::Failure;
 use crate::registry::Ask;
-
-/// A new node isn't ready: nothing is placed on it before its first status.
-pub(super) fn taint_new(node: &mut Value) {
-    const NOT_READY: &str = "node.kubernetes.io/not-ready";
-    let taint = json!({"key": NOT_READY, "effect": "NoSchedule"});
-    match node["spec"]["taints"].as_array_mut() {
-        Some(taints)
-            if taints
-                .iter()
-                .any(|t| t["key"] == NOT_READY && t["effect"] == "NoSchedule") => {}
-        Some(taints) => taints.push(taint),
-        None => node["spec"]["taints"] = json!([taint]),
-    }
-}
 
 /// Refuses what a node may not do.
 pub(super) fn check(
@@ -90,7 +77,7 @@ fn check_pod(
 }
 
 fn check_new_pod(ask: &Ask, node: &str, pod: &Value) -> Result<(), Failure> {
-    if !is_mirror(pod) {
+    if !is_mirror_pod(pod) {
         let why = format!(
             "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
         );

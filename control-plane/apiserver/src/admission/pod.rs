@@ -13,20 +13,15 @@ use crate::registry::Ask;
 
 /// How long a new pod waits for the service account `default` of a new namespace.
 const PATIENCE: Duration = Duration::from_secs(1);
-const MIRROR: &str = "/metadata/annotations/kubernetes.io~1config.mirror";
 /// Priority classes that every cluster has, with their values.
 const SYSTEM_CLASSES: [(&str, i64); 2] = [
     ("system-node-critical", 2_000_001_000),
     ("system-cluster-critical", 2_000_000_000),
 ];
 
-pub(super) fn is_mirror(pod: &Value) -> bool {
-    pod.pointer(MIRROR).is_some()
-}
-
 /// Completes a new pod.
 pub(super) async fn admit(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), Failure> {
-    if !is_mirror(pod) {
+    if !admission::is_mirror_pod(pod) {
         settle_account(core, ask, pod).await?;
     }
     settle_priority(core, ask, pod)?;
@@ -35,9 +30,7 @@ pub(super) async fn admit(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(),
 }
 
 async fn settle_account(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), Failure> {
-    let given = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
-    let name = if given.is_empty() { "default" } else { given }.to_owned();
-    pod["spec"]["serviceAccountName"] = name.as_str().into();
+    let name = admission::service_account_name(pod);
     let key = format!("{}/{name}", ask.info.namespace);
     let Some(account) = find_account(core, &key, name == "default").await else {
         let why = format!("error looking up service account {key}: serviceaccount \"{name}\" not found");
@@ -46,13 +39,7 @@ async fn settle_account(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), F
     let account = account.value();
     let automount = account["automountServiceAccountToken"].as_bool();
     admission::service_account_volume(pod, &volume_name(), automount);
-    let secrets = &account["imagePullSecrets"];
-    let has_own = pod["spec"]["imagePullSecrets"]
-        .as_array()
-        .is_some_and(|list| !list.is_empty());
-    if !has_own && secrets.as_array().is_some_and(|list| !list.is_empty()) {
-        pod["spec"]["imagePullSecrets"] = secrets.clone();
-    }
+    admission::image_pull_secrets(pod, &account);
     Ok(())
 }
 
@@ -78,7 +65,7 @@ async fn find_account(core: &Core, key: &str, wait: bool) -> Option<std::sync::A
 }
 
 fn volume_name() -> String {
-    knode_api::names::generate_name("kube-api-access-", rand::rng().random())
+    knode_api::names::generate_name(admission::TOKEN_VOLUME_PREFIX, rand::rng().random())
 }
 
 fn settle_priority(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), Failure> {
@@ -121,7 +108,7 @@ fn default_class(core: &Core) -> Option<Value> {
 
 /// A mirror pod is the node's: it gets nothing of the cluster's.
 pub(super) fn check(ask: &Ask, pod: &Value) -> Result<(), Failure> {
-    if !is_mirror(pod) {
+    if !admission::is_mirror_pod(pod) {
         return Ok(());
     }
     let refuse = |what: &str| {

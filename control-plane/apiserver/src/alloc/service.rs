@@ -18,7 +18,7 @@ pub(crate) fn held(service: &Value) -> Held {
         .iter()
         .filter_map(|text| text.parse().ok())
         .collect();
-    let mut ports: Vec<u16> = ports(spec).filter_map(|port| node_port(port)).collect();
+    let mut ports: Vec<u16> = ports(spec).filter_map(node_port).collect();
     ports.extend(
         spec["healthCheckNodePort"]
             .as_u64()

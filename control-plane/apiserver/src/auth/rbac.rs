@@ -41,6 +41,88 @@ impl Rule {
         verb && has(&self.api_groups, &ask.group) && self.has_resource(ask) && named
     }
 
+    /// Whether the rule gives every right over resources.
+    pub fn is_everything(&self) -> bool {
+        let all = |list: &[String]| list.iter().any(|item| item == "*");
+        all(&self.verbs) && all(&self.api_groups) && all(&self.resources) && self.resource_names.is_empty()
+    }
+
+    /// The rule taken apart into rights of one verb on one thing.
+    pub fn single(&self) -> Vec<Rule> {
+        let one = |text: &String| vec![text.clone()];
+        let mut rights = Vec::new();
+        for verb in &self.verbs {
+            for url in &self.non_resource_urls {
+                rights.push(Rule {
+                    verbs: one(verb),
+                    non_resource_urls: one(url),
+                    ..Rule::default()
+                });
+            }
+            for (group, resource) in self
+                .api_groups
+                .iter()
+                .flat_map(|g| self.resources.iter().map(move |r| (g, r)))
+            {
+                let right = Rule {
+                    verbs: one(verb),
+                    api_groups: one(group),
+                    resources: one(resource),
+                    ..Rule::default()
+                };
+                match self.resource_names.is_empty() {
+                    true => rights.push(right),
+                    false => rights.extend(self.resource_names.iter().map(|name| Rule {
+                        resource_names: one(name),
+                        ..right.clone()
+                    })),
+                }
+            }
+        }
+        rights
+    }
+
+    /// Whether the rule gives all of a single right.
+    pub fn covers(&self, right: &Rule) -> bool {
+        let all = |own: &[String], wanted: &[String]| wanted.iter().all(|wanted| has(own, wanted));
+        let names = self.resource_names.is_empty()
+            || (!right.resource_names.is_empty() && all(&self.resource_names, &right.resource_names));
+        let resources = right.resources.iter().all(|wanted| {
+            let below = wanted
+                .split_once('/')
+                .map(|(_, subresource)| format!("*/{subresource}"));
+            has(&self.resources, wanted) || below.is_some_and(|below| self.resources.contains(&below))
+        });
+        let urls = right
+            .non_resource_urls
+            .iter()
+            .all(|wanted| self.non_resource_urls.iter().any(|url| covers(url, wanted)));
+        all(&self.verbs, &right.verbs)
+            && all(&self.api_groups, &right.api_groups)
+            && names
+            && resources
+            && urls
+    }
+
+    /// A single right as upstream prints it.
+    pub fn print(&self) -> String {
+        let list = |name: &str, list: &[String]| -> Option<String> {
+            let quoted: Vec<String> = list.iter().map(|item| format!("{item:?}")).collect();
+            (!list.is_empty()).then(|| format!("{name}:[{}]", quoted.join(" ")))
+        };
+        let parts = [
+            list("APIGroups", &self.api_groups),
+            list("Resources", &self.resources),
+            list("ResourceNames", &self.resource_names),
+            list("NonResourceURLs", &self.non_resource_urls),
+            list("Verbs", &self.verbs),
+        ];
+        format!(
+            "{{{}}}",
+            parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        )
+    }
+
     fn has_resource(&self, ask: &Attributes) -> bool {
         let path = ask.resource_path();
         let any_with_subresource = |given: &str| {

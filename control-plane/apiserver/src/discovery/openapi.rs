@@ -10,7 +10,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{group_versions, kinds_of};
-use crate::http::{Body, json as reply, not_found_page};
+use crate::http::{Body, json as reply, not_found_page, plain};
+
+const TITLE: &str = "Kubernetes";
+const VERSION: &str = "v1.36.2";
 
 /// Documents change with the program only.
 fn hash(path: &str) -> String {
@@ -70,6 +73,34 @@ fn tagged(headers: &HeaderMap, path: &str, make: impl FnOnce() -> Value) -> Resp
     response
 }
 
+/// `/openapi/v2`: a document without paths and schemas. Old kubectl insists on one, in gnostic's protobuf
+/// form, and asks version 3 for what it needs.
+pub(crate) fn v2(headers: &HeaderMap) -> Response<Body> {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    if accept.contains("proto-openapi.spec.v2") {
+        return plain(StatusCode::OK, PROTOBUF, v2_protobuf());
+    }
+    let info = json!({"title": TITLE, "version": VERSION});
+    reply(
+        StatusCode::OK,
+        &json!({"swagger": "2.0", "info": info, "paths": {}}),
+    )
+}
+
+/// `openapi.v2.Document` with `swagger` (1) and `info` (2), which has `title` (1) and `version` (2).
+fn v2_protobuf() -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| -> Vec<u8> {
+        let length = u8::try_from(bytes.len()).unwrap_or(0);
+        [&[number << 3 | 2, length], bytes].concat()
+    };
+    let info = [field(1, TITLE.as_bytes()), field(2, VERSION.as_bytes())].concat();
+    [field(1, b"2.0"), field(2, &info)].concat()
+}
+
 fn build(kinds: &[&'static Kind]) -> Value {
     let mut paths = Map::new();
     let mut types = BTreeSet::new();
@@ -86,7 +117,7 @@ fn build(kinds: &[&'static Kind]) -> Value {
         .iter()
         .map(|name| (reference_name(name), type_schema(name, roots.get(name).copied())))
         .collect();
-    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.2"},
+    json!({"openapi": "3.0.0", "info": {"title": TITLE, "version": VERSION},
         "paths": paths, "components": {"schemas": schemas}})
 }
 

@@ -128,7 +128,10 @@ async fn plan(core: &Core, options: &ListOptions) -> Result<Plan, Failure> {
     if let Some(text) = &options.continue_token {
         let token = read_token(text)?;
         let revision = match u64::try_from(token.rv) {
-            Ok(revision) => At::Exactly(revision),
+            Ok(revision) => {
+                reach(core, revision).await?;
+                At::Exactly(revision)
+            }
             // The remainder of a list whose revision is gone.
             Err(_) => At::Latest,
         };

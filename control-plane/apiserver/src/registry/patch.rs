@@ -87,7 +87,10 @@ impl Change for Apply {
                 patch::strategic_merge_patch(old.clone(), value.clone(), ty).map_err(|e| self.failed(e))?
             }
         };
-        let decoded = decode::value(patched, ty).map_err(|error| self.invalid(&error.to_string()))?;
+        let decoded = match &self.patch {
+            Patch::Strategic(_) => patch::restore(patched, ty).map_err(|error| self.failed(error))?,
+            _ => decode::value(patched, ty).map_err(|error| self.invalid(&error.to_string()))?,
+        };
         if !decoded.strict.is_empty() {
             match self.validation {
                 FieldValidation::Ignore => {}
