@@ -135,14 +135,19 @@ pub enum EngineError {
     #[error(transparent)]
     Images(#[from] knode_images::Error),
     /// The container could not be started.
-    #[error("failed to start container: unable to start container process: {message}")]
+    #[error("OCI runtime create failed: unable to start container process: {message}")]
     Start {
         /// Why.
         message: String,
     },
     /// The command could not be started.
-    #[error("failed to exec in container: unable to start container process: {message}")]
+    #[error(
+        "failed to exec in container: failed to start exec {id:?}: OCI runtime exec failed: exec failed: \
+         unable to start container process: {message}"
+    )]
     Exec {
+        /// Id of the command.
+        id: String,
         /// Why.
         message: String,
     },

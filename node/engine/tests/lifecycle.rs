@@ -1,4 +1,5 @@
 //! Containers from creation to removal, with real processes. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -217,7 +218,7 @@ async fn lists_are_filtered() {
             ..Default::default()
         })
         .await,
-        [web.clone()]
+        std::slice::from_ref(&web)
     );
     assert_eq!(
         ids(ContainerFilter {

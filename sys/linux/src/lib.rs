@@ -8,6 +8,7 @@ pub mod memory;
 pub mod namespace;
 pub mod openat;
 pub mod overlay;
+pub mod port;
 pub mod signal;
 pub mod sync;
 pub mod tty;

@@ -92,6 +92,7 @@ impl Core {
         } = streams
         else {
             return Err(EngineError::Exec {
+                id: session.id.clone(),
                 message: "no pipes were made".into(),
             });
         };
@@ -209,60 +210,59 @@ fn oom_score(record: &crate::state::ContainerRecord) -> Option<i32> {
 }
 
 async fn start_exec(link: &ShimLink, start: StartExec, stdin: bool) -> Result<ExecStreams> {
+    let id = start.id.clone();
+    let failed = |message: String| EngineError::Exec {
+        id: id.clone(),
+        message,
+    };
+    let no_pipes = |error: std::io::Error| failed(format!("making its streams: {error}"));
     if start.tty {
-        let (here, there) = std::os::unix::net::UnixStream::pair().map_err(|error| no_pipes(&error))?;
-        launched(link.call(Command::Exec(Box::new(start)), &[there.into()]).await?)?;
+        let (here, there) = std::os::unix::net::UnixStream::pair().map_err(no_pipes)?;
+        let answer = link.call(Command::Exec(Box::new(start)), &[there.into()]).await?;
+        launched(answer).map_err(failed)?;
         return receive_terminal(here)
             .map(ExecStreams::Terminal)
-            .map_err(|error| no_pipes(&error));
+            .map_err(no_pipes);
     }
-    let pipes = || -> std::io::Result<_> {
-        let (input, input_writer) = std::io::pipe()?;
-        let (output, output_writer) = std::io::pipe()?;
-        let (errors, errors_writer) = std::io::pipe()?;
-        let ours = (
-            OwnedFd::from(input_writer),
-            OwnedFd::from(output),
-            OwnedFd::from(errors),
-        );
-        let theirs = [
-            OwnedFd::from(input),
-            OwnedFd::from(output_writer),
-            OwnedFd::from(errors_writer),
-        ];
-        for fd in [&ours.0, &ours.1, &ours.2] {
-            fds::set_nonblocking(fd)?;
-        }
-        let stdin = stdin.then(|| pipe::Sender::from_owned_fd(ours.0)).transpose()?;
-        let stdout = pipe::Receiver::from_owned_fd(ours.1)?;
-        let stderr = pipe::Receiver::from_owned_fd(ours.2)?;
-        Ok((
-            ExecStreams::Pipes {
-                stdin,
-                stdout,
-                stderr,
-            },
-            theirs,
-        ))
-    };
-    let (streams, theirs) = pipes().map_err(|error| no_pipes(&error))?;
-    launched(link.call(Command::Exec(Box::new(start)), &theirs).await?)?;
+    let (streams, theirs) = exec_pipes(stdin).map_err(no_pipes)?;
+    let answer = link.call(Command::Exec(Box::new(start)), &theirs).await?;
+    launched(answer).map_err(failed)?;
     Ok(streams)
 }
 
-fn no_pipes(error: &std::io::Error) -> EngineError {
-    EngineError::Exec {
-        message: format!("making its streams: {error}"),
+fn exec_pipes(stdin: bool) -> std::io::Result<(ExecStreams, [OwnedFd; 3])> {
+    let (input, input_writer) = std::io::pipe()?;
+    let (output, output_writer) = std::io::pipe()?;
+    let (errors, errors_writer) = std::io::pipe()?;
+    let (writer, stdout, stderr) = (
+        OwnedFd::from(input_writer),
+        OwnedFd::from(output),
+        OwnedFd::from(errors),
+    );
+    for fd in [&writer, &stdout, &stderr] {
+        fds::set_nonblocking(fd)?;
     }
+    let streams = ExecStreams::Pipes {
+        // Dropped if it is not wanted: the command reads the end of its input.
+        stdin: stdin.then(|| pipe::Sender::from_owned_fd(writer)).transpose()?,
+        stdout: pipe::Receiver::from_owned_fd(stdout)?,
+        stderr: pipe::Receiver::from_owned_fd(stderr)?,
+    };
+    Ok((
+        streams,
+        [
+            OwnedFd::from(input),
+            OwnedFd::from(output_writer),
+            OwnedFd::from(errors_writer),
+        ],
+    ))
 }
 
-fn launched(answer: Answer) -> Result<()> {
+fn launched(answer: Answer) -> Result<(), String> {
     match answer {
         Answer::Started { .. } => Ok(()),
-        Answer::Failed { message } => Err(EngineError::Exec { message }),
-        other => Err(EngineError::Exec {
-            message: format!("unexpected answer {other:?}"),
-        }),
+        Answer::Failed { message } => Err(message),
+        other => Err(format!("unexpected answer {other:?}")),
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::error::{EngineError, Result};
 use crate::state::ContainerRecord;
 
-pub(crate) use exec::{ExecSession, ExecStreams};
+pub(crate) use exec::ExecStreams;
 pub(crate) use host::own_capabilities;
 
 /// A container of the engine.

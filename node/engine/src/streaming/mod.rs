@@ -2,10 +2,15 @@
 //!
 //! The CRI answers such requests with a URL on loopback that carries a one-time token; whoever has the URL
 //! connects there and speaks WebSocket or SPDY/3.1. Both become the same two channels ([`channel`]), behind
-//! which [`exec`] and [`attach`] know no protocol.
+//! which [`process`] knows no protocol.
 
+mod channel;
+mod ports;
+mod process;
 mod server;
+mod spdy;
 mod tokens;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError, Weak};

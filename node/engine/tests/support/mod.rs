@@ -1,5 +1,6 @@
 //! An engine of its own for each test, with a busybox image and a network that only keeps books.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -245,6 +246,13 @@ impl Fixture {
             }
         })
         .await
+    }
+
+    /// As [`Fixture::end`], for tests with mounts of their own.
+    pub async fn end_leaving_mounts(mut self) {
+        self.engine = None;
+        let errors = teardown(self.config.clone()).await;
+        assert!(errors.is_empty(), "{errors:?}");
     }
 
     /// Ends everything and looks whether anything is left.

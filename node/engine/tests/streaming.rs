@@ -1,0 +1,280 @@
+//! Exec, attach and port forwarding over the streaming server. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use futures::{SinkExt, StreamExt};
+use knode_cri::*;
+use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+
+type Client = WebSocketStream<TcpStream>;
+
+async fn connect(url: &str, protocol: &str) -> Client {
+    let mut request = url.replace("http://", "ws://").into_client_request().unwrap();
+    request
+        .headers_mut()
+        .insert("Sec-WebSocket-Protocol", HeaderValue::from_str(protocol).unwrap());
+    let address = url.trim_start_matches("http://").split('/').next().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (client, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], protocol);
+    client
+}
+
+/// Everything the server says until it closes, by channel.
+async fn listen(client: &mut Client) -> BTreeMap<u8, String> {
+    let mut said = BTreeMap::new();
+    loop {
+        let message = tokio::time::timeout(BOUND, client.next())
+            .await
+            .expect("the server goes on");
+        match message.expect("a close frame").unwrap() {
+            Message::Binary(bytes) => {
+                let text: &mut String = said.entry(bytes[0]).or_default();
+                text.push_str(&String::from_utf8_lossy(&bytes[1..]));
+            }
+            Message::Close(frame) => {
+                assert_eq!(u16::from(frame.unwrap().code), 1000);
+                return said;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn say(client: &mut Client, channel: u8, text: &[u8]) {
+    let mut bytes = vec![channel];
+    bytes.extend_from_slice(text);
+    client.send(Message::Binary(bytes.into())).await.unwrap();
+}
+
+fn exec(container: &str, script: &str) -> ExecRequest {
+    ExecRequest {
+        container_id: container.into(),
+        cmd: ["sh", "-c", script].map(str::to_string).to_vec(),
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_streams_over_websocket() {
+    let fixture = Fixture::new("wsexec").await;
+    let sandbox = fixture.sandbox().await;
+    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let url = fixture
+        .engine()
+        .exec(exec(&id, "echo out; echo err >&2; exit 3"))
+        .await
+        .unwrap()
+        .url;
+    assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+    let mut client = connect(&url, "v5.channel.k8s.io").await;
+    let said = listen(&mut client).await;
+    assert_eq!((said[&1].as_str(), said[&2].as_str()), ("out\n", "err\n"));
+    assert_eq!(
+        said[&3],
+        "{\"details\":{\"causes\":[{\"message\":\"3\",\"reason\":\"ExitCode\"}]},\
+         \"message\":\"command terminated with non-zero exit code: command terminated with exit code 3\",\
+         \"metadata\":{},\"reason\":\"NonZeroExitCode\",\"status\":\"Failure\"}"
+    );
+    let again = TcpStream::connect(url[7..].split('/').next().unwrap())
+        .await
+        .unwrap();
+    let used = tokio_tungstenite::client_async(url.replace("http", "ws"), again).await;
+    assert!(used.is_err(), "a token is good once");
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_ends_when_the_client_says_so() {
+    let fixture = Fixture::new("wsstdin").await;
+    let sandbox = fixture.sandbox().await;
+    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let url = fixture
+        .engine()
+        .exec(ExecRequest {
+            stdin: true,
+            ..exec(&id, "cat; echo end")
+        })
+        .await
+        .unwrap()
+        .url;
+    let mut client = connect(&url, "v5.channel.k8s.io").await;
+    say(&mut client, 0, b"hello\n").await;
+    say(&mut client, 255, &[0]).await;
+    let said = listen(&mut client).await;
+    assert_eq!(said[&1], "hello\nend\n");
+    assert_eq!(said[&3], "{\"metadata\":{},\"status\":\"Success\"}");
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_a_size_and_echoes() {
+    let fixture = Fixture::new("wstty").await;
+    let sandbox = fixture.sandbox().await;
+    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let request = ExecRequest {
+        container_id: id.clone(),
+        cmd: vec!["sh".into()],
+        stdin: true,
+        stdout: true,
+        tty: true,
+        ..Default::default()
+    };
+    let both = ExecRequest {
+        stderr: true,
+        ..request.clone()
+    };
+    assert_eq!(
+        fixture.engine().exec(both).await.unwrap_err().code,
+        Code::InvalidArgument
+    );
+    let url = fixture.engine().exec(request).await.unwrap().url;
+    let mut client = connect(&url, "v4.channel.k8s.io").await;
+    say(&mut client, 4, b"{\"Width\":91,\"Height\":37}").await;
+    say(
+        &mut client,
+        0,
+        b"sleep 0.2; busybox stty size; test -t 0 && exit 5\r",
+    )
+    .await;
+    let said = listen(&mut client).await;
+    assert!(said[&1].contains("37 91\r\n"), "{said:?}");
+    assert!(said[&3].contains("\"message\":\"5\""), "{said:?}");
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_is_said_in_the_stream() {
+    let fixture = Fixture::new("wsfail").await;
+    let sandbox = fixture.sandbox().await;
+    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let request = ExecRequest {
+        cmd: vec!["/no/such".into()],
+        ..exec(&id, "")
+    };
+    let url = fixture.engine().exec(request).await.unwrap().url;
+    let said = listen(&mut connect(&url, "v5.channel.k8s.io").await).await;
+    let text = "error executing command in container: failed to exec in container: failed to start exec";
+    assert!(
+        said[&3].contains("\"reason\":\"InternalError\"") && said[&3].contains(text),
+        "{said:?}"
+    );
+    assert!(
+        said[&3].contains("stat /no/such: no such file or directory"),
+        "{said:?}"
+    );
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attaching_reaches_the_containers_own_streams() {
+    let fixture = Fixture::new("attach").await;
+    let sandbox = fixture.sandbox().await;
+    let mut config = shell("while read line; do echo got $line; echo err >&2; done; echo over");
+    config.stdin = true;
+    config.stdin_once = true;
+    let id = fixture.create(&sandbox, config).await.unwrap();
+    fixture.start(&id).await.unwrap();
+    let request = AttachRequest {
+        container_id: id.clone(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    };
+    let url = fixture.engine().attach(request).await.unwrap().url;
+    let mut client = connect(&url, "v5.channel.k8s.io").await;
+    say(&mut client, 0, b"one\n").await;
+    fixture.wait_log(&id, "got one").await;
+    say(&mut client, 255, &[0]).await;
+    let said = listen(&mut client).await;
+    assert!(
+        said[&1].starts_with("got one\n") && said[&2] == "err\n",
+        "{said:?}"
+    );
+    assert_eq!(said[&3], "{\"metadata\":{},\"status\":\"Success\"}");
+    let status = fixture.wait_exited(&id).await;
+    assert_eq!(status.exit_code, 0);
+    assert!(fixture.log(&id).await.contains("stdout F over"));
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_on_a_terminal_logs_and_can_be_attached_to() {
+    let fixture = Fixture::new("ttylog").await;
+    let sandbox = fixture.sandbox().await;
+    let mut config =
+        shell("test -t 1 && echo terminal; read line; echo got $line; busybox stty size; exit 4");
+    (config.tty, config.stdin) = (true, true);
+    let id = fixture.create(&sandbox, config).await.unwrap();
+    fixture.start(&id).await.unwrap();
+    fixture.wait_log(&id, "stdout F terminal").await;
+    let request = AttachRequest {
+        container_id: id.clone(),
+        stdin: true,
+        stdout: true,
+        tty: true,
+        ..Default::default()
+    };
+    let url = fixture.engine().attach(request).await.unwrap().url;
+    let mut client = connect(&url, "v5.channel.k8s.io").await;
+    say(&mut client, 4, b"{\"Width\":91,\"Height\":37}").await;
+    say(&mut client, 0, b"hello\n").await;
+    let said = listen(&mut client).await;
+    assert!(
+        said[&1].contains("got hello\r\n") && said[&1].contains("37 91"),
+        "{said:?}"
+    );
+    assert_eq!(fixture.wait_exited(&id).await.exit_code, 4);
+    fixture.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spdy_is_answered_as_upstream_does() {
+    let fixture = Fixture::new("spdyhttp").await;
+    let sandbox = fixture.sandbox().await;
+    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let url = fixture.engine().exec(exec(&id, "true")).await.unwrap().url;
+    let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!(
+        "POST /{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
+         X-Stream-Protocol-Version: v5.channel.k8s.io\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(head.contains("upgrade: spdy/3.1\r\n"), "{head}");
+    assert!(
+        head.contains("x-stream-protocol-version: v4.channel.k8s.io\r\n"),
+        "{head}"
+    );
+
+    let url = fixture.engine().exec(exec(&id, "true")).await.unwrap().url;
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    let path = url.trim_start_matches("http://").split_once('/').unwrap().1;
+    plain
+        .write_all(format!("GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    fixture.end().await;
+}
