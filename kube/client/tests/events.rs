@@ -1,4 +1,5 @@
 //! Which requests events come to.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;

@@ -1,4 +1,5 @@
 //! Cache and watch over a service in the same process that keeps objects, versions and watchers.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::io;

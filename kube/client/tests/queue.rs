@@ -1,4 +1,5 @@
 //! Work queue, back-off, clock.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Clients over real TLS: who they are, and what happens when that changes.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

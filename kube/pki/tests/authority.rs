@@ -1,4 +1,5 @@
 //! The authority: what it issues and signs, cross-checked with OpenSSL.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

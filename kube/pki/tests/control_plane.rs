@@ -1,4 +1,5 @@
 //! The control plane's material over several starts.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -96,7 +96,11 @@ impl NodeFollower {
                 () = &mut next => return,
                 () = wake.notified() => return,
                 change = changes.next() => match change {
-                    Some(Ok(change)) => self.take_in(change).await,
+                    Some(Ok(change)) => {
+                        if self.take_in(change).await {
+                            return;
+                        }
+                    }
                     Some(Err(error)) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "watch of the node interrupted");
                     }
@@ -107,14 +111,18 @@ impl NodeFollower {
         }
     }
 
-    async fn take_in(&mut self, change: Change<Node>) {
+    /// Whether the node had to be registered anew, so that its status is due.
+    async fn take_in(&mut self, change: Change<Node>) -> bool {
         let current = match change {
             Change::Restarted(list) => list.into_iter().next(),
             Change::Applied(node) => Some(node),
             Change::Deleted(_) => None,
         };
         match current {
-            Some(node) => self.publish(node).await,
+            Some(node) => {
+                self.publish(node).await;
+                false
+            }
             None => {
                 tracing::warn!(
                     node = self.config.node_name,
@@ -122,7 +130,9 @@ impl NodeFollower {
                 );
                 self.published.send_replace(None);
                 self.csinode_ready = false;
+                self.report = Report::default();
                 self.register().await;
+                true
             }
         }
     }

@@ -90,6 +90,11 @@ impl NodeAgent {
         self.wake.notify_one();
     }
 
+    /// As [`NodeAgent::wake`], for those who don't hold the agent: notify it.
+    pub fn waker(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+
     /// Waits until one of the parts ends, which none does by itself.
     pub async fn ended(&mut self) {
         // A part that panicked is an end too.

@@ -59,20 +59,23 @@ impl LogSource {
         self.file.read(buffer).await
     }
 
-    /// If the file has been rotated away, goes over to its successor; whether it did.
-    pub(super) async fn reopen_if_rotated(&mut self) -> io::Result<bool> {
-        let inode = match tokio::fs::metadata(&self.path).await {
-            Ok(metadata) => metadata.ino(),
+    /// The file that has taken this one's place, if it has been rotated away. What the writer still put into the
+    /// old one is there by now, and is to be read before going over.
+    pub(super) async fn successor(&self) -> io::Result<Option<File>> {
+        let file = match File::open(&self.path).await {
+            Ok(file) => file,
             // Between the renaming and the making of the new file there is none.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if inode == self.inode {
-            return Ok(false);
-        }
-        self.file = File::open(&self.path).await?;
-        self.inode = self.file.metadata().await?.ino();
-        Ok(true)
+        Ok((file.metadata().await?.ino() != self.inode).then_some(file))
+    }
+
+    /// Goes over to the successor.
+    pub(super) async fn go_over(&mut self, successor: File) -> io::Result<()> {
+        self.inode = successor.metadata().await?.ino();
+        self.file = successor;
+        Ok(())
     }
 
     /// Waits until something has happened in the directory.

@@ -27,22 +27,24 @@ pub async fn copy_log(
 ) -> io::Result<()> {
     let mut source = LogSource::open(path, options.tail, options.follow).await?;
     let mut copy = Copy {
+        buffer: vec![0; PIECE],
         splitter: LineSplitter::default(),
         writer: LogWriter::new(options),
         client,
     };
-    let mut buffer = vec![0; PIECE];
     let mut ended = pin!(ended);
     let mut over = !options.follow;
     loop {
-        let read = source.read(&mut buffer).await?;
-        if read > 0 {
-            if !copy.piece(&buffer[..read]).await {
+        if !copy.copy_available(&mut source).await? {
+            return Ok(());
+        }
+        if options.follow
+            && let Some(successor) = source.successor().await?
+        {
+            if !copy.copy_available(&mut source).await? {
                 return Ok(());
             }
-            continue;
-        }
-        if options.follow && source.reopen_if_rotated().await? {
+            source.go_over(successor).await?;
             continue;
         }
         if over {
@@ -58,18 +60,28 @@ pub async fn copy_log(
 }
 
 struct Copy<'a> {
+    buffer: Vec<u8>,
     splitter: LineSplitter,
     writer: LogWriter,
     client: &'a mpsc::Sender<io::Result<Bytes>>,
 }
 
 impl Copy<'_> {
-    /// Passes a piece on; whether more is wanted.
-    async fn piece(&mut self, bytes: &[u8]) -> bool {
-        let mut out = Vec::with_capacity(bytes.len());
-        let writer = &mut self.writer;
-        self.splitter.push(bytes, |line| writer.write(line, &mut out));
-        self.send(out).await && !self.writer.is_full()
+    /// Passes on what there is now; whether more is wanted.
+    async fn copy_available(&mut self, source: &mut LogSource) -> io::Result<bool> {
+        loop {
+            let read = source.read(&mut self.buffer).await?;
+            if read == 0 {
+                return Ok(true);
+            }
+            let mut out = Vec::with_capacity(read);
+            let writer = &mut self.writer;
+            self.splitter
+                .push(&self.buffer[..read], |line| writer.write(line, &mut out));
+            if !self.send(out).await || self.writer.is_full() {
+                return Ok(false);
+            }
+        }
     }
 
     /// A last line without line feed, where the writer died in between.

@@ -1,5 +1,8 @@
 //! What the kubelet's API needs to know of the pods on this node.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};

@@ -1,0 +1,546 @@
+//! A node's life against an API server: registered, ready, renewed, deleted, asked.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
+use knode_kubelet_node::{Error, NodeAgent, NodeConfig, NodeDeps};
+use knode_pki::kubeconfig::Kubeconfig;
+use kube::client::Body;
+use serde_json::{Value, json};
+use support::api::{Api, REQUESTS};
+use support::runtime::{FakeRuntime, OnePod};
+use support::{PATIENCE, config, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const NODE: &str = "/api/v1/nodes/node1";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node1";
+const CSINODE: &str = "/apis/storage.k8s.io/v1/csinodes/node1";
+
+struct Bed {
+    dir: tempfile::TempDir,
+    api: Arc<Api>,
+    runtime: Arc<FakeRuntime>,
+    listen: SocketAddr,
+    _agent: NodeAgent,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn node_access(api: &Api) -> Access {
+    let identity = api.identity("system:node:node1", &["system:nodes"]);
+    Access {
+        client_cert: Some(Material::Data(identity.cert_pem)),
+        client_key: Some(Material::Data(identity.key_pem)),
+        ..api.access()
+    }
+}
+
+async fn start_with(network_ready: bool) -> Bed {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let log = dir.path().join("0.log");
+    std::fs::write(
+        &log,
+        "2026-11-22T10:00:00Z stdout F one\n2026-11-22T10:00:01Z stdout F two\n",
+    )
+    .unwrap();
+    let runtime = FakeRuntime::start(log.to_str().unwrap()).await;
+    *runtime.network_ready.lock().unwrap() = network_ready;
+    let access = node_access(&api);
+    let listen = free_port();
+    let config = NodeConfig {
+        listen,
+        ..config(dir.path())
+    };
+    Kubeconfig::for_access(&access).write(&config.kubeconfig).unwrap();
+    let connected = connect(&access).unwrap();
+    let clock = Arc::new(SystemClock::default());
+    let source = EventSource {
+        component: "kubelet".to_owned(),
+        host: "node1".to_owned(),
+    };
+    let recorder = EventRecorder::start(connected.client.clone(), source, clock.clone());
+    let deps = NodeDeps {
+        runtime: runtime.clone(),
+        images: runtime.clone(),
+        pods: Arc::new(OnePod),
+        recorder: Some(recorder),
+        clock,
+    };
+    let agent = NodeAgent::start(config, connected, deps).await.unwrap();
+    Bed {
+        dir,
+        api,
+        runtime,
+        listen,
+        _agent: agent,
+    }
+}
+
+fn ready(node: &Value) -> Value {
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|condition| condition["type"] == "Ready")
+        .unwrap_or_default()
+}
+
+async fn until_ready(api: &Api, status: &str) -> Value {
+    until("the node's readiness", || {
+        let node = api.get(NODE).unwrap_or_default();
+        if ready(&node)["status"] == status {
+            Ok(node)
+        } else {
+            Err(node)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_node_registers_and_becomes_ready_as_recorded() {
+    let bed = start_with(true).await;
+    let node = until_ready(&bed.api, "True").await;
+    let log = bed.api.log();
+    let post = log
+        .iter()
+        .find(|request| request.method == "POST" && request.path == "/api/v1/nodes")
+        .unwrap();
+    assert_eq!(ready(&post.body)["message"], "CSINode is not yet initialized");
+    assert_eq!(
+        post.body["status"]["nodeInfo"]["containerRuntimeVersion"],
+        "knode://0.1.0"
+    );
+    assert_eq!(ready(&node)["message"], "kubelet is posting ready status");
+    let patches: Vec<_> = log
+        .iter()
+        .filter(|request| request.method == "PATCH" && request.path.ends_with("/status"))
+        .collect();
+    assert_eq!(patches[0].path, format!("{NODE}/status"));
+    let status = patches[0].body["status"].as_object().unwrap();
+    let fields: Vec<_> = status.keys().cloned().collect();
+    assert_eq!(
+        fields,
+        ["$setElementOrder/conditions", "conditions"],
+        "only what changed: {status:?}"
+    );
+
+    let uid = node["metadata"]["uid"].as_str().unwrap();
+    let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": uid}]);
+    let csinode = log
+        .iter()
+        .find(|request| request.method == "POST" && request.path.ends_with("/csinodes"))
+        .unwrap();
+    assert_eq!(csinode.body["metadata"]["ownerReferences"], owner);
+    assert!(bed.api.get(CSINODE).is_some());
+    let lease = until("the lease", || bed.api.get(LEASE).ok_or(())).await;
+    assert_eq!(lease["spec"]["holderIdentity"], "node1");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
+    assert_eq!(lease["metadata"]["ownerReferences"], owner);
+    until("the events", || {
+        let has = |reason: &str| {
+            !bed.api
+                .find("/api/v1/namespaces/default/events", reason)
+                .is_empty()
+        };
+        let wanted = [
+            "Starting",
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+            "NodeReady",
+        ];
+        let missing: Vec<_> = wanted.into_iter().filter(|reason| !has(reason)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_network_is_waited_for_and_the_runtime_learns_its_range() {
+    let bed = start_with(false).await;
+    let node = until("not ready for the network alone", || {
+        let node = bed.api.get(NODE).unwrap_or_default();
+        let message = ready(&node)["message"].as_str().unwrap_or_default().to_owned();
+        let expected = "container runtime network not ready: NetworkReady=false \
+                        reason:NetworkPluginNotReady message:no subnet yet";
+        if message == expected {
+            Ok(node)
+        } else {
+            Err(message)
+        }
+    })
+    .await;
+    let mut node = node;
+    node["spec"] = json!({"podCIDR": "172.30.0.0/24", "podCIDRs": ["172.30.0.0/24"]});
+    bed.api.put(NODE, node);
+    until("the runtime knows the range", || {
+        let known = bed.runtime.pod_cidr.lock().unwrap().clone();
+        if known.as_deref() == Some("172.30.0.0/24") {
+            Ok(())
+        } else {
+            Err(known)
+        }
+    })
+    .await;
+    *bed.runtime.network_ready.lock().unwrap() = true;
+    until_ready(&bed.api, "True").await;
+}
+
+#[tokio::test]
+async fn a_deleted_node_comes_back() {
+    let bed = start_with(true).await;
+    let first = until_ready(&bed.api, "True").await;
+    bed.api.delete(CSINODE);
+    bed.api.delete(NODE);
+    let second = until("the node again", || bed.api.get(NODE).ok_or(())).await;
+    assert_ne!(first["metadata"]["uid"], second["metadata"]["uid"]);
+    until("its CSINode again", || bed.api.get(CSINODE).ok_or(())).await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_near_its_end_is_renewed_while_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = NodeConfig {
+        listen: free_port(),
+        ..config(dir.path())
+    };
+    let hour = std::time::Duration::from_secs(3600);
+    let subject = knode_pki::Subject::new("system:node:node1", &["system:nodes"]);
+    let issued = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(58);
+    let old = api
+        .ca
+        .issue(&knode_pki::Profile::client(subject, hour), issued)
+        .unwrap();
+    let store = knode_kubelet_node::CertificateStore::new(&config.cert_dir, "kubelet-client");
+    store.update(&old, issued).unwrap();
+    let current = Material::File(store.current_path());
+    let access = Access {
+        client_cert: Some(current.clone()),
+        client_key: Some(current),
+        ..api.access()
+    };
+    Kubeconfig::for_access(&access).write(&config.kubeconfig).unwrap();
+    let connected = connect(&access).unwrap();
+    let identity = connected.identity.clone().unwrap();
+    let runtime = FakeRuntime::start("").await;
+    let deps = NodeDeps {
+        runtime: runtime.clone(),
+        images: runtime,
+        pods: Arc::new(OnePod),
+        recorder: None,
+        clock: Arc::new(SystemClock::default()),
+    };
+    let _agent = NodeAgent::start(config, connected, deps).await.unwrap();
+    let request = until("the renewal", || {
+        api.find(REQUESTS, "kube-apiserver-client-kubelet")
+            .into_iter()
+            .next()
+            .ok_or(())
+    })
+    .await;
+    assert_eq!(request["metadata"]["generateName"], "csr-");
+    assert_eq!(request["spec"]["username"], "system:node:node1");
+    api.sign(request["metadata"]["name"].as_str().unwrap());
+    let before = knode_pki::Certificate::from_pem(&old.cert_pem).unwrap();
+    until("the new certificate in use", || {
+        let shown = identity.certificate().unwrap();
+        if shown.not_after > before.not_after {
+            Ok(())
+        } else {
+            Err(shown.not_after)
+        }
+    })
+    .await;
+    let stored = store.current().unwrap().unwrap();
+    assert_ne!((&stored.cert_pem, &stored.key_pem), (&old.cert_pem, &old.key_pem));
+    until("requests go on", || {
+        let beats = api.get(LEASE);
+        beats.ok_or(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_with_its_holder() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = holder.local_addr().unwrap();
+    let config = NodeConfig {
+        listen,
+        ..config(dir.path())
+    };
+    let runtime = FakeRuntime::start("").await;
+    let deps = NodeDeps {
+        runtime: runtime.clone(),
+        images: runtime,
+        pods: Arc::new(OnePod),
+        recorder: None,
+        clock: Arc::new(SystemClock::default()),
+    };
+    let error = NodeAgent::start(config, connect(&node_access(&api)).unwrap(), deps)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::PortTaken { address, .. } if *address == listen),
+        "{error}"
+    );
+    let process = format!("process {}", std::process::id());
+    assert!(error.to_string().contains(&process), "{error}");
+}
+
+impl Bed {
+    /// A client of the kubelet's API, once its serving certificate has been approved.
+    async fn kubelet(&self, user: Option<&str>, token: Option<&str>) -> Client {
+        let request = until("the serving request", || {
+            let found = self.api.find(REQUESTS, "kubelet-serving");
+            found.into_iter().next().ok_or(())
+        })
+        .await;
+        if request.get("status").is_none() {
+            assert_eq!(
+                request["spec"]["usages"],
+                json!(["digital signature", "server auth"])
+            );
+            assert_eq!(request["spec"]["username"], "system:node:node1");
+            self.api.sign(request["metadata"]["name"].as_str().unwrap());
+        }
+        let identity = user.map(|user| self.api.identity(user, &["testers"]));
+        let access = Access {
+            server: format!("https://{}", self.listen),
+            client_cert: identity
+                .as_ref()
+                .map(|identity| Material::Data(identity.cert_pem.clone())),
+            client_key: identity.map(|identity| Material::Data(identity.key_pem)),
+            token: token.map(|token| Material::Data(token.to_owned())),
+            ..self.api.access()
+        };
+        let client = connect(&access).unwrap().client;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = client
+            .send(Request::get("/healthz").body(Body::empty()).unwrap())
+            .await
+        {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the approved certificate is not shown: {error}"
+            );
+            tokio::task::yield_now().await;
+        }
+        client
+    }
+}
+
+async fn get(client: &Client, path: &str) -> (StatusCode, String) {
+    let answer = client
+        .send(Request::get(path).body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    let status = answer.status();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_api_is_closed_to_all_but_those_who_may() {
+    let bed = start_with(true).await;
+    bed.api.allow("friend");
+    let nobody = bed.kubelet(None, None).await;
+    for path in [
+        "/healthz",
+        "/pods",
+        "/containerLogs/ns/p/c",
+        "/metrics",
+        "/nonsense",
+    ] {
+        assert_eq!(
+            get(&nobody, path).await,
+            (StatusCode::UNAUTHORIZED, "Unauthorized".to_owned()),
+            "{path}"
+        );
+    }
+    let bad = bed.kubelet(None, Some("bad")).await;
+    assert_eq!(get(&bad, "/pods").await.0, StatusCode::UNAUTHORIZED);
+    let robot = bed.kubelet(None, Some("good")).await;
+    let refused = "Forbidden (user=robot, verb=get, resource=nodes, subresource(s)=[pods proxy])";
+    assert_eq!(
+        get(&robot, "/pods").await,
+        (StatusCode::FORBIDDEN, refused.to_owned())
+    );
+    let friend = bed.kubelet(Some("friend"), None).await;
+    let (status, pods) = get(&friend, "/pods").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!((status, &pods["kind"]), (StatusCode::OK, &json!("PodList")));
+    assert_eq!(pods["items"][0]["metadata"]["name"], "p");
+    assert_eq!(get(&friend, "/healthz").await, (StatusCode::OK, "ok".to_owned()));
+    assert_eq!(
+        get(&friend, "/configz").await.1,
+        "{\"kubeletconfig\":{\"kind\":\"KubeletConfiguration\"}}"
+    );
+    assert_eq!(
+        get(&friend, "/spec/").await,
+        (StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
+    );
+    assert_eq!(get(&friend, "/logs/").await.0, StatusCode::NOT_IMPLEMENTED);
+    assert!(
+        get(&friend, "/metrics")
+            .await
+            .1
+            .contains("kubelet_node_name{node=\"node1\"} 1")
+    );
+    // recordings: kubelet-authn
+    let log = bed.api.log();
+    let asked: Vec<_> = log
+        .iter()
+        .filter(|request| request.path.ends_with("/subjectaccessreviews"))
+        .collect();
+    let of_robot: Vec<_> = asked
+        .iter()
+        .filter(|request| request.body["spec"]["user"] == "robot")
+        .collect();
+    let attributes = |request: &&&support::api::Logged| request.body["spec"]["resourceAttributes"].clone();
+    let expected = |subresource: &str| json!({"verb": "get", "version": "v1", "resource": "nodes", "subresource": subresource, "name": "node1"});
+    // The first request of each client was for /healthz.
+    let seen: Vec<_> = of_robot.iter().map(attributes).collect();
+    assert_eq!(
+        seen,
+        [expected("healthz"), expected("proxy"), expected("pods")],
+        "proxy is remembered"
+    );
+    let reviews = log
+        .iter()
+        .filter(|request| request.path.ends_with("/tokenreviews"));
+    assert_eq!(
+        reviews
+            .filter(|request| request.body["spec"]["token"] == "good")
+            .count(),
+        1,
+        "tokens are remembered"
+    );
+}
+
+#[tokio::test]
+async fn logs_are_served_and_followed_to_the_containers_end() {
+    let bed = start_with(true).await;
+    bed.api.allow("friend");
+    let client = bed.kubelet(Some("friend"), None).await;
+    assert_eq!(
+        get(&client, "/containerLogs/ns/p/c").await,
+        (StatusCode::OK, "one\ntwo\n".to_owned())
+    );
+    let stamped = "/containerLogs/ns/p/c?tailLines=1&timestamps=true";
+    assert_eq!(
+        get(&client, stamped).await.1,
+        "2026-11-22T10:00:01.000000000Z two\n"
+    );
+    let expected = (StatusCode::NOT_FOUND, "pod \"x\" does not exist\n".to_owned());
+    assert_eq!(get(&client, "/containerLogs/ns/x/c").await, expected);
+    let expected = (
+        StatusCode::NOT_FOUND,
+        "container \"x\" not found in pod \"p\"\n".to_owned(),
+    );
+    assert_eq!(get(&client, "/containerLogs/ns/p/x").await, expected);
+    let (status, message) = get(&client, "/containerLogs/ns/p/new").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        message,
+        "container \"new\" in pod \"p\" is waiting to start: ContainerCreating"
+    );
+    assert_eq!(
+        get(&client, "/containerLogs/ns/p/c?tailLines=-1").await.0,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+
+    let request = Request::get("/containerLogs/ns/p/c?follow=true")
+        .body(Body::empty())
+        .unwrap();
+    let mut body = client.send(request).await.unwrap().into_body();
+    assert_eq!(next_piece(&mut body).await, "one\ntwo\n");
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(bed.dir.path().join("0.log"))
+        .unwrap();
+    log.write_all(b"2026-11-22T10:00:02Z stderr F three\n").unwrap();
+    assert_eq!(next_piece(&mut body).await, "three\n");
+    bed.runtime.end_container();
+    let rest = tokio::time::timeout(PATIENCE, body.collect())
+        .await
+        .expect("the stream ends")
+        .unwrap();
+    assert_eq!(rest.to_bytes(), Bytes::new());
+}
+
+async fn next_piece(body: &mut Body) -> String {
+    let frame = tokio::time::timeout(PATIENCE, body.frame())
+        .await
+        .expect("a piece comes")
+        .unwrap()
+        .unwrap();
+    String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn exec_is_tunnelled_byte_for_byte() {
+    let bed = start_with(true).await;
+    bed.api.allow("friend");
+    let client = bed.kubelet(Some("friend"), None).await;
+    let request = Request::post("/exec/ns/p/c?command=sh&command=-c&command=a%20b&input=1&output=1&error=1")
+        .header("connection", "Upgrade")
+        .header("upgrade", "SPDY/3.1")
+        .body(Body::empty())
+        .unwrap();
+    let answer = client.send(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(answer.headers()["upgrade"], "SPDY/3.1");
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    let sent: Vec<u8> = (0..200_000u32)
+        .map(|number| u8::try_from(number % 251).unwrap())
+        .collect();
+    let (mut from, mut to) = tokio::io::split(&mut stream);
+    let mut back = vec![0; sent.len()];
+    let (wrote, read) = tokio::join!(to.write_all(&sent), from.read_exact(&mut back));
+    wrote.unwrap();
+    read.unwrap();
+    assert!(back == sent, "what comes back is what was sent");
+    let executed = bed.runtime.executed.lock().unwrap().clone();
+    assert_eq!(executed[0].cmd, ["sh", "-c", "a b"]);
+    assert_eq!(
+        (
+            executed[0].container_id.as_str(),
+            executed[0].stdin,
+            executed[0].stderr
+        ),
+        ("c1", true, true)
+    );
+
+    assert_eq!(get(&client, "/exec/ns/p/c").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        get(&client, "/exec/ns/x/c?output=1").await,
+        (StatusCode::NOT_FOUND, "pod does not exist".to_owned())
+    );
+    let expected = (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "container not found (\"new\")".to_owned(),
+    );
+    assert_eq!(get(&client, "/exec/ns/p/new?output=1").await, expected);
+}
