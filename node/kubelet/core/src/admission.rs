@@ -33,6 +33,10 @@ pub fn reject<'a>(
             message: format!("unsupported: {what}"),
         });
     }
+    // Before the node's object is known there is nothing to compare with; the scheduler has compared.
+    if node.allocatable.is_empty() {
+        return None;
+    }
     if !matches_node(pod, node) {
         let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         return Some(Rejection {
@@ -51,10 +55,15 @@ fn unsupported(pod: &Pod) -> Option<&'static str> {
         .resource_claims
         .as_ref()
         .is_some_and(|claims| !claims.is_empty());
-    match (claims, windows) {
-        (true, _) => Some("resourceClaims"),
-        (_, true) => Some("os: windows"),
-        _ => None,
+    let rules = pod.all_containers().any(|(_, container)| {
+        let rules = container.restart_policy_rules.as_ref();
+        rules.is_some_and(|rules| !rules.is_empty())
+    });
+    match () {
+        () if claims => Some("resourceClaims"),
+        () if windows => Some("os: windows"),
+        () if rules => Some("restartPolicyRules"),
+        () => None,
     }
 }
 

@@ -49,6 +49,15 @@ pub trait PodExt {
             _ => RestartPolicy::Always,
         }
     }
+    /// The policy of one of the pod's own containers: its own, where it has one, before the pod's.
+    fn policy_of(&self, container: &Container) -> RestartPolicy {
+        match container.restart_policy.as_deref() {
+            Some("Always") => RestartPolicy::Always,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => self.restart_policy(),
+        }
+    }
     /// Init containers and sidecars in order.
     fn init_containers(&self) -> &[Container] {
         self.spec()

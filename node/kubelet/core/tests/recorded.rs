@@ -11,9 +11,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::Bench;
 use common::api::patched;
 use common::runtime::Behaviour;
+use common::{Bench, probe_by_command};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -168,22 +168,6 @@ async fn compare(name: &str, seconds: u64, unlike: &[usize], extra: &[usize], pr
     let theirs = first_times(recording.events.into_iter().filter(|event| event != "DELETE"));
     let ours = first_times(bench.api.events(name).into_iter());
     assert_eq!(ours, theirs, "{name}: events");
-}
-
-/// Nothing listens at a fake container's address: what upstream probed over the network is a command here.
-fn probe_by_command(pod: &mut Pod) {
-    for container in &mut pod.spec.as_mut().unwrap().containers {
-        let probes = [
-            &mut container.startup_probe,
-            &mut container.liveness_probe,
-            &mut container.readiness_probe,
-        ];
-        for probe in probes.into_iter().flatten().filter(|probe| probe.exec.is_none()) {
-            let command = Some(vec!["alive".to_owned()]);
-            probe.exec = Some(k8s_openapi::api::core::v1::ExecAction { command });
-            (probe.http_get, probe.tcp_socket) = (None, None);
-        }
-    }
 }
 
 fn pretty(value: &Value) -> String {

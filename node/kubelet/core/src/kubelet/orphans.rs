@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::spec::resources::cgroup_candidates;
 use crate::worker::Context;
 
 /// Uids of pods that have a directory and are not `known`. To be asked for before any further pod is taken
@@ -36,9 +37,7 @@ pub(super) fn sweep(context: &Arc<Context>, uids: &[String]) {
 
 /// The class of a pod that is gone is not known.
 fn remove_cgroups(context: &Arc<Context>, uid: &str) {
-    let root = context.config.cgroup_root.trim_end_matches('/');
-    for class in ["", "/burstable", "/besteffort"] {
-        let path = format!("{root}/kubepods{class}/pod{uid}");
+    for path in cgroup_candidates(&context.config.cgroup_root, uid) {
         if let Err(error) = context.config.cgroups.remove(&path) {
             tracing::warn!(uid, path, %error, "cannot remove the cgroup of a pod that is gone");
         }

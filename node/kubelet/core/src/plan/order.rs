@@ -64,7 +64,7 @@ fn reason_to_replace(
         return Some(format!("Container {name} definition changed, will be restarted"));
     }
     let failed = observed.probes.get(&record.id)?.failed()?;
-    let again = match pod.restart_policy() {
+    let again = match pod.policy_of(container) {
         crate::pod::RestartPolicy::Never if kind != ContainerKind::Sidecar => "",
         _ => ", will be restarted",
     };
@@ -134,8 +134,8 @@ impl Starts<'_> {
     }
 
     fn mains(&mut self) {
-        let policy = self.pod.restart_policy();
         for container in self.pod.main_containers() {
+            let policy = self.pod.policy_of(container);
             let latest = self.observed.latest(&container.name);
             let current = self.observed.current(&container.name);
             let runs = current.is_some_and(|record| record.state == ContainerState::Running);

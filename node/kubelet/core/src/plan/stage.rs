@@ -1,7 +1,7 @@
 //! Which of its three stages a pod is in: it should run, it should end, it has ended.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::model::{ContainerRecord, Observed};
 use crate::pod::{ContainerKind, PodExt, RestartPolicy};
@@ -64,22 +64,20 @@ pub(crate) fn done_for_good(policy: RestartPolicy, record: &ContainerRecord) -> 
 
 /// Whether all containers have run to their end, or an init container failed for good.
 fn finished(pod: &Pod, observed: &Observed) -> bool {
-    let policy = pod.restart_policy();
     let mains = pod.main_containers();
-    let done = |name: &str| {
-        observed
-            .latest(name)
-            .is_some_and(|record| done_for_good(policy, record))
+    let done = |container: &Container| {
+        let record = observed.latest(&container.name);
+        record.is_some_and(|record| done_for_good(pod.policy_of(container), record))
     };
-    if !mains.is_empty() && mains.iter().all(|container| done(&container.name)) {
+    if !mains.is_empty() && mains.iter().all(done) {
         return true;
     }
     let begun = mains
         .iter()
         .any(|container| observed.current(&container.name).is_some());
-    let failed = |container: &k8s_openapi::api::core::v1::Container| {
+    let failed = |container: &Container| {
         let record = observed.current(&container.name);
-        record.is_some_and(|record| done_for_good(policy, record) && !record.succeeded())
+        record.is_some_and(|record| done_for_good(pod.policy_of(container), record) && !record.succeeded())
     };
     let mut inits = pod
         .init_containers()

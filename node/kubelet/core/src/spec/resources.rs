@@ -103,6 +103,12 @@ pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     format!("{root}/kubepods{class}/pod{}", pod.uid())
 }
 
+/// Every place where the cgroup of a pod can be whose class is not known.
+pub fn cgroup_candidates(root: &str, uid: &str) -> [String; 3] {
+    let root = root.trim_end_matches('/');
+    ["", "/burstable", "/besteffort"].map(|class| format!("{root}/kubepods{class}/pod{uid}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,24 +83,23 @@ fn sandbox_hostname(pod: &Pod, domain: &str) -> String {
     }
 }
 
-/// Ports with a host port.
+/// All ports, those without a host port too, as upstream does.
 fn port_mappings(pod: &Pod) -> Vec<cri::PortMapping> {
     let mapping = |port: &ContainerPort| {
-        let host_port = port.host_port.filter(|port| *port > 0)?;
         let protocol = match port.protocol.as_deref() {
             Some("UDP") => cri::Protocol::Udp,
             Some("SCTP") => cri::Protocol::Sctp,
             _ => cri::Protocol::Tcp,
         };
-        Some(cri::PortMapping {
+        cri::PortMapping {
             protocol: protocol as i32,
             container_port: port.container_port,
-            host_port,
+            host_port: port.host_port.unwrap_or(0),
             host_ip: port.host_ip.clone().unwrap_or_default(),
-        })
+        }
     };
     let ports = pod
         .all_containers()
         .flat_map(|(_, container)| container.ports.iter().flatten());
-    ports.filter_map(mapping).collect()
+    ports.map(mapping).collect()
 }

@@ -177,9 +177,11 @@ impl View<'_> {
         record: &ContainerRecord,
     ) -> Option<(String, String)> {
         let again = match kind {
-            ContainerKind::Main => !done_for_good(self.pod.restart_policy(), record),
+            ContainerKind::Main => !done_for_good(self.pod.policy_of(container), record),
             ContainerKind::Sidecar => true,
-            ContainerKind::Init => !record.succeeded() && !done_for_good(self.pod.restart_policy(), record),
+            ContainerKind::Init => {
+                !record.succeeded() && !done_for_good(self.pod.policy_of(container), record)
+            }
         };
         if !record.is_down() || !again || self.ending() {
             return None;

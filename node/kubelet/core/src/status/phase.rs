@@ -11,9 +11,8 @@ pub(super) fn phase(
     mains: &[ContainerStatus],
     ended: bool,
 ) -> &'static str {
-    let policy = pod.restart_policy();
     let init = count_inits(pod, inits);
-    if init.failed && policy == RestartPolicy::Never {
+    if init.failed {
         return "Failed";
     }
     let count = count(mains);
@@ -31,16 +30,24 @@ pub(super) fn phase(
         return "Running";
     }
     let good = count.waiting == 0 && count.stopped == count.succeeded;
-    match (ended, policy) {
-        (false, RestartPolicy::Always) => "Running",
-        (true, _) | (_, RestartPolicy::OnFailure) if good => "Succeeded",
-        (true, _) => "Failed",
-        (false, RestartPolicy::Never) => match good {
-            true => "Succeeded",
-            false => "Failed",
-        },
-        (false, RestartPolicy::OnFailure) => "Running",
+    match (ended || over(pod, mains), good) {
+        (true, true) => "Succeeded",
+        (true, false) => "Failed",
+        (false, _) => "Running",
     }
+}
+
+/// Whether none of the containers, which have all ended, will be started again.
+fn over(pod: &Pod, mains: &[ContainerStatus]) -> bool {
+    let ends = pod.main_containers().iter().zip(mains);
+    ends.into_iter().all(|(container, status)| {
+        let end = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        match pod.policy_of(container) {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => end.is_some_and(|end| end.exit_code == 0),
+            RestartPolicy::Never => end.is_some(),
+        }
+    })
 }
 
 /// The phase to show: the last one may only be shown when nothing runs any more, and is then never left.
@@ -81,7 +88,7 @@ fn count_inits(pod: &Pod, inits: &[ContainerStatus]) -> Inits {
             .and_then(|state| state.terminated.as_ref());
         match (running, ended.or(last)) {
             (false, Some(end)) if end.exit_code != 0 => {
-                all.failed = true;
+                all.failed |= pod.policy_of(container) == RestartPolicy::Never;
                 all.pending = true;
             }
             (false, Some(_)) => {}

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use knode_client::EventKind;
 
 use super::outcome::StartFailure;
-use super::{Outcome, Signal, Worker, execute, sandbox};
+use super::{Outcome, Signal, Worker, changes, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
     ContainerRecord, ContainerState, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
@@ -51,8 +51,25 @@ impl Worker {
 
     /// Takes the newer of the pod at hand and this one.
     fn take_pod(&mut self, pod: Arc<Pod>) {
-        if version(&pod) >= version(&self.pod) || pod.uid() != self.pod.uid() {
-            self.pod = pod;
+        if pod.uid() != self.pod.uid() || version(&pod) < version(&self.pod) {
+            return;
+        }
+        let (old, new) = (&self.pod.metadata, &pod.metadata);
+        let tags_changed = old.labels != new.labels || old.annotations != new.annotations;
+        let (pod, unsupported) = changes::keep_supported(&self.pod, pod);
+        for what in unsupported {
+            if !self.refused.insert(what.clone()) {
+                continue;
+            }
+            let event = PodEvent::pod(EventKind::Warning, "Unsupported", format!("unsupported: {what}"));
+            self.context.api.event(&pod, &event);
+        }
+        self.pod = pod;
+        if let VolumeState::Ready { refresh_at } = &mut self.observed.volumes
+            && tags_changed
+        {
+            // Downward API volumes show labels and annotations.
+            *refresh_at = Some(self.context.now());
         }
     }
 

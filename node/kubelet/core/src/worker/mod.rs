@@ -2,6 +2,7 @@
 //! carries out what is planned. It decides nothing itself.
 
 mod apply;
+mod changes;
 mod context;
 mod execute;
 mod files;
@@ -15,6 +16,7 @@ mod sandbox;
 mod start;
 mod stop;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,6 +89,8 @@ pub(crate) struct Worker {
     cancel: watch::Sender<bool>,
     wake: Option<Timestamp>,
     status_retry: Option<(Timestamp, u32)>,
+    /// Changes of the pod that were refused and said so.
+    refused: BTreeSet<String>,
     finished: bool,
 }
 
@@ -109,6 +113,7 @@ impl Worker {
             cancel,
             wake: None,
             status_retry: None,
+            refused: BTreeSet::new(),
             finished: false,
         }
     }

@@ -50,9 +50,13 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
         pod.uid().to_owned(),
         log_directory(&context.config.pod_logs_dir, &pod),
     );
-    let parent = resources::cgroup_parent(&context.config.cgroup_root, &pod);
+    let parents = match &pod.status {
+        Some(_) => vec![resources::cgroup_parent(&context.config.cgroup_root, &pod)],
+        // Known from the runtime alone, which does not say the class.
+        None => resources::cgroup_candidates(&context.config.cgroup_root, pod.uid()).to_vec(),
+    };
     // Deleting an emptyDir may take long.
-    let given = tokio::task::spawn_blocking(move || give_back(&owner, &pod_uid, &logs, &parent, all)).await;
+    let given = tokio::task::spawn_blocking(move || give_back(&owner, &pod_uid, &logs, &parents, all)).await;
     done &= given.unwrap_or(false);
     if work.all {
         context.api.unregister(&pod);
@@ -60,7 +64,7 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
     Outcome::Released { all: work.all, done }
 }
 
-fn give_back(context: &Context, uid: &str, logs: &Path, cgroup: &str, all: bool) -> bool {
+fn give_back(context: &Context, uid: &str, logs: &Path, cgroups: &[String], all: bool) -> bool {
     let mut done = true;
     let volumes = if all {
         context.volumes.tear_down(uid)
@@ -71,9 +75,11 @@ fn give_back(context: &Context, uid: &str, logs: &Path, cgroup: &str, all: bool)
         tracing::warn!(uid, %error, "cannot take away a volume");
         done = false;
     }
-    if let Err(error) = context.config.cgroups.remove(cgroup) {
-        tracing::warn!(uid, cgroup, %error, "cannot remove the pod's cgroup");
-        done = false;
+    for cgroup in cgroups {
+        if let Err(error) = context.config.cgroups.remove(cgroup) {
+            tracing::warn!(uid, cgroup, %error, "cannot remove the pod's cgroup");
+            done = false;
+        }
     }
     if all
         && let Err(error) = std::fs::remove_dir_all(logs)

@@ -23,7 +23,7 @@ struct Node;
 
 impl NodeView for Node {
     fn allocatable(&self) -> BTreeMap<String, Quantity> {
-        let all = [("cpu", "2"), ("memory", "8Gi"), ("pods", "110")];
+        let all = [("cpu", "2"), ("memory", "24Gi"), ("pods", "110")];
         all.map(|(name, text)| (name.to_owned(), Quantity(text.to_owned())))
             .into()
     }
@@ -218,4 +218,20 @@ pub fn pod(name: &str, container: Value, spec: Value) -> Pod {
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-22T14:49:25Z"}]},
     }))
     .unwrap()
+}
+
+/// Nothing listens at a fake container's address: what upstream probed over the network is a command here.
+pub fn probe_by_command(pod: &mut Pod) {
+    for container in &mut pod.spec.as_mut().unwrap().containers {
+        let probes = [
+            &mut container.startup_probe,
+            &mut container.liveness_probe,
+            &mut container.readiness_probe,
+        ];
+        for probe in probes.into_iter().flatten().filter(|probe| probe.exec.is_none()) {
+            let command = Some(vec!["alive".to_owned()]);
+            probe.exec = Some(k8s_openapi::api::core::v1::ExecAction { command });
+            (probe.http_get, probe.tcp_socket) = (None, None);
+        }
+    }
 }
