@@ -1,14 +1,20 @@
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use crate::batch::msg;
 use crate::error::Error;
 use crate::object::{
     Chain, Element, Family, NFTA_RULE_HANDLE, NFTA_SET_NAME, NFTA_TABLE, Rule, Set, TableRef, pair_intervals,
 };
 use crate::socket::Socket;
-use crate::wire::{Attrs, Message};
+use crate::wire::{Attrs, Message, Writer};
 
 const NFTA_CHAIN_HANDLE: u16 = 2;
 const NFTA_SET_HANDLE: u16 = 16;
+const NFTA_SET_COUNT: u16 = 20;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+/// How often a set whose elements do not add up is read.
+const READ_ATTEMPTS: usize = 16;
 
 /// An object as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,36 +77,77 @@ impl Socket {
     }
 
     /// The elements of a set or map; those of an interval set as ranges.
+    ///
+    /// While the kernel grows the hash table of a set, a listing may leave out elements and repeat others, and
+    /// nothing in it says so. So it is counted, and read again where the count is wrong.
     pub fn elements(&mut self, table: &TableRef, set: &str, interval: bool) -> Result<Vec<Element>, Error> {
-        let mut entries = Vec::new();
-        let what = format!("elements of {table} {set}");
-        let fill = |out: &mut crate::wire::Writer| {
-            out.text(NFTA_TABLE, &table.name);
-            out.text(NFTA_SET_NAME, set);
+        let mut before = None;
+        for _ in 0..READ_ATTEMPTS {
+            let entries = self.read_elements(table, set)?;
+            if interval {
+                return Ok(pair_intervals(entries));
+            }
+            let listed = entries.len();
+            let mut keys = HashSet::with_capacity(listed);
+            let mut distinct: Vec<Element> = entries.into_iter().map(|(element, _)| element).collect();
+            distinct.retain(|element| keys.insert(element.key.clone()));
+            let found = distinct.len();
+            let counted = self.element_count(table, set)?;
+            // Elements that have timed out are still counted, and older kernels do not count.
+            if counted == Some(found) || (found == listed && before == Some(found)) {
+                return Ok(distinct);
+            }
+            before = Some(found);
+        }
+        let source = std::io::Error::from_raw_os_error(libc::EINTR);
+        Err(Error::List {
+            what: format!("elements of {table} {set}"),
+            source,
+        })
+    }
+
+    fn read_elements(&mut self, table: &TableRef, set: &str) -> Result<Vec<(Element, bool)>, Error> {
+        let entries = RefCell::new(Vec::new());
+        let fill = |out: &mut Writer| name_set(out, table, set);
+        let mut restart = || entries.borrow_mut().clear();
+        let mut seen = |message: &Message<'_>| {
+            let list = message
+                .attrs()
+                .nested(NFTA_SET_ELEM_LIST_ELEMENTS)
+                .unwrap_or(Attrs(&[]));
+            let decoded = list
+                .into_iter()
+                .filter_map(|(_, entry)| Element::decode(Attrs(entry)));
+            entries.borrow_mut().extend(decoded);
         };
-        let cell = std::cell::RefCell::new(&mut entries);
-        let kind = msg::full(msg::GETSETELEM);
+        let (kind, family) = (msg::full(msg::GETSETELEM), table.family.number());
         self.list(
-            &what,
+            &format!("elements of {table} {set}"),
             kind,
-            table.family.number(),
+            family,
             fill,
-            &mut || cell.borrow_mut().clear(),
+            &mut restart,
+            &mut seen,
+        )?;
+        Ok(entries.into_inner())
+    }
+
+    /// How many elements the kernel counts in a set; none before Linux 6.16, which does not say.
+    fn element_count(&mut self, table: &TableRef, set: &str) -> Result<Option<usize>, Error> {
+        let mut count = None;
+        let fill = |out: &mut Writer| name_set(out, table, set);
+        let (kind, family) = (msg::full(msg::GETSET), table.family.number());
+        self.request(
+            &format!("set {set} of {table}"),
+            kind,
+            0,
+            family,
+            fill,
             &mut |message| {
-                let list = message
-                    .attrs()
-                    .nested(NFTA_SET_ELEM_LIST_ELEMENTS)
-                    .unwrap_or(Attrs(&[]));
-                let decoded = list
-                    .into_iter()
-                    .filter_map(|(_, entry)| Element::decode(Attrs(entry)));
-                cell.borrow_mut().extend(decoded);
+                count = count.or(message.attrs().be32(NFTA_SET_COUNT));
             },
         )?;
-        if interval {
-            return Ok(pair_intervals(entries));
-        }
-        Ok(entries.into_iter().map(|(element, _)| element).collect())
+        Ok(count.map(|count| count as usize))
     }
 
     fn objects<T>(
@@ -113,7 +160,7 @@ impl Socket {
         name: u16,
     ) -> Result<Vec<Listed<T>>, Error> {
         let what = format!("{plural} of {table}");
-        let fill = |out: &mut crate::wire::Writer| out.text(NFTA_TABLE, &table.name);
+        let fill = |out: &mut Writer| out.text(NFTA_TABLE, &table.name);
         self.collect(&what, kind, table.family.number(), fill, |message| {
             let attrs = message.attrs();
             // The kernel filters chains by family only.
@@ -133,13 +180,18 @@ impl Socket {
         what: &str,
         kind: u16,
         family: u8,
-        fill: impl Fn(&mut crate::wire::Writer),
+        fill: impl Fn(&mut Writer),
         read: impl Fn(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let found = std::cell::RefCell::new(Vec::new());
+        let found = RefCell::new(Vec::new());
         let mut restart = || found.borrow_mut().clear();
         let mut seen = |message: &Message<'_>| found.borrow_mut().extend(read(message));
         self.list(what, msg::full(kind), family, fill, &mut restart, &mut seen)?;
         Ok(found.into_inner())
     }
+}
+
+fn name_set(out: &mut Writer, table: &TableRef, set: &str) {
+    out.text(NFTA_TABLE, &table.name);
+    out.text(NFTA_SET_NAME, set);
 }

@@ -468,3 +468,25 @@ fn a_tracked_flow_is_found_and_deleted() {
         );
     });
 }
+
+#[test]
+fn a_set_whose_table_grows_is_read_whole() {
+    in_fresh_netns(|| {
+        let mut socket = Socket::open().expect("open");
+        let element = |n: u32| Element::key((0x0a60_0000 + n).to_be_bytes());
+        let set = Set::plain("grows", KeyType::new([FieldType::Ipv4Addr]));
+        for round in 1..=10u32 {
+            let count = 3000 * round;
+            let mut batch = Batch::new(table());
+            batch.add_table();
+            batch.delete_table();
+            batch.add_table();
+            batch.add_set(&set);
+            batch.add_elements("grows", (0..count).map(element));
+            socket.commit(&batch).expect("commit");
+            // The kernel grows the hash table in the background right now.
+            let found = socket.elements(&table(), "grows", false).expect("elements");
+            assert_eq!(found.len(), count as usize, "round {round}");
+        }
+    });
+}
