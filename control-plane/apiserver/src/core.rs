@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use knode_api::status::Status;
 use knode_kinds::{Kind, Storage};
-use knode_store::Store;
+use knode_store::{Revision, Store};
 use tokio::sync::watch;
 
 use crate::alloc::Allocators;
@@ -75,10 +75,10 @@ impl Core {
         self.cache.table(kind)
     }
 
-    /// After a write: what is asked next must see it.
-    pub async fn note(&self, written: &Object) {
-        // Who reads next waits for it all the same.
-        let _ = self.cache.reach(written.revision, SETTLE).await;
+    /// Waits until the cache has a write.
+    pub async fn seen(&self, revision: Revision) {
+        // A cache that lags doesn't undo the write: who reads next waits for it all the same.
+        let _ = self.cache.reach(revision, SETTLE).await;
     }
 
     /// The store's errors in the words of the API.

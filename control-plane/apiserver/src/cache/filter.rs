@@ -11,6 +11,8 @@ pub(crate) struct Filter {
     pub kind: &'static Kind,
     /// Empty for all.
     pub namespace: String,
+    /// Empty for all.
+    pub name: String,
     pub labels: LabelSelector,
     pub fields: FieldSelector,
 }
@@ -18,7 +20,7 @@ pub(crate) struct Filter {
 impl Filter {
     /// Whether nothing but the namespace narrows it.
     pub fn is_unselective(&self) -> bool {
-        self.labels.is_everything() && self.fields.is_everything()
+        self.name.is_empty() && self.labels.is_everything() && self.fields.is_everything()
     }
 
     /// The beginning of all keys it can match, below the storage name.
@@ -31,6 +33,7 @@ impl Filter {
 
     pub fn matches(&self, object: &Object) -> bool {
         (self.namespace.is_empty() || object.namespace() == self.namespace)
+            && (self.name.is_empty() || object.name() == self.name)
             && self.labels.matches_with(|name| object.label(name))
             && self.matches_fields(object)
     }

@@ -99,7 +99,6 @@ async fn attempt(
     }
     let created: Arc<Object> = write::put(core, ask.kind, &key, object, Expect::Absent).await?;
     claim.keep();
-    core.note(&created).await;
     Ok(Source::Kept(created))
 }
 

@@ -136,7 +136,6 @@ async fn attempt(
     if !waits {
         let deleted = write::delete(core, ask.kind, kept).await?;
         core.allocators.release(ask.kind, old);
-        core.note(&deleted).await;
         new["metadata"]["resourceVersion"] = deleted.revision.to_string().into();
         return Ok(Doomed {
             object: new,
@@ -150,7 +149,6 @@ async fn attempt(
         });
     }
     let marked = write::put(core, ask.kind, &kept.key, new, Expect::Revision(kept.revision)).await?;
-    core.note(&marked).await;
     Ok(Doomed {
         object: view(ask.kind, &marked),
         gone: false,

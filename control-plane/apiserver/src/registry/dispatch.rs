@@ -84,7 +84,10 @@ fn check_scope(kind: &Kind, info: &RequestInfo) -> Result<(), Failure> {
     match (kind.namespaced, namespaced) {
         (false, true) => Err(Status::no_such_resource().into()),
         (true, false) if info.named_by_path => Err(Status::no_such_resource().into()),
-        (true, false) if info.verb == Verb::Create && kind.storage != Storage::Virtual => {
+        (true, false)
+            if matches!(info.verb, Verb::Create | Verb::DeleteCollection)
+                && kind.storage != Storage::Virtual =>
+        {
             Err(Status::method_not_allowed().into())
         }
         _ => Ok(()),

@@ -75,6 +75,12 @@ pub(crate) fn filter(ask: &Ask, options: &ListOptions) -> Result<Filter, Failure
     Ok(Filter {
         kind: ask.kind,
         namespace: ask.info.namespace.clone(),
+        // Watches by an old path name their object there.
+        name: if ask.info.named_by_path {
+            ask.info.name.clone()
+        } else {
+            String::new()
+        },
         labels: options.labels.clone(),
         fields: options.fields.clone(),
     })

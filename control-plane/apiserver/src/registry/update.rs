@@ -132,9 +132,8 @@ async fn attempt(
         return Ok(Source::Fresh(new));
     }
     if meta::is_released(ask.kind, &new) && !meta::is_released(ask.kind, &old) {
-        let deleted = write::delete(core, ask.kind, kept).await?;
+        write::delete(core, ask.kind, kept).await?;
         core.allocators.release(ask.kind, &old);
-        core.note(&deleted).await;
         return Ok(Source::Fresh(new));
     }
     let mut stored = ask.kind.strategy.stored_form(new.clone());
@@ -143,7 +142,6 @@ async fn attempt(
     }
     let changed = write::put(core, ask.kind, &kept.key, new, Expect::Revision(kept.revision)).await?;
     claim.keep();
-    core.note(&changed).await;
     Ok(Source::Kept(changed))
 }
 

@@ -26,6 +26,8 @@ use crate::request::ListOptions;
 
 /// Bookmarks come about this often.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// How long a watch that begins with the present waits for a revision that is yet to come.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Frames are handed on when they are this big together.
 const CHUNK: usize = 64 << 10;
 /// Without a time-out of the client's a watch ends after this long, up to twice as long.
@@ -95,8 +97,10 @@ impl Feed {
         if options.send_initial_events == Some(true) || options.resource_version.is_none() {
             core.settle().await?;
         }
-        if let (true, Some(version)) = (from_present, options.resource_version) {
-            core.cache.reach(version, Duration::from_secs(3)).await;
+        if let (true, Some(version)) = (from_present, options.resource_version)
+            && !core.cache.reach(version, PATIENCE).await
+        {
+            return Err(Status::too_large_resource_version(version, core.cache.progress()).into());
         }
         let (initial, reached) = match from_present {
             true => table.snapshot(&filter, || core.cache.progress()),

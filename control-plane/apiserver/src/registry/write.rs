@@ -29,11 +29,13 @@ pub(crate) async fn put(
     let (storage, table) = parts(core, kind)?;
     let mut value = kind.strategy.stored_form(value);
     let stamp = Stamp::new(&mut value);
-    let change = core
-        .store
-        .put(storage_key(storage, key), stamp, expect)
-        .await
-        .map_err(|e| refused(core, e))?;
+    let written = core.store.put(storage_key(storage, key), stamp, expect).await;
+    let change = written.map_err(|error| refused(core, error))?;
+    // What is asked next must see it; and what the cache has parsed needn't be parsed again.
+    core.seen(change.revision).await;
+    if let Some(object) = table.get(key).filter(|object| object.revision == change.revision) {
+        return Ok(object);
+    }
     let json = change.value.clone().unwrap_or_default();
     let object = Object::new(table.kind, key, change.revision, json);
     object
@@ -54,6 +56,7 @@ pub(crate) async fn delete(
         .delete(key, Expect::Revision(object.revision))
         .await
         .map_err(|e| refused(core, e))?;
+    core.seen(change.revision).await;
     Ok(Arc::new(object.restamped(change.revision)))
 }
 

@@ -157,9 +157,6 @@ impl RequestInfo {
             Verb::Delete if !named => Verb::DeleteCollection,
             verb => verb,
         };
-        if old_watch {
-            self.named_by_path = false;
-        }
         if !named && matches!(self.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
             self.name = name_in_selector(query).unwrap_or_default();
         }
