@@ -112,6 +112,3 @@ fn resources(pod: &Pod) -> ResourceRequirements {
 fn some<K: Ord, V>(map: std::collections::BTreeMap<K, V>) -> Option<std::collections::BTreeMap<K, V>> {
     (!map.is_empty()).then_some(map)
 }
-
-#[cfg(test)]
-mod tests;
