@@ -12,7 +12,7 @@ use crate::api::PodApiError;
 use crate::model::{
     ContainerRecord, ContainerState, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
 };
-use crate::plan::{PodEvent, Stage, stage};
+use crate::plan::PodEvent;
 use crate::pod::PodExt;
 
 /// Seconds between tries of a container that cannot be configured or created: soon once, then rarely.
@@ -405,9 +405,6 @@ impl Worker {
                 tracing::warn!(pod = %self.pod.full_name(), error, "cannot write the pod's status");
                 self.status_retry = Some((after(now, i64::from(failures.min(10))), failures));
             }
-        }
-        if stage(&self.pod, &self.observed, now) == Stage::Ended && self.observed.removed {
-            self.observed.reported = true;
         }
     }
 }

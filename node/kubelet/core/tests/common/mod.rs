@@ -44,6 +44,10 @@ pub struct Bench {
 
 impl Bench {
     pub async fn start(name: &str) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "pods of these tests mount file systems and need root"
+        );
         let root = std::env::temp_dir().join(format!("knode-kubelet-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
         let clock = Arc::new(VirtualClock::default());
