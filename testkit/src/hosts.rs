@@ -209,6 +209,8 @@ impl Lan {
         );
         self.switch.ip(&format!("link set {port} master br0 up"));
         host.ip(&format!("address add {address}/{prefix} dev eth0"));
+        // An address that appears by itself, a second later, would look like something left behind.
+        host.ip("link set eth0 addrgenmode none");
         host.ip("link set eth0 up");
     }
 

@@ -183,13 +183,13 @@ impl Cluster {
         wait_until(what, BOUND, || self.try_get(what).and_then(|o| holds(&o)))
     }
 
-    /// Waits until a pod is Ready and answers it.
+    /// Waits until a pod (`pod NAME`) is Ready and answers it.
     ///
     /// # Panics
     /// After [`BOUND`].
     #[track_caller]
     pub fn wait_ready(&self, pod: &str) -> Value {
-        self.wait(&format!("pod {pod}"), |p| {
+        self.wait(pod, |p| {
             let conditions = p["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions
                 .iter()

@@ -3,6 +3,7 @@
 mod cluster;
 pub mod kubectl;
 mod output;
+pub mod recordings;
 
 pub use cluster::{Cluster, binary};
 pub use output::Output;

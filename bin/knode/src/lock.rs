@@ -25,6 +25,13 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct DataDirLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
+impl DataDirLock {
+    /// Keeps the lock until the process is gone: who waits for it then finds nothing of us still open.
+    pub fn hold_to_the_end(self) {
+        std::mem::forget(self);
+    }
+}
+
 fn open(path: &Path) -> Result<File, LockError> {
     let open = || {
         if let Some(dir) = path.parent() {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::cli::{ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
 use crate::layout::Layout;
-use crate::lock::{self, DataDirLock};
+use crate::lock;
 use crate::node::Node;
 use crate::progress::{Progress, READY};
 use crate::server::ControlPlane;
@@ -22,13 +22,12 @@ const READY_BOUND: Duration = Duration::from_secs(300);
 /// How long the parts may take to end.
 const END_BOUND: Duration = Duration::from_secs(10);
 
-/// Directories and lock of a long-running command, and what is remembered of earlier ones.
+/// Directories of a long-running command, and what is remembered of earlier ones.
 struct Site {
     layout: Layout,
     state: State,
     name: String,
     ip: Ipv4Addr,
-    _lock: DataDirLock,
 }
 
 impl Site {
@@ -52,13 +51,12 @@ impl Site {
             });
         }
         check(&layout, &name, ip, &state)?;
-        let lock = lock::take(&layout.lock_file())?;
+        lock::take(&layout.lock_file())?.hold_to_the_end();
         Ok(Self {
             layout,
             state,
             name,
             ip,
-            _lock: lock,
         })
     }
 

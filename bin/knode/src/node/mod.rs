@@ -121,6 +121,7 @@ impl Plan<'_> {
             network,
         );
         let engine = Engine::open(config).await.context("open the container engine")?;
+        forget_dead(&engine, &podnet).await?;
         tasks.spawn(async move { ended("pod network", podnet.run().await) });
         let (socket, end) = (layout.cri_socket(), shutdown.clone());
         let (runtime, image_service) = (engine.clone(), engine.clone());
@@ -310,6 +311,17 @@ async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
                 tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported")
             }
         }
+    }
+    Ok(())
+}
+
+/// Takes back the addresses of sandboxes that ended while nobody looked.
+async fn forget_dead(engine: &Engine, podnet: &PodNet) -> anyhow::Result<()> {
+    let all = engine.list_pod_sandbox(Default::default()).await.context("list the sandboxes")?;
+    let live = all.items.into_iter().map(|s| s.id).collect();
+    let freed = podnet.gc(live).await.context("collect the pod network's garbage")?;
+    if !freed.is_empty() {
+        tracing::info!(?freed, "addresses of dead sandboxes freed");
     }
     Ok(())
 }

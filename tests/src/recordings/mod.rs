@@ -1,0 +1,13 @@
+//! Recordings of upstream's answers and writes (`data/recordings`), and what a running cluster must show beside them.
+
+pub mod events;
+mod fixture;
+pub mod merge;
+pub mod normal;
+mod session;
+pub mod states;
+mod watching;
+
+pub use fixture::{Recorded, fixture, in_apiserver};
+pub use session::{Answer, Session, User};
+pub use watching::Watching;
