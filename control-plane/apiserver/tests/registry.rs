@@ -365,3 +365,85 @@ async fn services_get_addresses_and_give_them_back() {
         taken.text()
     );
 }
+
+#[tokio::test]
+async fn a_signing_request_names_who_made_it() {
+    let server = Server::start().await;
+    let key = knode_pki::PrivateKey::generate();
+    let subject = knode_pki::Subject::new("system:node:n", &["system:nodes"]);
+    let request = knode_pki::SigningRequest::create(&key, &subject, &Default::default()).unwrap();
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, request);
+    let object = json!({"metadata": {"generateName": "csr-"}, "spec": {"request": encoded, "username": "root",
+        "signerName": "kubernetes.io/kube-apiserver-client-kubelet", "usages": ["digital signature", "client auth"]}});
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let user = knode_apiserver::UserInfo::new("system:bootstrap:abcdef", ["system:bootstrappers"]);
+    let made = server.send(&user, common::request("POST", path, &object)).await;
+    assert_eq!(made.code, 201, "{}", made.text());
+    let made = made.json();
+    assert_eq!(made["spec"]["username"], "system:bootstrap:abcdef");
+    let mut approved = made.clone();
+    approved["status"] = json!({"conditions": [{"type": "Approved", "status": "True", "reason": "R"}]});
+    let name = made["metadata"]["name"].as_str().unwrap();
+    let answer = server
+        .admin("PUT", &format!("{path}/{name}/approval"), &approved)
+        .await;
+    assert_eq!(answer.code, 200, "{}", answer.text());
+    assert!(
+        answer.json()["status"]["conditions"][0]["lastUpdateTime"].is_string(),
+        "{}",
+        answer.text()
+    );
+}
+
+#[tokio::test]
+async fn events_of_both_groups_are_the_same_objects() {
+    let server = Server::start().await;
+    server.namespace("ns").await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "ns"},
+        "reason": "R", "message": "said", "type": "Normal"});
+    server.create("/api/v1/namespaces/ns/events", event).await;
+    let path = "/apis/events.k8s.io/v1/namespaces/ns/events";
+    let other = server
+        .admin("GET", &format!("{path}/e"), &Value::Null)
+        .await
+        .json();
+    assert_eq!(
+        (other["note"].as_str(), other["regarding"]["name"].as_str()),
+        (Some("said"), Some("p")),
+        "{other}"
+    );
+    let event = json!({"metadata": {"name": "f"}, "regarding": {"kind": "Pod", "name": "p", "namespace": "ns"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
+        "action": "A", "reason": "R", "note": "noted", "type": "Normal"});
+    server.create(path, event).await;
+    let list = server
+        .admin("GET", "/api/v1/namespaces/ns/events", &Value::Null)
+        .await
+        .json();
+    let messages: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|i| i["message"].as_str())
+        .collect();
+    assert_eq!(messages, ["said", "noted"], "{list}");
+    let watch = format!("{path}?watch=1&timeoutSeconds=1&fieldSelector=regarding.name%3Dp");
+    let seen = server.admin("GET", &watch, &Value::Null).await.text();
+    assert_eq!(
+        events(&seen),
+        expected(&[("ADDED", "e"), ("ADDED", "f")]),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_writes_and_answers_reads() {
+    let server = Server::start().await;
+    server.namespace("ns").await;
+    server.create(MAPS, map("a", "1")).await;
+    server.store.close().await;
+    let refused = server.admin("POST", MAPS, &map("b", "1")).await;
+    assert_eq!(refused.code, 503, "{}", refused.text());
+    let list = server.admin("GET", MAPS, &Value::Null).await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+}

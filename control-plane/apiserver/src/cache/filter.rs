@@ -46,7 +46,8 @@ impl Filter {
         if std::ptr::eq(canonical, self.kind) {
             return self.fields.matches(|name| object.field(self.kind, name));
         }
-        let value = self.kind.strategy.served_form(object.value());
+        // Fields are named by the kind and looked up in what is stored.
+        let value = object.value();
         self.fields
             .matches(|name| self.kind.select(&value, name).unwrap_or_default())
     }
