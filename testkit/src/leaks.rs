@@ -19,7 +19,7 @@ pub struct Traces {
     pub mounts: BTreeSet<PathBuf>,
     /// Command lines of the processes whose command line or environment contains the marker, with their ids.
     pub processes: BTreeSet<String>,
-    /// Directories of every cgroup hierarchy.
+    /// A node's directories (`knode…`, `kubepods…`) in every cgroup hierarchy.
     pub cgroups: BTreeSet<PathBuf>,
     /// Names in `/run/netns`.
     pub namespaces: BTreeSet<String>,
@@ -50,7 +50,10 @@ impl Traces {
                 .into_iter()
                 .collect(),
             processes: processes(marker),
-            cgroups: directories(Path::new("/sys/fs/cgroup")),
+            cgroups: directories(Path::new("/sys/fs/cgroup"))
+                .into_iter()
+                .filter(is_ours)
+                .collect(),
             namespaces: names(Path::new("/run/netns")),
         }
     }
@@ -122,6 +125,12 @@ fn processes(marker: &str) -> BTreeSet<String> {
         }
     }
     found
+}
+
+/// Whether a control group can be a node's: others' come and go on a machine that works.
+fn is_ours(group: &PathBuf) -> bool {
+    let mut parts = group.iter().map(|part| part.to_string_lossy());
+    parts.any(|part| part.starts_with("knode") || part.starts_with("kubepods"))
 }
 
 fn directories(root: &Path) -> BTreeSet<PathBuf> {
