@@ -155,16 +155,7 @@ fn take_up_container(
         }
     }
     if changed && record.ended.is_some() {
-        let snapshots = core.config.images.snapshots();
-        for key in std::iter::once(&record.id).chain(&record.image_mounts) {
-            if let Err(error) = snapshots.unmount(key) {
-                tracing::warn!(
-                    container = record.id,
-                    error = chain(&error),
-                    "unmounting a container's root"
-                );
-            }
-        }
+        core.unmount(&record);
     }
     if changed {
         save(&core.layout.container(&record.id), &record);

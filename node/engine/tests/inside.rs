@@ -338,3 +338,36 @@ async fn a_closed_pipe_ends_a_writer_as_anywhere() {
     assert_eq!((bits("SigIgn:"), bits("SigBlk:")), (0, 0), "{log}");
     fixture.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_pod_can_share_their_processes() {
+    let mut fixture = Fixture::new("sharedpid").await;
+    let sandbox = fixture.sandbox().await;
+    let shared = |config: ContainerConfig| {
+        secured(config, |context| {
+            let pid = NamespaceMode::Pod as i32;
+            context.namespace_options = Some(NamespaceOption {
+                pid,
+                ..Default::default()
+            });
+        })
+    };
+    let one = fixture
+        .create(&sandbox, shared(shell("sleep 4711")))
+        .await
+        .unwrap();
+    fixture.start(&one).await.unwrap();
+    fixture.reopen().await;
+    let other = fixture
+        .create(&sandbox, shared(shell("sleep 1000")))
+        .await
+        .unwrap();
+    fixture.start(&other).await.unwrap();
+    let own = fixture.run(&sandbox, "sleep 1000").await;
+    assert!(fixture.output(&other, "ps").await.contains("sleep 4711"));
+    assert!(!fixture.output(&own, "ps").await.contains("sleep 4711"));
+    // The namespace has its own first process: the end of a container does not end the others.
+    fixture.stop(&one, 0).await;
+    assert!(!fixture.output(&other, "ps").await.contains("sleep 4711"));
+    fixture.end().await;
+}

@@ -13,7 +13,8 @@ use super::{Container, cgroup, host, rootfs};
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, FileContext, Result, chain};
 use crate::sandbox::{Sandbox, files_of, namespace_paths};
-use crate::spec::{self, Input, PidNamespace};
+use crate::shim::protocol::{Answer, Command};
+use crate::spec::{self, Input, Namespaces, PidNamespace};
 use crate::state::{ContainerRecord, SandboxRecord, remove_dir, write_atomic, write_record};
 
 impl Core {
@@ -33,11 +34,7 @@ impl Core {
         }
         let id = new_id();
         self.reserve_name(&unique_name(&config, &sandbox)?, &id)?;
-        let engine = self.clone();
-        let (parts_id, parts_sandbox) = (id.clone(), sandbox.clone());
-        let made =
-            tokio::task::spawn_blocking(move || engine.make_container(&parts_id, config, &parts_sandbox));
-        match made.await.map_err(EngineError::from).and_then(|made| made) {
+        match self.make_parts_of(&id, config, &sandbox).await {
             Ok(record) => {
                 let container = Arc::new(Container::new(record));
                 self.insert_container(container.clone());
@@ -51,20 +48,36 @@ impl Core {
         }
     }
 
-    fn make_container(
-        &self,
+    async fn make_parts_of(
+        self: &Arc<Self>,
         id: &str,
         config: ContainerConfig,
         sandbox: &Sandbox,
     ) -> Result<ContainerRecord> {
-        let sandbox = sandbox.record();
+        let record = sandbox.record();
+        let pid = self.pid_namespace(&config, sandbox).await?;
+        let namespaces = Namespaces {
+            pid,
+            ..namespace_paths(&self.layout, &record)
+        };
+        let (engine, id) = (self.clone(), id.to_string());
+        tokio::task::spawn_blocking(move || engine.make_container(&id, config, &record, &namespaces)).await?
+    }
+
+    fn make_container(
+        &self,
+        id: &str,
+        config: ContainerConfig,
+        sandbox: &SandboxRecord,
+        namespaces: &Namespaces,
+    ) -> Result<ContainerRecord> {
         let wanted = config
             .image
             .as_ref()
             .map(|image| image.image.as_str())
             .unwrap_or_default();
         let image = self.image(wanted)?;
-        let mut record = self.new_container(id, config, &sandbox, &image);
+        let mut record = self.new_container(id, config, sandbox, &image);
         let directory = self.layout.container(id);
         fs::create_dir_all(&directory).file("making", &directory)?;
         write_record(&directory, &record)?;
@@ -73,7 +86,7 @@ impl Core {
         let root = snapshots.mount(id)?;
         let image_sources = self.mount_images(&mut record)?;
         host::make_mount_sources(&record.config)?;
-        self.specify(&mut record, &sandbox, &image, root, &image_sources)?;
+        self.specify(&mut record, sandbox, &image, namespaces, root, &image_sources)?;
         write_record(&directory, &record)?;
         Ok(record)
     }
@@ -143,6 +156,7 @@ impl Core {
         record: &mut ContainerRecord,
         sandbox: &SandboxRecord,
         image: &Image,
+        namespaces: &Namespaces,
         root: PathBuf,
         image_mounts: &[PathBuf],
     ) -> Result<()> {
@@ -156,8 +170,6 @@ impl Core {
         let stop_signal =
             spec::signal::stop_signal(record.config.stop_signal(), &image.config.stop_signal).map_err(of)?;
         let devices = host::devices(&record.config)?;
-        let mut namespaces = namespace_paths(&self.layout, sandbox);
-        namespaces.pid = self.pid_namespace(&record.config)?;
         let spec = spec::build(&Input {
             config: &record.config,
             sandbox: &sandbox.config,
@@ -165,7 +177,7 @@ impl Core {
             user: &user,
             rootfs: &root,
             cgroup: &record.cgroup,
-            namespaces: &namespaces,
+            namespaces,
             files: &files_of(&self.layout, sandbox),
             hostname: &sandbox.hostname,
             image_mounts,
@@ -214,13 +226,17 @@ impl Core {
         write_atomic(&path, &text)
     }
 
-    fn pid_namespace(&self, config: &ContainerConfig) -> Result<PidNamespace> {
+    async fn pid_namespace(&self, config: &ContainerConfig, sandbox: &Sandbox) -> Result<PidNamespace> {
         match spec::pid_mode(config) {
             NamespaceMode::Container => Ok(PidNamespace::Own),
             NamespaceMode::Node => Ok(PidNamespace::Host),
-            NamespaceMode::Pod => Err(EngineError::Unsupported(
-                "a PID namespace shared by the pod".into(),
-            )),
+            NamespaceMode::Pod => match sandbox.link()?.call(Command::PodPidNamespace, &[]).await? {
+                Answer::Started { pid, .. } => Ok(PidNamespace::At(format!("/proc/{pid}/ns/pid").into())),
+                Answer::Failed { message } => Err(EngineError::Shim { message }),
+                other => Err(EngineError::Shim {
+                    message: format!("unexpected answer {other:?}"),
+                }),
+            },
             NamespaceMode::Target => {
                 let context = spec::security_context(config);
                 let target = context.namespace_options.unwrap_or_default().target_id;

@@ -8,7 +8,7 @@ use super::Container;
 use crate::engine::{Core, now_nanos};
 use crate::error::chain;
 use crate::sandbox::unseen_end;
-use crate::state::{Ended, read_exit, write_record};
+use crate::state::{ContainerRecord, Ended, read_exit, write_record};
 
 impl Core {
     /// A shim tells that a container has ended.
@@ -36,25 +36,20 @@ impl Core {
         self.end(container, ended).await;
     }
 
-    /// Writes it down, lets go of the root file system and tells everybody. The caller holds `changing`.
+    /// Tells everybody, writes it down and lets go of the root file system. The caller holds `changing`.
+    /// The shim has recorded the end already, and unmounting may wait for the disk: so that comes last.
     async fn end(self: &Arc<Self>, container: &Arc<Container>, ended: Ended) {
         if container.state() == ContainerState::ContainerExited {
             return;
         }
         let record = container.change(|record| record.ended = Some(ended));
+        container.set_over();
+        self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
         let engine = self.clone();
         let released = tokio::task::spawn_blocking(move || {
-            let snapshots = engine.config.images.snapshots();
-            for key in std::iter::once(&record.id).chain(&record.image_mounts) {
-                if let Err(error) = snapshots.unmount(key) {
-                    tracing::warn!(
-                        container = record.id,
-                        error = chain(&error),
-                        "unmounting a container's root"
-                    );
-                }
-            }
-            write_record(&engine.layout.container(&record.id), &record)
+            let written = write_record(&engine.layout.container(&record.id), &record);
+            engine.unmount(&record);
+            written
         });
         match released.await {
             Ok(Ok(())) => {}
@@ -67,7 +62,19 @@ impl Core {
             }
             Err(error) => tracing::error!(container = container.id, %error, "writing down a container's end"),
         }
-        container.set_over();
-        self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
+    }
+
+    /// Unmounts the root of a container that has ended and the images it mounts.
+    pub(crate) fn unmount(&self, record: &ContainerRecord) {
+        let snapshots = self.config.images.snapshots();
+        for key in std::iter::once(&record.id).chain(&record.image_mounts) {
+            if let Err(error) = snapshots.unmount(key) {
+                tracing::warn!(
+                    container = record.id,
+                    error = chain(&error),
+                    "unmounting a container's root"
+                );
+            }
+        }
     }
 }

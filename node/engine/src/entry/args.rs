@@ -7,6 +7,15 @@ use std::path::PathBuf;
 
 use crate::shim::ShimArgs;
 
+/// Names of the entry points.
+const ENTRIES: [&str; 5] = ["shim", "create", "exec-create", POD_INIT, POD_WAIT];
+
+/// Name of [`Entry::PodInit`].
+pub const POD_INIT: &str = "pod-init";
+
+/// Name of [`Entry::PodWait`].
+pub const POD_WAIT: &str = "pod-wait";
+
 /// An entry point with its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -14,6 +23,10 @@ pub enum Entry {
     Shim(ShimArgs),
     /// The single-shot creator of a container or of a command in one.
     Create(CreateArgs),
+    /// Makes the PID namespace of a pod and its first process, whose number it prints.
+    PodInit,
+    /// The first process of a pod's PID namespace.
+    PodWait,
 }
 
 /// What a creator makes.
@@ -83,13 +96,17 @@ pub fn shim_command_line(args: &ShimArgs) -> Vec<OsString> {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Entry, String>> {
     let mut arguments = arguments.into_iter();
     let name = arguments.next()?;
-    let name = name
-        .to_str()
-        .filter(|name| matches!(*name, "shim" | "create" | "exec-create"))?;
+    let name = name.to_str().filter(|name| ENTRIES.contains(name))?;
     Some(pairs(arguments).and_then(|mut given| entry(name, &mut given)))
 }
 
 fn entry(name: &str, given: &mut BTreeMap<String, OsString>) -> Result<Entry, String> {
+    if name == POD_INIT {
+        return Ok(Entry::PodInit);
+    }
+    if name == POD_WAIT {
+        return Ok(Entry::PodWait);
+    }
     if name == "shim" {
         let cgroup_root = take(given, "--cgroup-root")?.into();
         return Ok(Entry::Shim(ShimArgs { cgroup_root }));

@@ -5,6 +5,7 @@
 pub mod args;
 mod create;
 mod executor;
+mod pod;
 mod report;
 
 use std::ffi::OsString;
@@ -16,6 +17,8 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
     let entry = args::parse(arguments)?;
     let result = match entry {
         Ok(Entry::Shim(shim)) => crate::shim::run(&shim),
+        Ok(Entry::PodInit) => pod::init(),
+        Ok(Entry::PodWait) => pod::wait(),
         Ok(Entry::Create(create)) => {
             create::run(create);
             Ok(())
@@ -28,7 +31,7 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
     Some(match result {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("shim: {error}");
+            eprintln!("{error}");
             1
         }
     })

@@ -161,12 +161,13 @@ impl Io {
     }
 }
 
-/// Writes an exit record so that it is there whole or not at all.
-pub(super) fn record_exit(path: &std::path::Path, exit: &Exit) -> io::Result<()> {
+/// Writes an exit record so that it is there whole or not at all. It is on disk once the file that comes
+/// back has been synchronized.
+pub(super) fn record_exit(path: &std::path::Path, exit: &Exit) -> io::Result<File> {
     let text = serde_json::to_vec(exit)?;
     let partial = path.with_extension("tmp");
     let mut file = File::create(&partial)?;
     file.write_all(&text)?;
-    file.sync_data()?;
-    std::fs::rename(&partial, path)
+    std::fs::rename(&partial, path)?;
+    Ok(file)
 }

@@ -11,6 +11,7 @@ mod launch;
 pub mod lines;
 mod log;
 mod peers;
+mod pod;
 pub mod protocol;
 mod reap;
 mod requests;
@@ -41,6 +42,8 @@ struct Shim {
     execs: Vec<launch::Exec>,
     /// Children that ended before it was known what they are.
     unclaimed: Vec<reap::Ended>,
+    /// First process of the PID namespace that containers share, if there is one.
+    pod_init: Option<pod::PodInit>,
     ending: bool,
 }
 
@@ -54,6 +57,8 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
     // A parent that leads its own session already is no reason to give up.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/")?;
+    // Orphans of containers without a PID namespace of their own are reaped here.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut shim = Shim {
         listener,
         signals: watch_signals()?,
@@ -63,6 +68,7 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
         launches: Vec::new(),
         execs: Vec::new(),
         unclaimed: Vec::new(),
+        pod_init: None,
         ending: false,
     };
     knode_linux::memory::trim();

@@ -59,9 +59,7 @@ impl Shim {
             finished_at: now_nanos(),
             oom_killed,
         };
-        if let Err(error) = record_exit(&container.exit_file, &exit) {
-            eprintln!("recording the exit of {id}: {error}");
-        }
+        let recorded = record_exit(&container.exit_file, &exit);
         self.peers.send(
             None,
             &Message::Exited {
@@ -69,6 +67,10 @@ impl Shim {
                 exit,
             },
         );
+        // The disk may take its time: nobody waits for it.
+        if let Err(error) = recorded.and_then(|file| file.sync_data()) {
+            eprintln!("recording the exit of {id}: {error}");
+        }
         // Processes on their way out may still keep it; removing the container tries again.
         let _ = self.cgroups.remove(&container.cgroup);
         drop(container);

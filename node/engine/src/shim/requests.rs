@@ -28,9 +28,7 @@ impl Shim {
                 columns,
                 rows,
             } => Some(self.resize(container, *columns, *rows)),
-            Command::PodPidNamespace => Some(Answer::Failed {
-                message: "a PID namespace of the pod is not supported".into(),
-            }),
+            Command::PodPidNamespace => Some(self.pod_pid_namespace()),
             Command::List => Some(Answer::Containers(self.containers.list())),
             Command::Shutdown => Some(self.shutdown()),
         };
@@ -94,6 +92,7 @@ impl Shim {
                 message: "containers are running".into(),
             };
         }
+        self.pod_init = None;
         self.ending = true;
         Answer::Done
     }
