@@ -128,7 +128,7 @@ fn processes(marker: &str) -> BTreeSet<String> {
 }
 
 /// Whether a control group can be a node's: others' come and go on a machine that works.
-fn is_ours(group: &PathBuf) -> bool {
+fn is_ours(group: &Path) -> bool {
     let mut parts = group.iter().map(|part| part.to_string_lossy());
     parts.any(|part| part.starts_with("knode") || part.starts_with("kubepods"))
 }
