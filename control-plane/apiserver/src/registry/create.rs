@@ -14,6 +14,7 @@ use super::write::{self, Refused};
 use super::{Ask, ask, meta};
 use crate::admission::{self, Operation};
 use crate::cache::Object;
+use crate::clock::now;
 use crate::core::Core;
 use crate::http::{Failure, Outcome};
 use crate::request::WriteOptions;
@@ -81,6 +82,7 @@ async fn attempt(
         .await
         .map_err(Refused::Failed)?;
     strategy.prepare_for_create(&mut object);
+    strategy.stamp(&mut object, &Value::Null, now());
     let name = meta::text(&object, "name").to_owned();
     let mut errors = knode_kinds::rows::meta::validate(ask.kind, &object);
     errors.extend(strategy.validate(&object));

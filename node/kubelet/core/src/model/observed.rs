@@ -208,6 +208,8 @@ pub struct Observed {
     pub busy: BTreeSet<Op>,
     /// Containers being stopped, by id.
     pub stops: BTreeMap<String, Stop>,
+    /// Containers that the kubelet stopped, by id.
+    pub stopped: BTreeSet<String>,
     /// The node refused the pod.
     pub rejected: Option<Rejection>,
     /// The event about the passed deadline has been written.
@@ -298,6 +300,7 @@ impl Observed {
         self.containers.retain(|container| container.id != id);
         self.probes.remove(id);
         self.stops.remove(id);
+        self.stopped.remove(id);
     }
 
     /// Whether anything of this kind is under way.

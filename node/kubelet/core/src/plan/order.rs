@@ -159,13 +159,29 @@ impl Starts<'_> {
         }
         self.begun = true;
         let last = self.observed.latest(name);
+        let failed = match last.filter(|last| self.is_spared(last)) {
+            Some(_) => self.observed.previous(name),
+            None => last,
+        };
         self.out.push(Action::Start {
             container: name.clone(),
             kind,
             attempt: next_attempt(self.pod, name, last),
             sandbox_id: sandbox.id.clone(),
-            ended: last.map(ContainerRecord::down_since),
+            ended: failed.map(ContainerRecord::down_since),
         });
+    }
+
+    /// Whether a container that the kubelet killed starts again at once. As upstream, which does both in one pass
+    /// and so judges by the end before this one.
+    fn is_spared(&self, record: &ContainerRecord) -> bool {
+        let before = self.observed.previous(&record.name);
+        let backoff = self.observed.restarts.get(&record.name);
+        let held_until = before
+            .zip(backoff)
+            .and_then(|(before, backoff)| backoff.until(before.down_since()));
+        self.observed.stopped.contains(&record.id)
+            && held_until.is_none_or(|until| until <= record.down_since())
     }
 
     /// Whether a failed try or a crash is too recent.
@@ -179,6 +195,9 @@ impl Starts<'_> {
         let Some(record) = self.observed.latest(&container.name) else {
             return false;
         };
+        if self.is_spared(record) {
+            return false;
+        }
         let backoff = self.observed.restarts.get(&container.name);
         let until = backoff.and_then(|backoff| backoff.until(record.down_since()));
         let (Some(until), Some(backoff)) = (until.filter(|until| *until > self.now), backoff) else {

@@ -252,6 +252,12 @@ impl View<'_> {
     }
 }
 
+/// Whether the pod has ended without this container ever having been there.
+pub(super) fn never_ran(status: &ContainerStatus) -> bool {
+    let end = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+    end.is_some_and(|end| end.container_id.is_none() && end.message.as_deref() == Some(LOST))
+}
+
 fn waiting(reason: &str, message: &str) -> ApiState {
     let message = Some(message.to_owned()).filter(|message| !message.is_empty());
     ApiState {

@@ -39,7 +39,13 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
         true => "Failed",
         false => phase::phase(pod, &inits, &mains, ended),
     };
-    let conditions = conditions::conditions(pod, observed, &inits, &mains, phase, now);
+    // Upstream takes the conditions before it gives containers up that never ran.
+    let settled = if ended && mains.iter().any(containers::never_ran) {
+        "Pending"
+    } else {
+        phase
+    };
+    let conditions = conditions::conditions(pod, observed, &inits, &mains, settled, now);
     let shown = phase::shown(pod, phase, ended);
     let deadline = (over && shown == "Failed").then_some(crate::plan::DEADLINE);
     let ips = addresses(pod, observed, node, now);
