@@ -52,7 +52,7 @@ impl Traces {
             processes: processes(marker),
             cgroups: directories(Path::new("/sys/fs/cgroup"))
                 .into_iter()
-                .filter(is_ours)
+                .filter(|group| is_ours(group))
                 .collect(),
             namespaces: names(Path::new("/run/netns")),
         }
