@@ -48,14 +48,14 @@ impl Engine {
     ///
     /// # Errors
     /// Without control groups, when a directory cannot be made or listed, or when the streaming server
-    /// cannot listen. Sandboxes and containers that cannot be taken up are no error: they are shown as
+    /// is to listen elsewhere than on loopback. Sandboxes and containers that cannot be taken up are no error: they are shown as
     /// ended.
     pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
         let cgroups = Cgroups::detect(&config.cgroup_root).map_err(EngineError::Cgroups)?;
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         crate::recovery::make_directories(&layout)?;
         let (shim_events, receiver) = mpsc::unbounded_channel();
-        let streaming = Streaming::bind(config.streaming).await?;
+        let streaming = Streaming::new(config.streaming)?;
         let core = Arc::new(Core {
             layout,
             cgroups,
@@ -68,7 +68,6 @@ impl Engine {
             oom_score_noted: std::sync::Once::new(),
             config,
         });
-        core.streaming.serve(Arc::downgrade(&core));
         crate::recovery::recover(&core).await?;
         tokio::spawn(hear_shims(Arc::downgrade(&core), receiver));
         Ok(Arc::new(Self { core }))

@@ -13,7 +13,7 @@ mod tokens;
 mod websocket;
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use knode_cri::{AttachRequest, ExecRequest, PortForwardRequest};
 use tokio::net::TcpListener;
@@ -23,48 +23,62 @@ use crate::engine::Core;
 use crate::error::{EngineError, Result};
 use tokens::{Tokens, Wanted};
 
-/// The streaming server of an engine.
+/// The streaming server of an engine. It listens from the first stream on.
 pub(crate) struct Streaming {
-    address: SocketAddr,
+    wanted: SocketAddr,
     tokens: Tokens,
-    listener: Mutex<Option<TcpListener>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    address: SocketAddr,
+    task: JoinHandle<()>,
 }
 
 impl Streaming {
-    /// Takes the address.
-    pub(crate) async fn bind(address: SocketAddr) -> Result<Self> {
-        if !address.ip().is_loopback() {
-            return Err(EngineError::Invalid(format!(
-                "the streaming server must listen on loopback, not {address}"
-            )));
+    /// A server that will listen on this address.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] for one that other machines can reach.
+    pub(crate) fn new(wanted: SocketAddr) -> Result<Self> {
+        if !wanted.ip().is_loopback() {
+            let text = format!("the streaming server must listen on loopback, not {wanted}");
+            return Err(EngineError::Invalid(text));
         }
-        let failed = |source| EngineError::Streaming { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Self {
-            address: listener.local_addr().map_err(failed)?,
+            wanted,
             tokens: Tokens::default(),
-            listener: Mutex::new(Some(listener)),
-            task: Mutex::new(None),
+            running: Mutex::new(None),
         })
     }
 
-    /// Serves until the engine goes.
-    pub(crate) fn serve(&self, core: Weak<Core>) {
-        let listener = self
-            .listener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(listener) = listener {
-            let task = tokio::spawn(server::accept(listener, core));
-            *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    /// Where it listens.
+    fn address(&self, core: &Arc<Core>) -> Result<SocketAddr> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = &*running {
+            return Ok(running.address);
         }
+        let start = || -> std::io::Result<Running> {
+            let listener = std::net::TcpListener::bind(self.wanted)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            let listener = TcpListener::from_std(listener)?;
+            Ok(Running {
+                address,
+                task: tokio::spawn(server::accept(listener, Arc::downgrade(core))),
+            })
+        };
+        let started = start().map_err(|source| EngineError::Streaming {
+            address: self.wanted,
+            source,
+        })?;
+        Ok(running.insert(started).address)
     }
 
-    fn url(&self, path: &str, wanted: Wanted) -> Result<String> {
+    fn url(&self, core: &Arc<Core>, path: &str, wanted: Wanted) -> Result<String> {
+        let address = self.address(core)?;
         let token = self.tokens.issue(wanted)?;
-        Ok(format!("http://{}/{path}/{token}", self.address))
+        Ok(format!("http://{address}/{path}/{token}"))
     }
 
     /// What a token stands for; it is of no use after that.
@@ -75,33 +89,34 @@ impl Streaming {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = running {
+            running.task.abort();
         }
     }
 }
 
 impl Core {
     /// A URL that streams a command.
-    pub(crate) fn exec_url(&self, mut request: ExecRequest) -> Result<String> {
+    pub(crate) fn exec_url(self: &Arc<Self>, mut request: ExecRequest) -> Result<String> {
         check_streams(request.stdin, request.stdout, request.stderr, request.tty)?;
         let container = self.container(&request.container_id)?;
         crate::container::check_running(&container)?;
         request.container_id.clone_from(&container.id);
-        self.streaming.url("exec", Wanted::Exec(request))
+        self.streaming.url(self, "exec", Wanted::Exec(request))
     }
 
     /// A URL that streams a container.
-    pub(crate) fn attach_url(&self, mut request: AttachRequest) -> Result<String> {
+    pub(crate) fn attach_url(self: &Arc<Self>, mut request: AttachRequest) -> Result<String> {
         check_streams(request.stdin, request.stdout, request.stderr, request.tty)?;
         let container = self.container(&request.container_id)?;
         crate::container::check_running(&container)?;
         request.container_id.clone_from(&container.id);
-        self.streaming.url("attach", Wanted::Attach(request))
+        self.streaming.url(self, "attach", Wanted::Attach(request))
     }
 
     /// A URL that forwards ports.
-    pub(crate) fn port_forward_url(&self, mut request: PortForwardRequest) -> Result<String> {
+    pub(crate) fn port_forward_url(self: &Arc<Self>, mut request: PortForwardRequest) -> Result<String> {
         let sandbox = self.sandbox(&request.pod_sandbox_id)?;
         if !sandbox.is_ready() {
             return Err(EngineError::SandboxNotReady {
@@ -109,7 +124,8 @@ impl Core {
             });
         }
         request.pod_sandbox_id.clone_from(&sandbox.id);
-        self.streaming.url("portforward", Wanted::PortForward(request))
+        self.streaming
+            .url(self, "portforward", Wanted::PortForward(request))
     }
 }
 
