@@ -61,12 +61,6 @@ pub struct Node {
     kubelet: Arc<Kubelet>,
 }
 
-/// The container engine and what it stands on.
-struct Runtime {
-    engine: Arc<Engine>,
-    images: ImageStore,
-}
-
 impl Plan<'_> {
     /// Refuses what can't work, before anything is made.
     pub fn check(&self) -> Result<(), Obstacle> {
@@ -83,7 +77,7 @@ impl Plan<'_> {
     pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<Node> {
         let mut tasks = JoinSet::new();
         let (subnet, subnet_seen) = watch::channel(None);
-        let runtime = self.start_engine(subnet_seen, &mut tasks, shutdown).await?;
+        let engine = self.start_engine(subnet_seen, &mut tasks, shutdown).await?;
         progress.done("the container engine runs");
         let config = self.node_config();
         let clock = Arc::new(SystemClock::default());
@@ -96,7 +90,7 @@ impl Plan<'_> {
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
         self.start_proxy(network_client, &mut tasks, shutdown);
         let node = self
-            .start_kubelet(config, connected, &runtime, clock, wake)
+            .start_kubelet(config, connected, &engine, clock, wake)
             .await?;
         progress.done(format!("node {} registers", self.name));
         Ok(Node { tasks, ..node })
@@ -107,7 +101,7 @@ impl Plan<'_> {
         subnet: watch::Receiver<Option<Subnet>>,
         tasks: &mut JoinSet<String>,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<Runtime> {
+    ) -> anyhow::Result<Arc<Engine>> {
         let layout = self.layout;
         let images = open_images(layout)?;
         import(&images, layout).await?;
@@ -136,7 +130,7 @@ impl Plan<'_> {
             Arc::new(commands::Images(images.clone())),
         )?;
         tasks.spawn(async move { ended("control socket", control.await) });
-        Ok(Runtime { engine, images })
+        Ok(engine)
     }
 
     fn node_config(&self) -> NodeConfig {
@@ -231,7 +225,7 @@ impl Plan<'_> {
         &self,
         config: NodeConfig,
         connected: Connected,
-        runtime: &Runtime,
+        engine: &Arc<Engine>,
         clock: Arc<SystemClock>,
         subnet: watch::Receiver<Option<Subnet>>,
     ) -> anyhow::Result<Node> {
@@ -243,8 +237,8 @@ impl Plan<'_> {
         };
         let recorder = EventRecorder::start(client.clone(), source, clock.clone());
         let node = Arc::new(view::Late::default());
-        let cri: Arc<dyn RuntimeService> = runtime.engine.clone();
-        let images: Arc<dyn ImageService> = runtime.engine.clone();
+        let cri: Arc<dyn RuntimeService> = engine.clone();
+        let images: Arc<dyn ImageService> = engine.clone();
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
         let kubelet = KubeletConfig {
             node_name: self.name.clone(),
@@ -317,9 +311,15 @@ async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
 
 /// Takes back the addresses of sandboxes that ended while nobody looked.
 async fn forget_dead(engine: &Engine, podnet: &PodNet) -> anyhow::Result<()> {
-    let all = engine.list_pod_sandbox(Default::default()).await.context("list the sandboxes")?;
+    let all = engine
+        .list_pod_sandbox(Default::default())
+        .await
+        .context("list the sandboxes")?;
     let live = all.items.into_iter().map(|s| s.id).collect();
-    let freed = podnet.gc(live).await.context("collect the pod network's garbage")?;
+    let freed = podnet
+        .gc(live)
+        .await
+        .context("collect the pod network's garbage")?;
     if !freed.is_empty() {
         tracing::info!(?freed, "addresses of dead sandboxes freed");
     }
