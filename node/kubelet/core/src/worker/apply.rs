@@ -194,7 +194,6 @@ impl Worker {
                 self.observed.busy.remove(&Op::Stop(id.clone()));
                 self.observed.stops.remove(&id);
                 self.looked(&id, record, now);
-                self.observed.stopped.insert(id);
             }
             Outcome::Looked { id, record } => self.looked(&id, record, now),
             Outcome::SandboxStopped { id, done } => self.sandbox_stopped(&id, done),

@@ -55,6 +55,7 @@ impl Worker {
                 grace,
                 message,
             } => {
+                self.observed.stopped.insert(id.clone());
                 let shorter = self.observed.stops.insert(id.clone(), Stop { grace }).is_some();
                 let sandbox_id = self
                     .observed
