@@ -83,7 +83,12 @@ impl Worker {
         self.take_record(record, now);
     }
 
-    fn take_record(&mut self, record: ContainerRecord, now: Timestamp) {
+    fn take_record(&mut self, mut record: ContainerRecord, now: Timestamp) {
+        // The file or log that the message was read from may be gone by now.
+        let before = self.observed.by_id(&record.id).map(|old| &old.message);
+        if let Some(message) = before.filter(|_| record.message.is_empty()) {
+            record.message = message.clone();
+        }
         if self.observed.put_container(record) {
             self.track_probes(now);
         }
