@@ -102,7 +102,7 @@ spec:
   - name: c
     image: busybox:test
     imagePullPolicy: Never
-    command: [sh, -c, 'env; cat /scratch/by-init /settings/file.txt /hidden/word; ls /var/run/secrets/kubernetes.io/serviceaccount; cat /etc/info/labels; touch /tmp/ready; exec sleep 3600']
+    command: [sh, -c, 'env; cat /scratch/by-init /settings/file.txt /hidden/word; ls /var/run/secrets/kubernetes.io/serviceaccount; cat /etc/info/labels; echo; touch /tmp/ready; exec sleep 3600']
     env:
     - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
     - {name: WORD, valueFrom: {secretKeyRef: {name: hidden, key: word}}}

@@ -6,7 +6,9 @@ use super::{Recorded, normal};
 
 /// The Events that a recording's requests create, in order, without what varies.
 pub fn recorded(lines: &[Recorded], uid: &str) -> Vec<Value> {
-    let posts = lines.iter().filter(|l| l.method == "POST" && l.bare_path().ends_with("/events"));
+    let posts = lines
+        .iter()
+        .filter(|l| l.method == "POST" && l.bare_path().ends_with("/events"));
     posts.map(|l| normalised(&l.request, uid)).collect()
 }
 
@@ -18,7 +20,10 @@ pub fn live(events: &[Value], uid: &str) -> Vec<Value> {
 
 fn normalised(event: &Value, uid: &str) -> Value {
     let first = |fields: [&str; 2]| {
-        let found = fields.iter().map(|f| &event[*f]).find(|v| !v.is_null() && **v != json!({}));
+        let found = fields
+            .iter()
+            .map(|f| &event[*f])
+            .find(|v| !v.is_null() && **v != json!({}));
         found.cloned().unwrap_or_default()
     };
     let object = first(["involvedObject", "regarding"]);

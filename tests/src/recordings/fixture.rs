@@ -49,7 +49,11 @@ impl Recorded {
 /// When the file isn't there or has a line that is no recorded request.
 #[track_caller]
 pub fn fixture(file: &str) -> Vec<Recorded> {
-    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/recordings").join(file))
+    read(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("data/recordings")
+            .join(file),
+    )
 }
 
 /// The requests of a file that the API server's own tests use too.

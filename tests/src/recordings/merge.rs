@@ -63,7 +63,9 @@ fn sort(list: &mut Value, key: &str, order: &[Value]) {
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let kept = map.iter().filter(|(field, value)| !value.is_null() && !field.starts_with('$'));
+            let kept = map
+                .iter()
+                .filter(|(field, value)| !value.is_null() && !field.starts_with('$'));
             kept.map(|(field, value)| (field.clone(), without_nulls(value)))
                 .collect::<Map<_, _>>()
                 .into()
@@ -80,7 +82,8 @@ mod tests {
 
     #[test]
     fn conditions_merge_by_type_in_the_order_told() {
-        let mut status = json!({"conditions": [{"type": "A", "status": "True", "reason": "x"}], "phase": "Pending"});
+        let mut status =
+            json!({"conditions": [{"type": "A", "status": "True", "reason": "x"}], "phase": "Pending"});
         apply(
             &mut status,
             &json!({"$setElementOrder/conditions": [{"type": "B"}, {"type": "A"}],
@@ -93,7 +96,10 @@ mod tests {
     #[test]
     fn other_lists_are_replaced() {
         let mut status = json!({"containerStatuses": [{"name": "a"}, {"name": "b"}]});
-        apply(&mut status, &json!({"containerStatuses": [{"name": "c", "state": {}}]}));
+        apply(
+            &mut status,
+            &json!({"containerStatuses": [{"name": "c", "state": {}}]}),
+        );
         assert_eq!(status, json!({"containerStatuses": [{"name": "c", "state": {}}]}));
     }
 }

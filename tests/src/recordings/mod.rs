@@ -1,5 +1,6 @@
 //! Recordings of upstream's answers and writes (`data/recordings`), and what a running cluster must show beside them.
 
+pub mod compare;
 pub mod events;
 mod fixture;
 pub mod merge;

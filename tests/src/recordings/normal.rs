@@ -60,20 +60,38 @@ fn image(name: &str) -> String {
     let known = ["busybox", "nginx"].iter().find_map(|repository| {
         let short = name.strip_prefix("docker.io/library/")?;
         let rest = short.strip_prefix(repository)?;
-        rest.starts_with(':').then(|| format!("docker.io/library/{repository}:{ANY}"))
+        rest.starts_with(':')
+            .then(|| format!("docker.io/library/{repository}:{ANY}"))
     });
     known.unwrap_or_else(|| name.to_owned())
 }
 
 /// A text without addresses and generated suffixes.
 pub fn text(text: &str) -> String {
-    let text = suffixes(&addresses(text));
+    let text = used(&refused(&suffixes(&addresses(text))));
     // After this comes a difference of Go structs.
     let text = text.split("\n@@ ").next().unwrap_or_default();
     match text.split_once(", current: ") {
         Some((before, _)) => before.to_owned(),
         None => text.to_owned(),
     }
+}
+
+/// What the network said of a registry.
+fn refused(text: &str) -> String {
+    match text.split_once(": failed to do request: ") {
+        Some((before, _)) => format!("{before}: failed to do request: {ANY}"),
+        None => text.to_owned(),
+    }
+}
+
+/// How much of a resource other pods had at the time.
+fn used(text: &str) -> String {
+    let Some((before, after)) = text.split_once(", used: ") else {
+        return text.to_owned();
+    };
+    let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    format!("{before}, used: {ANY}{rest}")
 }
 
 /// `kube-api-access-x2b4z` becomes `kube-api-access-…`.
@@ -94,7 +112,9 @@ fn addresses(text: &str) -> String {
     while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
         out.push_str(&rest[..start]);
         let tail = &rest[start..];
-        let end = tail.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(tail.len());
         let (word, after) = tail.split_at(end);
         let is_pods = word
             .parse::<std::net::Ipv4Addr>()
@@ -148,8 +168,10 @@ mod tests {
 
     #[test]
     fn what_varies_goes_and_the_rest_stays() {
-        let found = value(&json!({"uid": "1", "imageID": "", "message": "Get \"http://10.244.0.7:80/x\": 404, v1.36.2",
-            "volume": "kube-api-access-abc12", "image": "docker.io/library/busybox:1.36"}));
+        let found = value(
+            &json!({"uid": "1", "imageID": "", "message": "Get \"http://10.244.0.7:80/x\": 404, v1.36.2",
+            "volume": "kube-api-access-abc12", "image": "docker.io/library/busybox:1.36"}),
+        );
         let wanted = json!({"uid": "…", "imageID": "", "message": "Get \"http://<ip>:80/x\": 404, v1.36.2",
             "volume": "kube-api-access-…", "image": "docker.io/library/busybox:…"});
         assert_eq!(found, wanted);

@@ -42,7 +42,11 @@ impl Answer {
     /// Every value of a header.
     pub fn header(&self, name: &str) -> Vec<&str> {
         let named = |(n, _): &&(String, String)| n.eq_ignore_ascii_case(name);
-        self.headers.iter().filter(named).map(|(_, v)| v.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(named)
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     /// The body as JSON; a string where it is none, null where it is empty.
@@ -79,11 +83,16 @@ impl<'a> Session<'a> {
     /// When they aren't where they should be.
     #[track_caller]
     pub fn new(cluster: &'a Cluster) -> Self {
-        let text = cluster.kubectl("config view --raw --minify --flatten -o json").ok();
+        let text = cluster
+            .kubectl("config view --raw --minify --flatten -o json")
+            .ok();
         let config: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let write = |name: &str, parts: &[&Value]| {
             let path = cluster.scratch.join(name);
-            let pem: String = parts.iter().map(|p| decoded(p.as_str().unwrap_or_default())).collect();
+            let pem: String = parts
+                .iter()
+                .map(|p| decoded(p.as_str().unwrap_or_default()))
+                .collect();
             std::fs::write(&path, pem).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             path
         };
@@ -93,8 +102,13 @@ impl<'a> Session<'a> {
             cluster,
             server: named["server"].as_str().unwrap_or_default().to_owned(),
             authority: write("ca.pem", &[&named["certificate-authority-data"]]),
-            admin: write("admin.pem", &[&user["client-certificate-data"], &user["client-key-data"]]),
-            node: cluster.scratch.join("data/kubelet/pki/kubelet-client-current.pem"),
+            admin: write(
+                "admin.pem",
+                &[&user["client-certificate-data"], &user["client-key-data"]],
+            ),
+            node: cluster
+                .scratch
+                .join("data/kubelet/pki/kubelet-client-current.pem"),
         }
     }
 
@@ -105,15 +119,27 @@ impl<'a> Session<'a> {
 
     fn curl(&self, user: User, method: &str, path: &str, headers: &Map<String, Value>) -> Command {
         let mut command = self.cluster.host.command("curl");
-        command.args(["--silent", "--show-error", "--http1.1", "--path-as-is", "--globoff"]);
-        command.args(["--request", method]).arg("--cacert").arg(&self.authority);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--http1.1",
+            "--path-as-is",
+            "--globoff",
+        ]);
+        command
+            .args(["--request", method])
+            .arg("--cacert")
+            .arg(&self.authority);
         match user {
             User::Admin => _ = command.arg("--cert").arg(&self.admin),
             User::Node => _ = command.arg("--cert").arg(&self.node),
             User::Anonymous => {}
         }
         for (name, value) in headers {
-            command.args(["--header", &format!("{name}: {}", value.as_str().unwrap_or_default())]);
+            command.args([
+                "--header",
+                &format!("{name}: {}", value.as_str().unwrap_or_default()),
+            ]);
         }
         command.arg(format!("{}{path}", self.server));
         command
@@ -124,7 +150,14 @@ impl<'a> Session<'a> {
     /// # Panics
     /// When there is no answer.
     #[track_caller]
-    pub fn send(&self, user: User, method: &str, path: &str, headers: &Map<String, Value>, body: &Value) -> Answer {
+    pub fn send(
+        &self,
+        user: User,
+        method: &str,
+        path: &str,
+        headers: &Map<String, Value>,
+        body: &Value,
+    ) -> Answer {
         let mut command = self.curl(user, method, path, headers);
         command.args(["--include", "--max-time", "30"]);
         match body {
@@ -215,7 +248,8 @@ mod tests {
 
     #[test]
     fn an_answer_has_code_headers_and_body() {
-        let answer = Answer::parse("HTTP/1.1 201 Created\r\nWarning: a\r\nwarning: b\r\n\r\n{\"a\":1}").expect("one");
+        let answer =
+            Answer::parse("HTTP/1.1 201 Created\r\nWarning: a\r\nwarning: b\r\n\r\n{\"a\":1}").expect("one");
         assert_eq!((answer.code, answer.header("Warning")), (201, vec!["a", "b"]));
         assert_eq!(answer.json(), serde_json::json!({"a": 1}));
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Recorded, merge, normal};
 
-/// A normalised status, and whether the pod was being deleted.
+/// A normalised status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The status without what varies.
@@ -29,23 +29,50 @@ pub fn recorded(lines: &[Recorded]) -> Vec<State> {
     let is_rejected = created.response["spec"]["nodeName"].is_string();
     let writes = |l: &&Recorded| l.method == "PATCH" && l.bare_path().contains("/pods/") && l.code == 200;
     for line in lines.iter().filter(writes) {
-        if !line.user.contains("scheduler") && !is_rejected && states.len() == 1 || line.path.contains("/pods/gated?") {
+        if !line.user.contains("scheduler") && !is_rejected && states.len() == 1
+            || line.path.contains("/pods/gated?")
+        {
             bind(&mut status);
             states.push(State::of(&status, uid, line.t));
         }
         if line.request["status"].is_object() {
             merge::apply(&mut status, &line.request["status"]);
+            drop_unlimited(&mut status);
             states.push(State::of(&status, uid, line.t));
         }
     }
     distinct(states)
 }
 
+/// Cgroup v1, under which the recording was made, says "no limit" by a number.
+fn drop_unlimited(status: &mut Value) {
+    let Some(limits) = status
+        .pointer_mut("/resources/limits")
+        .and_then(Value::as_object_mut)
+    else {
+        return;
+    };
+    limits.retain(|_, limit| *limit != "9007199254740988Ki");
+    if let (true, Some(resources)) = (limits.is_empty(), status["resources"].as_object_mut()) {
+        resources.remove("limits");
+    }
+}
+
 /// What the binding by the scheduler does to a status; the recorder didn't keep the answer.
 fn bind(status: &mut Value) {
     let bound = json!({"conditions": [
-        {"type": "PodScheduled", "status": "True", "observedGeneration": 1, "reason": null, "message": null}]});
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "now", "reason": null, "message": null}]});
     merge::apply(status, &bound);
+}
+
+/// The index of the last state before the pod was deleted, by whomever; the last of all if it wasn't.
+pub fn before_deletion(lines: &[Recorded], states: &[State]) -> usize {
+    let begins = |l: &&Recorded| {
+        let marked = l.user.contains("node-controller") && l.request["status"].is_object();
+        l.bare_path().contains("/pods/") && (l.method == "DELETE" || marked)
+    };
+    let time = lines.iter().find(begins).map_or(f64::MAX, |l| l.t);
+    states.iter().rposition(|s| s.t < time).unwrap_or_default()
 }
 
 /// The states in a watch of the pod.

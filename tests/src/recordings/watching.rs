@@ -1,5 +1,7 @@
 //! A watch that keeps all it saw.
 
+use std::cell::RefCell;
+
 use knode_testkit::Process;
 use serde_json::Value;
 
@@ -8,6 +10,7 @@ use super::Session;
 /// A running watch.
 pub struct Watching {
     process: Process,
+    seen: RefCell<(usize, Vec<Value>)>,
 }
 
 impl Watching {
@@ -17,18 +20,20 @@ impl Watching {
         let path = format!("{collection}?watch=1&timeoutSeconds=600");
         Self {
             process: session.stream("watch", &path),
+            seen: RefCell::default(),
         }
     }
 
-    /// Every event so far, in order.
-    pub fn seen(&self) -> Vec<Value> {
-        let text = self.process.output();
-        // The last line may be half there.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    /// The events of objects for which `is_it` holds.
+    /// The events so far of objects for which `is_it` holds, in order.
     pub fn of(&self, is_it: impl Fn(&Value) -> bool) -> Vec<Value> {
-        self.seen().into_iter().filter(|e| is_it(&e["object"])).collect()
+        let text = self.process.output();
+        let mut seen = self.seen.borrow_mut();
+        let (read, events) = &mut *seen;
+        // The last line may be half there.
+        let end = text.rfind('\n').map_or(0, |end| end + 1);
+        let fresh = text.get(*read..end).unwrap_or_default();
+        events.extend(fresh.lines().filter_map(|line| serde_json::from_str(line).ok()));
+        *read = end.max(*read);
+        events.iter().filter(|e| is_it(&e["object"])).cloned().collect()
     }
 }

@@ -29,6 +29,7 @@ impl Shim {
             for (source, flags) in ready.into_iter().rev() {
                 self.step(source, flags);
             }
+            self.end_if_idle();
         }
         self.peers.flush_all();
         Ok(())

@@ -44,6 +44,8 @@ struct Shim {
     unclaimed: Vec<reap::Ended>,
     /// First process of the PID namespace that containers share, if there is one.
     pod_init: Option<pod::PodInit>,
+    /// Who asked for the end, by peer and request: answered when nothing runs any more.
+    end_asked: Option<(u64, u64)>,
     ending: bool,
 }
 
@@ -69,6 +71,7 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
         execs: Vec::new(),
         unclaimed: Vec::new(),
         pod_init: None,
+        end_asked: None,
         ending: false,
     };
     knode_linux::memory::trim();

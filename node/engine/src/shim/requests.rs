@@ -30,7 +30,10 @@ impl Shim {
             } => Some(self.resize(container, *columns, *rows)),
             Command::PodPidNamespace => Some(self.pod_pid_namespace()),
             Command::List => Some(Answer::Containers(self.containers.list())),
-            Command::Shutdown => Some(self.shutdown()),
+            Command::Shutdown => {
+                self.shutdown(peer, seq);
+                None
+            }
         };
         if let Some(answer) = answer {
             self.peers.send(Some(peer), &Message::Answer { seq, answer });
@@ -86,15 +89,41 @@ impl Shim {
         }
     }
 
-    fn shutdown(&mut self) -> Answer {
-        if !self.containers.all.is_empty() || !self.launches.is_empty() {
-            return Answer::Failed {
-                message: "containers are running".into(),
-            };
+    /// Begins to end. What the daemon doesn't know of (it may have died while something was being started) is
+    /// killed first.
+    fn shutdown(&mut self, peer: u64, seq: u64) {
+        self.end_asked = Some((peer, seq));
+        self.kill_all();
+        self.end_if_idle();
+    }
+
+    fn kill_all(&self) {
+        for (id, container) in &self.containers.all {
+            if let Err(error) = self.cgroups.kill(&container.cgroup) {
+                eprintln!("killing {id}: {error}");
+            }
+        }
+    }
+
+    /// Ends when that was asked for and nothing runs or is being started any more.
+    pub(super) fn end_if_idle(&mut self) {
+        let Some((peer, seq)) = self.end_asked else { return };
+        if !self.launches.is_empty() {
+            return;
+        }
+        if !self.containers.all.is_empty() {
+            // One that was still being started when the end was asked for.
+            return self.kill_all();
         }
         self.pod_init = None;
         self.ending = true;
-        Answer::Done
+        self.peers.send(
+            Some(peer),
+            &Message::Answer {
+                seq,
+                answer: Answer::Done,
+            },
+        );
     }
 }
 

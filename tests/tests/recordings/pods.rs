@@ -1,0 +1,421 @@
+//! Every recorded pod, from creation to its end.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use knode_e2e::Cluster;
+use knode_e2e::recordings::compare::{self, Beside};
+use knode_e2e::recordings::states::{self, State};
+use knode_e2e::recordings::{Recorded, Session, Watching, events, fixture, normal};
+use knode_testkit::{image, wait_until};
+use serde_json::{Value, json};
+
+/// Recorded pods that are not run, and why.
+const LEFT_OUT: [(&str, &str); 3] = [
+    (
+        "static-node1",
+        "pods from a directory of the node are not supported",
+    ),
+    ("resize", "the kubelet doesn't resize containers in place"),
+    (
+        "oom",
+        "the recorded kubelet saw the kill too late and said Error; oom2 has it right",
+    ),
+];
+
+/// Up to where pods that fail for ever are followed before they are deleted.
+const LOOPS: [(&str, &str); 6] = [
+    ("crash", "back-off 20s"),
+    ("crash-logs", "back-off 20s"),
+    ("oom2", "back-off 20s"),
+    ("run-error", "back-off 20s"),
+    ("liveness-fail", "back-off 10s"),
+    ("image-pull", "ImagePullBackOff"),
+];
+
+/// Pods that show steps which upstream wrote as one: its kubelet looks at its containers once a second, knode is told.
+const STEPS: [&str; 6] = [
+    "fails",
+    "init-fail",
+    "init-sidecar",
+    "cri-init",
+    "probes",
+    "volumes",
+];
+
+/// Texts of the recorded runtime, and what they are here.
+const TEXTS: [(&str, &str); 1] = [(
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: ",
+    "OCI runtime create failed: ",
+)];
+
+/// Recorded pods whose end is not compared, and why.
+const OTHER_END: [(&str, &str); 3] = [
+    ("gated", "its program ended by itself within the grace period"),
+    (
+        "volumes",
+        "upstream reads status.resources of an ended pod from a cgroup that is gone: limits vanish; knode keeps them",
+    ),
+    (
+        "cri-init",
+        "the recorded memory limit became \"no limit\" under cgroup v1",
+    ),
+];
+
+/// Events that are there by a race in the recording.
+const RACES: [&str; 2] = [
+    "Readiness probe errored and resulted in unknown state: rpc error: ",
+    "Liveness probe failed: Get ",
+];
+
+/// How long all pods together may take.
+const BOUND: Duration = Duration::from_secs(150);
+
+struct Pod {
+    name: String,
+    namespace: String,
+    lines: Vec<Recorded>,
+    states: Vec<State>,
+    milestone: usize,
+    created: Value,
+    end: End,
+    asked: Cell<bool>,
+}
+
+/// How the pod was ended in the recording.
+#[derive(Clone, Debug, PartialEq)]
+enum End {
+    /// By a request with these options.
+    Deleted(Value),
+    /// By a taint of the node.
+    Tainted,
+    /// Not at all: the test does, and looks no further.
+    Open,
+}
+
+impl Pod {
+    fn read(name: &str) -> Self {
+        let mut lines = fixture(&format!("pods/{name}.jsonl"));
+        for line in &mut lines {
+            line.request = translated(&line.request);
+        }
+        let states = states::recorded(&lines);
+        let namespace = lines[0].path.split('/').nth(4).unwrap().to_owned();
+        let milestone = milestone(name, &lines, &states);
+        Self {
+            namespace,
+            milestone,
+            end: end(&lines),
+            lines,
+            states,
+            name: name.to_owned(),
+            created: Value::Null,
+            asked: Cell::new(false),
+        }
+    }
+
+    fn creation(&self) -> &Recorded {
+        let is_it = |l: &&Recorded| l.user == "admin" && l.method == "POST";
+        self.lines.iter().find(is_it).unwrap()
+    }
+
+    /// The name inside the cluster; two recordings have it in a namespace of their own.
+    fn object_name(&self) -> &str {
+        self.creation().manifest["metadata"]["name"].as_str().unwrap()
+    }
+
+    fn path(&self) -> String {
+        format!(
+            "/api/v1/namespaces/{}/pods/{}",
+            self.namespace,
+            self.object_name()
+        )
+    }
+
+    fn uid(object: &Value) -> &str {
+        object["metadata"]["uid"].as_str().unwrap()
+    }
+
+    fn seen(&self, watch: &Watching) -> Vec<Value> {
+        watch.of(|o| o["metadata"]["uid"] == self.created["metadata"]["uid"])
+    }
+
+    fn is_gone(&self, watch: &Watching) -> bool {
+        self.seen(watch).last().is_some_and(|e| e["type"] == "DELETED")
+    }
+
+    /// Whether it has come to where the recorded one was before it was ended.
+    fn has_arrived(&self, watch: &Watching) -> bool {
+        let wanted = &self.states[self.milestone].status;
+        states::live(&self.seen(watch))
+            .iter()
+            .any(|s| s.status == *wanted)
+    }
+
+    /// What is different from the recording.
+    fn differences(&self, pods: &Watching, all_events: &Watching) -> Vec<String> {
+        let recorded = &self.creation().response;
+        let mut out = normal::differences(&normal::value(recorded), &normal::value(&self.created));
+        let mut seen = self.seen(pods);
+        let mut wanted = self.states.as_slice();
+        let is_open = self.end == End::Open || self.name == "gated";
+        if is_open {
+            seen.retain(|e| e["object"]["metadata"]["deletionTimestamp"].is_null());
+            wanted = &wanted[..=self.milestone];
+        }
+        let has_end = self.end != End::Open && OTHER_END.iter().all(|(name, _)| *name != self.name);
+        out.extend(compare::states(
+            wanted,
+            &states::live(&seen),
+            self.beside(),
+            has_end,
+        ));
+        let uid = Self::uid(&self.created);
+        let theirs = all_events.of(|o| {
+            let about = &o["involvedObject"];
+            about["name"] == self.object_name() && about["namespace"] == self.namespace.as_str()
+        });
+        let live = settled(events::live(&theirs, uid), is_open);
+        let recorded = settled(events::recorded(&self.lines, Self::uid(recorded)), is_open);
+        out.extend(compare::events(&recorded, &live));
+        out
+    }
+
+    fn beside(&self) -> Beside {
+        if LOOPS.iter().any(|(name, _)| *name == self.name) {
+            Beside::Rounds
+        } else if STEPS.contains(&self.name.as_str()) {
+            Beside::Steps
+        } else {
+            Beside::Nothing
+        }
+    }
+}
+
+fn translated(request: &Value) -> Value {
+    let text = TEXTS.iter().fold(request.to_string(), |t, (recorded, here)| {
+        t.replace(recorded, here)
+    });
+    serde_json::from_str(&text).unwrap()
+}
+
+fn milestone(name: &str, lines: &[Recorded], states: &[State]) -> usize {
+    let until = LOOPS
+        .iter()
+        .find(|(pod, _)| *pod == name)
+        .map(|(_, until)| *until);
+    let found = until.and_then(|until| states.iter().position(|s| s.status.to_string().contains(until)));
+    let before = || {
+        let last = states::before_deletion(lines, states);
+        // Its end is one of those that are not compared.
+        if name == "volumes" { last - 1 } else { last }
+    };
+    found.unwrap_or_else(before)
+}
+
+fn end(lines: &[Recorded]) -> End {
+    let deleted = lines
+        .iter()
+        .find(|l| l.method == "DELETE" && l.bare_path().contains("/pods/"));
+    match deleted {
+        Some(line) if line.user == "admin" => {
+            let mut options = line.request.clone();
+            options["apiVersion"] = "v1".into();
+            End::Deleted(options)
+        }
+        Some(_) => End::Tainted,
+        None => End::Open,
+    }
+}
+
+/// Without what is there by chance, and the machine's name; of an open end, without what the test's deletion made.
+fn settled(events: Vec<Value>, is_open: bool) -> Vec<Value> {
+    let is_kept = |e: &Value| {
+        let message = e["message"].as_str().unwrap_or_default();
+        let is_race = RACES.iter().any(|race| message.starts_with(race));
+        let is_ours = is_open && e["reason"] == "Killing";
+        !is_race && !is_ours
+    };
+    let mut events: Vec<Value> = events.into_iter().filter(is_kept).collect();
+    for event in &mut events {
+        if event["reporter"] == "default-scheduler" {
+            event["instance"] = "default-scheduler-…".into();
+        }
+    }
+    events
+}
+
+fn read_all() -> Vec<Pod> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/data/recordings/pods");
+    let files = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let mut names: Vec<String> = files
+        .map(|p| p.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 25, "{names:?}");
+    assert!(LEFT_OUT.iter().all(|(name, _)| !names.iter().any(|n| n == name)));
+    names.iter().map(|name| Pod::read(name)).collect()
+}
+
+#[test]
+fn pods_go_the_recorded_way() {
+    let cluster = Cluster::up("recpods");
+    for (number, image) in [
+        image::busybox().name("busybox:latest").build(),
+        image::nginx().name("nginx:latest").build(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let archive = cluster.scratch.join(format!("{number}.tar"));
+        image.write_oci(&archive);
+        cluster.import(&archive).ok();
+    }
+    let session = Session::new(&cluster);
+    prepare(&session);
+    let mut pods = read_all();
+    let watch = Watching::start(&session, "/api/v1/pods");
+    let events = Watching::start(&session, "/api/v1/events");
+    for pod in &mut pods {
+        let collection = format!("/api/v1/namespaces/{}/pods", pod.namespace);
+        pod.created = session.create(&collection, &pod.creation().manifest);
+    }
+    for pod in &pods {
+        for line in pod
+            .lines
+            .iter()
+            .filter(|l| l.user == "admin" && l.method == "PATCH")
+        {
+            let answer = session.admin("PATCH", &line.path, &line.request);
+            assert_eq!(answer.code, 200, "{}: {}", line.path, answer.body);
+        }
+    }
+    end_all(&session, &pods, &watch);
+
+    let mut problems = BTreeMap::new();
+    for pod in &pods {
+        let differences = pod.differences(&watch, &events);
+        if !differences.is_empty() {
+            problems.insert(pod.name.as_str(), differences);
+        }
+    }
+    if !problems.is_empty() && std::env::var_os("KNODE_DUMP").is_some() {
+        dump(&pods, &watch);
+    }
+    assert!(
+        problems.is_empty(),
+        "{} pods differ: {problems:#?}",
+        problems.len()
+    );
+}
+
+fn dump(pods: &[Pod], watch: &Watching) {
+    let of = |list: Vec<State>| list.into_iter().map(|s| s.status).collect::<Vec<_>>();
+    let one = |p: &Pod| {
+        (
+            p.name.clone(),
+            json!({"states": [of(p.states.clone()), of(states::live(&p.seen(watch)))], "events": [[], []]}),
+        )
+    };
+    let all: serde_json::Map<_, _> = pods.iter().map(one).collect();
+    std::fs::write("/tmp/rec/out.json", Value::Object(all).to_string()).unwrap();
+}
+
+/// The recorded pods' surroundings.
+fn prepare(session: &Session<'_>) {
+    for namespace in ["rec", "cri"] {
+        session.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}}));
+    }
+    let (maps, secrets) = (
+        "/api/v1/namespaces/rec/configmaps",
+        "/api/v1/namespaces/rec/secrets",
+    );
+    session.create(
+        maps,
+        &json!({"metadata": {"name": "cm"}, "data": {"a": "1", "b.txt": "two\n"}}),
+    );
+    session.create(
+        secrets,
+        &json!({"metadata": {"name": "sec"}, "stringData": {"pw": "swordfish"}}),
+    );
+    for namespace in ["rec", "cri"] {
+        for object in ["serviceaccount default", "configmap kube-root-ca.crt"] {
+            session
+                .cluster()
+                .wait(&format!("-n {namespace} {object}"), |_| Ok(()));
+        }
+    }
+}
+
+/// Ends each pod as it was, once it has come as far: first those that were deleted, then the others by a taint.
+fn end_all(session: &Session<'_>, pods: &[Pod], watch: &Watching) {
+    let is_tainted = |p: &&Pod| p.end == End::Tainted;
+    wait_until("the pods to come as far as recorded", BOUND, || {
+        for pod in pods.iter().filter(|p| !p.asked.get() && p.end != End::Tainted) {
+            if pod.has_arrived(watch) {
+                delete(session, pod);
+            }
+        }
+        let left: Vec<&Pod> = pods
+            .iter()
+            .filter(|p| {
+                if p.end == End::Tainted {
+                    !p.has_arrived(watch)
+                } else {
+                    !p.is_gone(watch)
+                }
+            })
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(left
+            .iter()
+            .map(|p| shown(p, watch))
+            .collect::<Vec<_>>()
+            .join("\n"))
+    });
+    taint(session, &json!([{"key": "boom", "effect": "NoExecute"}]));
+    wait_until("the tainted pods to go", BOUND, || {
+        let left: Vec<&str> = pods
+            .iter()
+            .filter(is_tainted)
+            .filter(|p| !p.is_gone(watch))
+            .map(|p| p.name.as_str())
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join(" "))
+        }
+    });
+    taint(session, &Value::Null);
+}
+
+fn shown(pod: &Pod, watch: &Watching) -> String {
+    let live = states::live(&pod.seen(watch));
+    let status = live.last().map(|s| s.status.clone()).unwrap_or_default();
+    let wanted = &pod.states[pod.milestone].status;
+    format!(
+        "{}: {}",
+        pod.name,
+        normal::differences(wanted, &status).join("; ")
+    )
+}
+
+fn delete(session: &Session<'_>, pod: &Pod) {
+    let options = match &pod.end {
+        End::Deleted(options) => options.clone(),
+        _ => json!({"gracePeriodSeconds": 0}),
+    };
+    let answer = session.admin("DELETE", &pod.path(), &options);
+    assert_eq!(answer.code, 200, "{}: {}", pod.name, answer.body);
+    pod.asked.set(true);
+}
+
+fn taint(session: &Session<'_>, taints: &Value) {
+    let patch = json!({"spec": {"taints": taints}});
+    let answer = session.admin("PATCH", "/api/v1/nodes/node1", &patch);
+    assert_eq!(answer.code, 200, "{}", answer.body);
+}
