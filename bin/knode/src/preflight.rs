@@ -83,8 +83,8 @@ pub fn node_ip(asked: Option<IpAddr>) -> Result<Ipv4Addr, Obstacle> {
     let kernel = Kernel::open().map_err(Obstacle::Network)?;
     let underlay = kernel
         .underlay(&Wish {
-            interface: None,
             node_ip: asked,
+            ..Wish::default()
         })
         .map_err(Obstacle::Address)?;
     Ok(underlay.ip)

@@ -123,6 +123,11 @@ impl From<&LeaseAttributes> for LeaseValue {
 }
 
 impl LeaseValue {
+    /// Upstream's text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// The attributes, when the backend's data can be read.
     pub fn attributes(&self) -> Option<LeaseAttributes> {
         let data = self

@@ -6,6 +6,7 @@
 
 mod config;
 mod error;
+mod etcd;
 mod kernel;
 mod lease;
 mod masquerade;
@@ -19,13 +20,17 @@ mod underlay;
 
 pub use config::{Backend, NetConf, NetConfError, VxlanConf};
 pub use error::{Error, Result};
+pub use etcd::{Access, Credentials, Etcd, EtcdError, Tls};
 pub use kernel::{Kernel, host_routes};
 pub use lease::{BackendData, Lease, LeaseAttributes, LeaseValue, Leases};
 pub use masquerade::{Masquerade, TABLE as NFT_TABLE};
 pub use overlap::{HostRoute, Other, Overlap, check_overlap};
 pub use overlay::{Config, Overlay, Subnet};
 pub use plan::{Desired, Device, Observed, Path, Peer, Step, plan};
-pub use store::{KubernetesLeases, LeaseStore, Previous, StoreError};
+pub use store::{
+    EtcdConfig, EtcdLeases, KubernetesLeases, LeaseStore, Listed, Prefix, Previous, StoreError, SubnetKey,
+    list_leases, read_config,
+};
 pub use subnet_file::{SubnetFile, SubnetFileError};
 pub use teardown::teardown;
 pub use underlay::{Underlay, UnderlayError, Wish, choose};

@@ -27,6 +27,8 @@ pub struct Wish {
     pub interface: Option<String>,
     /// The node's address.
     pub node_ip: Option<Ipv4Addr>,
+    /// Address to tell the others instead of the interface's (`--public-ip`).
+    pub public_ip: Option<Ipv4Addr>,
 }
 
 /// Why there is no interface.
@@ -205,6 +207,7 @@ mod tests {
         let wish = Wish {
             interface: interface.map(Into::into),
             node_ip: node_ip.map(|ip| ip.parse().unwrap()),
+            public_ip: None,
         };
         choose(&links, &addresses, routes, &wish).map(|u| format!("{} {} {}", u.name, u.ip, u.mtu))
     }

@@ -85,7 +85,9 @@ async fn the_subnet_and_even_the_node_are_waited_for() {
     assert!(futures::poll!(&mut acquire).is_pending());
     server.put(node("a", None));
     assert_eq!(
-        soon("the node", store.previous()).await.unwrap(),
+        soon("the node", store.previous(Ipv4Addr::UNSPECIFIED))
+            .await
+            .unwrap(),
         Previous::default()
     );
     assert!(futures::poll!(&mut acquire).is_pending());
@@ -108,7 +110,12 @@ async fn a_new_process_finds_its_old_address() {
         mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
         public_ip_overwrite: Some(Ipv4Addr::new(203, 0, 113, 1)),
     };
-    assert_eq!(soon("the node", store.previous()).await.unwrap(), want);
+    assert_eq!(
+        soon("the node", store.previous(Ipv4Addr::UNSPECIFIED))
+            .await
+            .unwrap(),
+        want
+    );
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::{PodNet, Subnet};
 use knode_proxy::ProxyConfig;
-use knode_proxy::table::TableConfig;
+use knode_proxy::table::{Locality, TableConfig};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -176,8 +176,8 @@ impl Plan<'_> {
         let config = knode_overlay::Config {
             conf: NetConf::vxlan(self.pod_cidr),
             wish: Wish {
-                interface: None,
                 node_ip: Some(self.ip),
+                ..Wish::default()
             },
             masquerade: true,
             subnet_file: self.layout.subnet_file(),
@@ -206,8 +206,8 @@ impl Plan<'_> {
 
     fn start_proxy(&self, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
         let table = TableConfig {
-            cluster_cidr: Some(self.pod_cidr),
-            service_cidr: Some(self.service_cidr),
+            locality: Locality::Cidrs(vec![self.pod_cidr.into()]),
+            service_cidrs: vec![self.service_cidr.into()],
             ..TableConfig::default()
         };
         let config = ProxyConfig {

@@ -93,8 +93,9 @@ impl Overlay {
 
     async fn attributes(&self) -> Result<LeaseAttributes> {
         let op = "ask for what an earlier start left";
-        let previous = self.persist(op, || self.store.previous()).await?;
-        let public_ip = previous.public_ip_overwrite.unwrap_or(self.underlay.ip);
+        let told = self.config.wish.public_ip.unwrap_or(self.underlay.ip);
+        let previous = self.persist(op, || self.store.previous(told)).await?;
+        let public_ip = previous.public_ip_overwrite.unwrap_or(told);
         Ok(LeaseAttributes {
             public_ip,
             backend: self.backend(&previous)?,

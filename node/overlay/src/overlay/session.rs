@@ -200,6 +200,9 @@ impl Session<'_> {
         if recorded == Some(&self.own) || self.renewal.is_some() {
             return;
         }
+        if recorded.is_none() {
+            tracing::warn!(subnet = %self.own.subnet, "the store does not have this node's lease; it is taken again");
+        }
         let (overlay, attributes, pause) = (self.overlay, self.attributes.clone(), self.renewals.failed());
         self.renewal = Some(Box::pin(async move {
             // The record of a lease just taken may still be on its way here.

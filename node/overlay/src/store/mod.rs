@@ -1,5 +1,6 @@
 //! Where leases are kept.
 
+mod etcd;
 mod kubernetes;
 
 use std::net::Ipv4Addr;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::lease::{Lease, LeaseAttributes, Leases};
 
+pub use etcd::{EtcdConfig, EtcdLeases, Listed, Prefix, SubnetKey, list_leases, read_config};
 pub use kubernetes::KubernetesLeases;
 
 /// What an earlier process of this node left with the store.
@@ -36,6 +38,23 @@ pub enum StoreError {
         #[source]
         source: Box<knode_client::ApiError>,
     },
+    /// etcd refused or could not be reached.
+    #[error("{op}")]
+    Etcd {
+        /// What was being done.
+        op: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Box<crate::etcd::EtcdError>,
+    },
+    /// All subnets are leased.
+    #[error("no free subnet is left in {network} ({leases} leases)")]
+    Exhausted {
+        /// The pod network.
+        network: ipnet::Ipv4Net,
+        /// How many leases there are.
+        leases: usize,
+    },
     /// Not built yet.
     #[error("{0} is not supported")]
     Unsupported(String),
@@ -47,8 +66,8 @@ pub enum StoreError {
 /// A store of leases, seen from one node. Failures pass; the caller tries again.
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
-    /// What an earlier process left. Waits until the store knows of this node.
-    async fn previous(&self) -> Result<Previous, StoreError>;
+    /// What an earlier process left, on the node with this address. Waits until the store knows of this node.
+    async fn previous(&self, public_ip: Ipv4Addr) -> Result<Previous, StoreError>;
 
     /// Takes or renews this node's lease. Waits until there is a subnet for it.
     async fn acquire(&self, attributes: &LeaseAttributes) -> Result<Lease, StoreError>;

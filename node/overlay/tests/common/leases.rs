@@ -122,7 +122,7 @@ pub struct FakeLeases {
 
 #[async_trait]
 impl LeaseStore for FakeLeases {
-    async fn previous(&self) -> Result<Previous, StoreError> {
+    async fn previous(&self, _: std::net::Ipv4Addr) -> Result<Previous, StoreError> {
         let mac = match self.cluster.attributes(self.n).map(|a| a.backend) {
             Some(BackendData::Vxlan { mac, .. }) => Some(mac),
             _ => None,

@@ -4,6 +4,7 @@ mod annotations;
 mod node;
 mod view;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -79,7 +80,7 @@ impl Drop for KubernetesLeases {
 
 #[async_trait]
 impl LeaseStore for KubernetesLeases {
-    async fn previous(&self) -> Result<Previous, StoreError> {
+    async fn previous(&self, _: Ipv4Addr) -> Result<Previous, StoreError> {
         self.own(|own| Some(own.previous.clone())).await
     }
 
