@@ -9,7 +9,7 @@ use knode_proxy::Applier;
 use knode_proxy::model::{
     Model, Name, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, State,
 };
-use knode_proxy::table::TableConfig;
+use knode_proxy::table::{Locality, TableConfig};
 
 const SERVICES: u32 = 10_000;
 const ENDPOINTS: u32 = 3;
@@ -31,10 +31,9 @@ fn service(number: u32) -> Service {
 }
 
 fn slice(number: u32, endpoints: u32) -> Slice {
-    let endpoint = |index| SliceEndpoint {
-        ip: Ipv4Addr::from(0x0af4_0000 + (number * 4 + index) % 0xffff).into(),
-        state: State::Ready,
-        local: index == 0 && number < 100,
+    let endpoint = |index| {
+        let ip = Ipv4Addr::from(0x0af4_0000 + (number * 4 + index) % 0xffff);
+        SliceEndpoint::new(ip.into(), State::Ready, index == 0 && number < 100)
     };
     Slice {
         ports: [SlicePort {
@@ -97,7 +96,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 fn main() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("this benchmark needs root");
     let config = TableConfig {
-        cluster_cidr: "10.244.0.0/16".parse().ok(),
+        locality: Locality::Cidrs(vec!["10.244.0.0/16".parse().expect("cidr")]),
         ..TableConfig::default()
     };
     let (empty, _) = memory();

@@ -4,11 +4,11 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use common::fixture::{config, service};
+use common::fixture::{cidr, config, service};
 use common::hosts::in_fresh_netns;
 use knode_nft::Socket;
 use knode_proxy::Applier;
-use knode_proxy::model::{Model, Name, Protocol, Slice, SliceEndpoint, SlicePort, State};
+use knode_proxy::model::{IpFamily, Model, Name, Protocol, Slice, SliceEndpoint, SlicePort, State};
 use knode_proxy::plan::{Frontend, Plan, Target};
 use knode_proxy::table::{Actual, repair};
 
@@ -34,6 +34,9 @@ impl Random {
 
 /// One random event; addresses and ports are few, so that Services get into each other's way.
 fn event(random: &mut Random, model: &mut Model) -> Vec<Name> {
+    if random.chance(5) {
+        return model.set_zone([None, Some("z1"), Some("z2")][random.below(3) as usize]);
+    }
     let name = format!("ns/s{}", random.below(6));
     if random.chance(40) {
         let service = random.chance(75).then(|| random_service(random));
@@ -65,21 +68,40 @@ fn random_service(random: &mut Random) -> knode_proxy::model::Service {
     if random.chance(30) {
         service.external_ips = [format!("192.0.2.{}", random.below(3)).parse().expect("ip")].into();
     }
+    if random.chance(30) {
+        service.balancer_ips = [format!("192.0.2.{}", random.below(5)).parse().expect("ip")].into();
+        let nets = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"].map(cidr);
+        service.sources = random
+            .chance(60)
+            .then(|| nets[..1 + random.below(3) as usize].into());
+    }
+    if random.chance(50) {
+        let six = format!("fd10:96::{}", 1 + random.below(5)).parse().expect("ip");
+        service.cluster_ips = [service.cluster_ips[0], six].into();
+    }
     service
 }
 
 fn random_slice(random: &mut Random) -> Slice {
     let (protocol, count) = (protocol(random), random.below(5));
-    let mut endpoint = || SliceEndpoint {
-        ip: format!("10.244.{}.{}", random.below(2), random.below(6))
-            .parse()
-            .expect("ip"),
-        state: if random.chance(80) {
+    let mut endpoint = || {
+        let network = if random.chance(60) {
+            "10.244."
+        } else {
+            "fd10:244::"
+        };
+        let separator = &network[network.len() - 1..];
+        let ip = format!("{network}{}{separator}{}", random.below(2), random.below(6)).replace(":::", "::");
+        let state = if random.chance(80) {
             State::Ready
         } else {
             State::Ending
-        },
-        local: random.chance(50),
+        };
+        let mut endpoint = SliceEndpoint::new(ip.parse().expect("ip"), state, random.chance(50));
+        if random.chance(70) {
+            endpoint.for_zones = Some([Box::from(["z1", "z2"][random.below(2) as usize])].into());
+        }
+        endpoint
     };
     let endpoints = (0..count).map(|_| endpoint()).collect();
     Slice {
@@ -96,7 +118,7 @@ fn random_slice(random: &mut Random) -> Slice {
 /// Targets with their endpoints in a fixed order.
 fn canonical(plan: &Plan) -> BTreeMap<Frontend, String> {
     let sorted = |target: &Target| {
-        let mut endpoints: Vec<String> = target.endpoints().iter().map(|e| format!("{e:?}")).collect();
+        let mut endpoints: Vec<String> = target.endpoints().map(|e| format!("{e:?}")).collect();
         endpoints.sort();
         format!(
             "{:?} {endpoints:?} {:?}",
@@ -109,13 +131,15 @@ fn canonical(plan: &Plan) -> BTreeMap<Frontend, String> {
         .collect()
 }
 
-fn used(plan: &Plan) -> (Vec<String>, Vec<String>, Vec<u32>) {
+fn used(plan: &Plan) -> (Vec<String>, Vec<String>, Vec<String>) {
     let text = |items: Vec<String>| items;
     let shapes = text(plan.shapes().map(|shape| shape.to_string()).collect());
     (
         shapes,
         plan.hairpins().map(|ip| ip.to_string()).collect(),
-        plan.timeouts().collect(),
+        plan.affinities()
+            .map(|affinity| format!("{affinity:?}"))
+            .collect(),
     )
 }
 
@@ -123,14 +147,15 @@ fn used(plan: &Plan) -> (Vec<String>, Vec<String>, Vec<u32>) {
 fn settling_step_by_step_equals_building_anew() {
     for seed in 1..=60 {
         let mut random = Random::new(seed);
-        let (mut model, mut plan) = (Model::default(), Plan::default());
+        let family = IpFamily::ALL[seed as usize % 2];
+        let (mut model, mut plan) = (Model::default(), Plan::empty(family));
         for step in 0..80 {
             let mut dirty: BTreeSet<Name> = event(&mut random, &mut model).into_iter().collect();
             while random.chance(50) {
                 dirty.extend(event(&mut random, &mut model));
             }
             plan.settle(&model, dirty);
-            let fresh = Plan::build(&model, HashMap::new());
+            let fresh = Plan::build(&model, family, HashMap::new());
             assert_eq!(canonical(&plan), canonical(&fresh), "seed {seed} step {step}");
             assert_eq!(used(&plan), used(&fresh), "seed {seed} step {step}");
         }
@@ -153,12 +178,15 @@ fn the_kernel_has_what_the_plan_says_after_every_step() {
                 applier
                     .update(&model, dirty)
                     .unwrap_or_else(|error| panic!("seed {seed} step {step}: {error:?}"));
-                let actual = Actual::read(&mut Socket::open().expect("open"), &config()).expect("read");
-                let batch = repair(&config(), applier.plan(), actual.as_ref());
-                assert!(
-                    batch.is_empty(),
-                    "seed {seed} step {step}: the kernel differs:\n{batch}"
-                );
+                for family in IpFamily::ALL {
+                    let mut socket = Socket::open().expect("open");
+                    let actual = Actual::read(&mut socket, &config(), family).expect("read");
+                    let batch = repair(&config(), applier.plan(family), actual.as_ref());
+                    assert!(
+                        batch.is_empty(),
+                        "seed {seed} step {step}: the kernel differs:\n{batch}"
+                    );
+                }
             }
             // Another run takes the table over as it is, in the order in which it is.
             let mut successor = Applier::open(config()).expect("open");
@@ -188,9 +216,9 @@ fn a_change_of_one_endpoint_is_small_whatever_the_number_of_others() {
     let mut model = Model::default();
     model.set_service("a/web", Some(service("10.96.0.10", Protocol::Tcp, 80, 0)));
     set(&mut model, endpoints(200, 255));
-    let mut plan = Plan::build(&model, HashMap::new());
+    let mut plan = Plan::build(&model, IpFamily::V4, HashMap::new());
     let dirty = set(&mut model, endpoints(200, 17));
-    let changes = plan.settle(&model, dirty.into_iter().collect());
+    let changes = plan.settle(&model, dirty);
     let text = knode_proxy::table::batch(&config(), &changes).to_string();
     let of_endpoints = text
         .lines()

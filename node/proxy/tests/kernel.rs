@@ -2,8 +2,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -11,129 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::fixture::{add, config, service, slice};
 use common::hosts::{Host, nft};
+use common::net::{NODE, Net, PODS, ask, ask_udp};
 use knode_proxy::Applier;
 use knode_proxy::model::{Model, Protocol, Service, Slice};
-
-const NODE: &str = "192.0.2.1";
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A client outside, a node, and two pods behind routed veths.
-struct Net {
-    client: Host,
-    node: Host,
-    pods: [Host; 2],
-    servers: Vec<(Arc<AtomicBool>, SocketAddr)>,
-}
-
-const PODS: [&str; 2] = ["10.244.0.2", "10.244.0.3"];
-
-impl Net {
-    fn new() -> Self {
-        let (client, node, pods) = (Host::new(), Host::new(), [Host::new(), Host::new()]);
-        node.veth("out", "192.0.2.1/24", &client, "eth0", "192.0.2.7/24");
-        client.ip("route add default via 192.0.2.1");
-        // The node must have some route to the service network.
-        node.ip("route add default via 192.0.2.7");
-        for (pod, address) in pods.iter().zip(PODS) {
-            let link = format!("pod{}", &address[9..]);
-            node.veth(&link, "10.244.0.1/32", pod, "eth0", &format!("{address}/32"));
-            node.ip(&format!("route add {address} dev {link}"));
-            pod.ip("route add 10.244.0.1 dev eth0");
-            pod.ip("route add default via 10.244.0.1");
-        }
-        node.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forwarding"));
-        let mut net = Self {
-            client,
-            node,
-            pods,
-            servers: Vec::new(),
-        };
-        for index in 0..PODS.len() {
-            net.serve_tcp(index);
-            net.serve_udp(index);
-        }
-        net
-    }
-
-    /// Answers each connection with the pod's address and the client's as the pod sees it.
-    fn serve_tcp(&mut self, index: usize) {
-        let listener = self.pods[index].run(|| TcpListener::bind((PODS[index], 8080)).expect("bind"));
-        let stop = Arc::new(AtomicBool::new(false));
-        self.servers
-            .push((stop.clone(), listener.local_addr().expect("address")));
-        self.pods[index].spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(mut stream) = stream else { continue };
-                let peer = stream
-                    .peer_addr()
-                    .map(|peer| peer.ip().to_string())
-                    .unwrap_or_default();
-                // A client that has gone away is no failure of the server.
-                let _ = stream.write_all(format!("{} {peer}", PODS[index]).as_bytes());
-            }
-        });
-    }
-
-    fn serve_udp(&self, index: usize) {
-        let socket = self.pods[index].run(|| UdpSocket::bind((PODS[index], 5353)).expect("bind"));
-        self.pods[index].spawn(move || {
-            let mut buffer = [0; 64];
-            while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-                if &buffer[..length] == b"stop" {
-                    return;
-                }
-                // As above.
-                let _ = socket.send_to(PODS[index].as_bytes(), peer);
-            }
-        });
-    }
-
-    fn applier(&self) -> Applier {
-        self.node.run(|| Applier::open(config()).expect("open"))
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for (pod, (stop, address)) in self.pods.iter().zip(&self.servers) {
-            stop.store(true, Ordering::Relaxed);
-            let address = *address;
-            pod.run(|| {
-                // Wakes the servers so that they end; one that has ended already is fine.
-                let _ = TcpStream::connect_timeout(&address, TIMEOUT);
-                if let Ok(socket) = UdpSocket::bind("0.0.0.0:0") {
-                    let _ = socket.send_to(b"stop", (address.ip(), 5353));
-                }
-            });
-        }
-    }
-}
-
-/// Connects and returns what the pod says: its address, and the client's as it sees it.
-fn ask(address: &str, port: u16) -> std::io::Result<(String, String)> {
-    let address = SocketAddr::new(address.parse().expect("address"), port);
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let (pod, peer) = text
-        .split_once(' ')
-        .ok_or_else(|| std::io::Error::other(format!("odd answer {text:?}")))?;
-    Ok((pod.to_owned(), peer.to_owned()))
-}
-
-fn ask_udp(socket: &UdpSocket, address: &str, port: u16) -> Option<String> {
-    socket
-        .set_read_timeout(Some(Duration::from_millis(300)))
-        .expect("timeout");
-    socket.send_to(b"hello", (address, port)).ok()?;
-    let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer).ok()?;
-    String::from_utf8(buffer[..length].to_vec()).ok()
-}
 
 fn web() -> Service {
     service("10.96.0.10", Protocol::Tcp, 80, 30080)

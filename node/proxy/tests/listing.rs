@@ -30,6 +30,10 @@ fn the_table_is_readable_with_nft() {
             service("10.96.0.13", Protocol::Udp, 53, 0),
             slice(Protocol::Udp, 53, &[]),
         );
+        let mut six = service("fd10:96::10", Protocol::Tcp, 80, 30083);
+        (six.affinity, six.external_local, six.internal_local) = (Some(600), true, true);
+        let pods = ["fd10:244::2", "fd10:244::3", "fd10:244:1::2"];
+        add(&mut model, "a/six", six, slice(Protocol::Tcp, 8080, &pods));
         let mut applier = Applier::open(config()).expect("open");
         let applied = applier.take_over(&model).expect("take over");
         assert!(applied.repaired);
@@ -38,7 +42,11 @@ fn the_table_is_readable_with_nft() {
             "10.96.0.10 . 6 . 80 : goto pick-2",
             "10.96.0.13 . 17 . 53 : goto reject",
             "0.0.0.0 . 6 . 30080 : goto pick-node-2",
-            "0.0.0.1 . 6 . 30082 : jump pick-node-outside-1",
+            "0.0.0.0 . 6 . 30082 : goto pick-node-local-1-of-2",
+            "10.96.0.12 . 6 . 80 . 0x00000000 : 10.244.0.2 . 8080",
+            "0.0.0.0 . 6 . 30082 . 0x01000000 : 10.244.0.2 . 8080",
+            "0.0.0.0 . 6 . 30081 : jump remember-600-10.96.0.11-tcp-80",
+            "fd10:96::10 . 6 . 80 : goto pick-2-sticky-here-fd10_96__10-tcp-80",
             "10.96.0.10 . 6 . 80 . 0x00000001 : 10.244.1.2 . 8080",
         ] {
             assert!(listing.contains(line), "{line:?} is not in:\n{listing}");

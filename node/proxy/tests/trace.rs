@@ -210,7 +210,7 @@ fn a_client_keeps_its_endpoint() {
         tracer.receive(Packet::tcp("10.244.0.8", "10.96.0.10", 80)),
         to("10.244.0.2", 8080, false)
     );
-    assert_eq!(tracer.clients.len(), 3);
+    assert_eq!(tracer.clients["sticky"].len(), 3);
 }
 
 #[test]

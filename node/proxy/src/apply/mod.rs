@@ -3,12 +3,13 @@
 mod stale;
 
 use std::collections::BTreeSet;
+use std::ops::Add;
 
 use knode_nft::{Error as NftError, Socket, TableRef};
 
-use crate::model::{Model, Name};
+use crate::model::{IpFamily, Model, Name};
 use crate::plan::{Changes, Plan, Target};
-use crate::table::{self, AFFINITY, Actual, TableConfig};
+use crate::table::{self, AFFINITY, AFFINITY_HERE, Actual, TableConfig};
 use stale::StaleFlows;
 
 /// How often a repair is begun again because others changed the ruleset meanwhile.
@@ -19,7 +20,15 @@ const REPAIR_ATTEMPTS: usize = 16;
 pub struct Applier {
     socket: Socket,
     config: TableConfig,
+    halves: [Half; 2],
+}
+
+/// The plan of one family, and whether there is to be a table for it.
+#[derive(Debug)]
+struct Half {
     plan: Plan,
+    /// A table that nobody needs would make the kernel track connections for nothing.
+    has_table: bool,
 }
 
 /// What one step did.
@@ -33,16 +42,32 @@ pub struct Applied {
     pub repaired: bool,
 }
 
+impl Add for Applied {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            commands: self.commands + other.commands,
+            bytes: self.bytes + other.bytes,
+            repaired: self.repaired || other.repaired,
+        }
+    }
+}
+
 impl Applier {
     /// Opens netlink in the calling thread's network namespace; changes nothing.
     ///
     /// # Errors
     /// No right to netlink, or no nf_tables in the kernel.
     pub fn open(config: TableConfig) -> Result<Self, NftError> {
+        let half = |family| Half {
+            plan: Plan::empty(family),
+            has_table: false,
+        };
         Ok(Self {
             socket: Socket::open()?,
             config,
-            plan: Plan::default(),
+            halves: IpFamily::ALL.map(half),
         })
     }
 
@@ -51,41 +76,75 @@ impl Applier {
         self.socket.portid()
     }
 
-    /// The table.
-    pub fn table(&self) -> TableRef {
-        self.config.table()
+    /// Whether this is one of our tables.
+    pub fn owns(&self, table: &TableRef) -> bool {
+        IpFamily::ALL
+            .iter()
+            .any(|family| self.config.table(*family) == *table)
     }
 
-    /// The plan that was applied last.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// The plan of a family that was applied last.
+    pub fn plan(&self, family: IpFamily) -> &Plan {
+        &self.halves[family as usize].plan
     }
 
-    /// Plans the whole model and makes the table so, taking over what an earlier run left.
+    /// Takes another configuration; [`Applier::verify`] puts it into the tables. Says whether it differs.
+    pub fn configure(&mut self, config: TableConfig) -> bool {
+        let differs = self.config != config;
+        self.config = config;
+        differs
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TableConfig {
+        &self.config
+    }
+
+    /// Plans the whole model and makes the tables so, taking over what an earlier run left.
     ///
     /// # Errors
-    /// What the kernel refused; nothing was changed then.
+    /// What the kernel refused; nothing was changed in that table then.
     pub fn take_over(&mut self, model: &Model) -> Result<Applied, NftError> {
-        let actual = Actual::read(&mut self.socket, &self.config)?;
-        let orders = actual.as_ref().map(table::orders).unwrap_or_default();
-        self.plan = Plan::build(model, orders);
-        let applied = self.repair(actual)?;
-        StaleFlows::all(&self.plan).delete(&mut self.socket, &self.plan)?;
+        let mut applied = Applied::default();
+        for family in IpFamily::ALL {
+            let actual = Actual::read(&mut self.socket, &self.config, family)?;
+            let orders = actual.as_ref().map(table::orders).unwrap_or_default();
+            self.halves[family as usize].plan = Plan::build(model, family, orders);
+            applied = applied + self.repair(family, actual)?;
+            let plan = &self.halves[family as usize].plan;
+            StaleFlows::all(plan).delete(&mut self.socket, plan)?;
+        }
         Ok(applied)
     }
 
     /// Applies what changed in these Services.
     ///
     /// # Errors
-    /// What the kernel refused; the table is as it was, and [`Applier::verify`] tries the whole.
+    /// What the kernel refused; that table is as it was, and [`Applier::verify`] tries the whole.
     pub fn update(&mut self, model: &Model, dirty: BTreeSet<Name>) -> Result<Applied, NftError> {
-        let changes = self.plan.settle(model, dirty);
+        let changes = self
+            .halves
+            .each_mut()
+            .map(|half| half.plan.settle(model, dirty.iter().cloned()));
+        let mut applied = Applied::default();
+        for changes in changes {
+            applied = applied + self.apply(&changes)?;
+        }
+        Ok(applied)
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<Applied, NftError> {
         if changes.is_empty() {
             return Ok(Applied::default());
         }
-        let batch = table::batch(&self.config, &changes);
+        let half = &self.halves[changes.family as usize];
+        if !half.has_table {
+            let actual = Actual::read(&mut self.socket, &self.config, changes.family)?;
+            return self.repair(changes.family, actual);
+        }
+        let batch = table::batch(&self.config, changes);
         self.socket.commit(&batch)?;
-        self.forget_gone(&changes)?;
+        self.forget_gone(changes)?;
         Ok(Applied {
             commands: batch.len(),
             bytes: batch.wire_len(),
@@ -94,36 +153,48 @@ impl Applier {
     }
 
     /// Plans what changed in these Services without touching the kernel; [`Applier::verify`] does that.
-    pub fn settle(&mut self, model: &Model, dirty: BTreeSet<Name>) {
-        self.plan.settle(model, dirty);
+    pub fn settle(&mut self, model: &Model, dirty: &BTreeSet<Name>) {
+        for half in &mut self.halves {
+            half.plan.settle(model, dirty.iter().cloned());
+        }
     }
 
-    /// Compares the table with the plan and mends it.
+    /// Compares the tables with the plans and mends them.
     ///
     /// # Errors
-    /// What the kernel refused; nothing was changed then.
+    /// What the kernel refused; nothing was changed in that table then.
     pub fn verify(&mut self) -> Result<Applied, NftError> {
-        let actual = Actual::read(&mut self.socket, &self.config)?;
-        self.repair(actual)
+        let mut applied = Applied::default();
+        for family in IpFamily::ALL {
+            let actual = Actual::read(&mut self.socket, &self.config, family)?;
+            applied = applied + self.repair(family, actual)?;
+        }
+        Ok(applied)
     }
 
-    fn repair(&mut self, mut actual: Option<Actual>) -> Result<Applied, NftError> {
+    fn repair(&mut self, family: IpFamily, mut actual: Option<Actual>) -> Result<Applied, NftError> {
         for _ in 1..REPAIR_ATTEMPTS {
-            match self.try_repair(actual.take()) {
+            match self.try_repair(family, actual.take()) {
                 Err(NftError::GenerationChanged { .. }) => {
-                    actual = Actual::read(&mut self.socket, &self.config)?;
+                    actual = Actual::read(&mut self.socket, &self.config, family)?;
                 }
                 done => return done,
             }
         }
-        self.try_repair(actual)
+        self.try_repair(family, actual)
     }
 
-    fn try_repair(&mut self, actual: Option<Actual>) -> Result<Applied, NftError> {
-        let batch = table::repair(&self.config, &self.plan, actual.as_ref());
+    fn try_repair(&mut self, family: IpFamily, actual: Option<Actual>) -> Result<Applied, NftError> {
+        let half = &mut self.halves[family as usize];
+        if actual.is_none() && !is_needed(&self.config, &half.plan) {
+            half.has_table = false;
+            return Ok(Applied::default());
+        }
+        let batch = table::repair(&self.config, &half.plan, actual.as_ref());
         self.socket.commit(&batch)?;
+        half.has_table = true;
         if actual.is_some_and(|actual| actual.has_affinity()) {
-            self.forget_clients()?;
+            self.forget_clients(family)?;
         }
         Ok(Applied {
             commands: batch.len(),
@@ -134,38 +205,49 @@ impl Applier {
 
     /// Ends what still leads to endpoints that are gone: tracked UDP flows and remembered clients.
     fn forget_gone(&mut self, changes: &Changes) -> Result<(), NftError> {
-        StaleFlows::of(changes).delete(&mut self.socket, &self.plan)?;
+        let plan = &self.halves[changes.family as usize].plan;
+        StaleFlows::of(changes).delete(&mut self.socket, plan)?;
         let sticky = |target: &Target| target.affinity().is_some();
         if changes
             .frontends
             .iter()
             .any(|change| change.old.as_ref().is_some_and(sticky))
         {
-            self.forget_clients()?;
+            self.forget_clients(changes.family)?;
         }
         Ok(())
     }
 
-    fn forget_clients(&mut self) -> Result<(), NftError> {
-        let clients = self.socket.elements(&self.config.table(), AFFINITY, false)?;
-        for element in table::sticky_clients(&self.plan, clients) {
-            let mut batch = knode_nft::Batch::new(self.config.table());
-            batch.delete_elements(AFFINITY, [element]);
-            match self.socket.commit(&batch) {
-                // It timed out meanwhile.
-                Err(error) if error.is_not_found() => {}
-                other => other?,
+    fn forget_clients(&mut self, family: IpFamily) -> Result<(), NftError> {
+        let table = self.config.table(family);
+        for set in [AFFINITY, AFFINITY_HERE] {
+            let clients = self.socket.elements(&table, set, false)?;
+            for element in table::sticky_clients(&self.halves[family as usize].plan, clients) {
+                let mut batch = knode_nft::Batch::new(table.clone());
+                batch.delete_elements(set, [element]);
+                match self.socket.commit(&batch) {
+                    // It timed out meanwhile.
+                    Err(error) if error.is_not_found() => {}
+                    other => other?,
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Deletes the table; one that is not there is fine.
+/// IPv4 has its table always; IPv6 where something in the cluster is of it.
+fn is_needed(config: &TableConfig, plan: &Plan) -> bool {
+    let family = plan.family();
+    let in_networks = config.service_cidrs.iter().any(|net| family.has(net.addr()));
+    family == IpFamily::V4 || in_networks || plan.services() > 0
+}
+
+/// Deletes the tables; those that are not there are fine.
 pub fn teardown(config: &TableConfig) -> Vec<NftError> {
-    let delete = || {
+    let delete = |family| {
         let mut socket = Socket::open()?;
-        let table = config.table();
+        let table = config.table(family);
         if !socket.has_table(&table)? {
             return Ok(());
         }
@@ -173,8 +255,9 @@ pub fn teardown(config: &TableConfig) -> Vec<NftError> {
         batch.delete_table();
         socket.commit(&batch)
     };
-    match delete() {
-        Err(error) if !error.is_not_found() => vec![error],
-        _ => Vec::new(),
-    }
+    IpFamily::ALL
+        .into_iter()
+        .filter_map(|family| delete(family).err())
+        .filter(|error| !error.is_not_found())
+        .collect()
 }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use knode_nft::{Error as NftError, Family, Socket, conntrack};
 
-use crate::model::{Endpoint, Protocol};
+use crate::model::{Endpoint, IpFamily, Protocol};
 use crate::plan::{Changes, Frontend, Place, Plan};
 
 /// UDP has no end of a connection: flows to an endpoint that is gone, or that began before there was any
@@ -30,7 +30,10 @@ impl StaleFlows {
             .iter()
             .filter(|change| change.frontend.protocol == Protocol::Udp);
         let before = |change: &crate::plan::Change| {
-            let endpoints = change.old.as_ref().map(|target| target.endpoints().to_vec());
+            let endpoints = change
+                .old
+                .as_ref()
+                .map(|target| target.endpoints().copied().collect());
             (change.frontend, Before::Endpoints(endpoints.unwrap_or_default()))
         };
         Self {
@@ -54,7 +57,11 @@ impl StaleFlows {
             return Ok(());
         }
         let proto = Protocol::Udp.number();
-        let stale = conntrack::flows(socket, Family::Ip, proto, |flow| self.is_stale(plan, flow))?;
+        let family = match plan.family() {
+            IpFamily::V4 => Family::Ip,
+            IpFamily::V6 => Family::Ip6,
+        };
+        let stale = conntrack::flows(socket, family, proto, |flow| self.is_stale(plan, flow))?;
         for flow in stale {
             conntrack::delete(socket, &flow)?;
         }
@@ -72,7 +79,7 @@ impl StaleFlows {
             || self.frontends.contains_key(&frontend(Place::Address(to.dst)))
         {
             true => vec![Place::Address(to.dst)],
-            false => vec![Place::Node, Place::NodeFromOutside],
+            false => vec![Place::Node],
         };
         let leads_to = (from.src, from.src_port);
         let mut now = places

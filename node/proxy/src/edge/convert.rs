@@ -1,13 +1,15 @@
 //! From API objects to the model; pure.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use kube::Resource;
 
 use super::objects::{
     Conditions, EndpointObject, ServiceObject, ServicePortObject, SliceObject, SlicePortObject,
 };
-use crate::model::{Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, State};
+use crate::model::{NodeHint, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, State};
 
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const DEFAULT_AFFINITY_SECONDS: u32 = 10800;
@@ -37,17 +39,28 @@ pub(super) fn service(object: &ServiceObject) -> Option<Service> {
         .flat_map(|lb| lb.ingress.iter().flatten());
     // With mode Proxy the load balancer wants the packets itself.
     let ingress = ingress.filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
-    let mut external: Vec<String> = ingress.filter_map(|ingress| ingress.ip.clone()).collect();
-    external.extend(spec.external_ips.iter().flatten().cloned());
+    let balancer: Vec<String> = ingress.filter_map(|ingress| ingress.ip.clone()).collect();
     let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     Some(Service {
         cluster_ips,
-        external_ips: addresses(&external),
+        external_ips: addresses(spec.external_ips.as_deref().unwrap_or_default()),
+        balancer_ips: addresses(&balancer),
+        sources: sources(spec.load_balancer_source_ranges.as_deref().unwrap_or_default()),
         ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
         affinity: affinity(object),
         external_local: local(&spec.external_traffic_policy),
         internal_local: local(&spec.internal_traffic_policy),
+        health_check_port: spec
+            .health_check_node_port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or_default(),
     })
+}
+
+/// The networks that may use the load balancer; who writes one that is none means nobody by it.
+fn sources(texts: &[String]) -> Option<Arc<[IpNet]>> {
+    let nets = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
+    (!texts.is_empty()).then_some(nets)
 }
 
 /// Those that are addresses: `None` and the empty string stand for no address.
@@ -117,10 +130,25 @@ fn slice_port(port: &SlicePortObject) -> Option<SlicePort> {
 }
 
 fn slice_endpoint(endpoint: &EndpointObject, node_name: &str) -> Option<SliceEndpoint> {
+    let hints = endpoint.hints.as_ref();
+    let nodes = hints
+        .and_then(|hints| hints.for_nodes.as_deref())
+        .unwrap_or_default();
+    let zones = hints
+        .and_then(|hints| hints.for_zones.as_deref())
+        .unwrap_or_default();
+    let for_node = match (nodes, nodes.iter().any(|node| *node.name == *node_name)) {
+        ([], _) => NodeHint::None,
+        (_, true) => NodeHint::Here,
+        (_, false) => NodeHint::Elsewhere,
+    };
+    let for_zones = (!zones.is_empty()).then(|| zones.iter().map(|zone| zone.name.clone()).collect());
     Some(SliceEndpoint {
         ip: endpoint.addresses.first()?.parse().ok()?,
         state: state(endpoint.conditions.as_ref())?,
         local: endpoint.node_name.as_deref() == Some(node_name),
+        for_node,
+        for_zones,
     })
 }
 
@@ -150,7 +178,8 @@ mod tests {
             "metadata": {"name": "web", "namespace": "a", "managedFields": [{"manager": "x", "fieldsV1": {}}]},
             "spec": {
                 "type": "NodePort", "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00::10"],
-                "externalIPs": ["192.0.2.7"], "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
+                "externalIPs": ["192.0.2.7"], "healthCheckNodePort": 30999,
+                "loadBalancerSourceRanges": ["203.0.113.0/24", " 2001:db8::/32"], "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
                 "ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080},
                           {"name": "odd", "protocol": "DCCP", "port": 81}]
             },
@@ -159,10 +188,20 @@ mod tests {
         let service = service(&object).expect("a service with addresses");
         assert_eq!(name(&object), "a/web");
         assert_eq!(service.cluster_ips.len(), 2);
+        let ip = |text: &str| text.parse::<IpAddr>().expect("ip");
+        assert_eq!(service.external_ips.as_ref(), [ip("192.0.2.7")]);
         assert_eq!(
-            service.external_ips.as_ref(),
-            ["198.51.100.1", "192.0.2.7"].map(|ip| ip.parse::<IpAddr>().expect("ip"))
+            service.balancer_ips.as_ref(),
+            [ip("198.51.100.1")],
+            "with mode Proxy the balancer wants the packets"
         );
+        let nets: Vec<String> = service
+            .sources
+            .iter()
+            .flat_map(|nets| nets.iter().map(ToString::to_string))
+            .collect();
+        assert_eq!(nets, ["203.0.113.0/24", "2001:db8::/32"]);
+        assert_eq!(service.health_check_port, 30999);
         assert_eq!(service.ports.len(), 1, "an unknown protocol is left out");
         assert_eq!((service.ports[0].port, service.ports[0].node_port), (80, 30080));
         assert_eq!(

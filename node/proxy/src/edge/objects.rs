@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
@@ -35,6 +35,8 @@ pub(super) struct ServiceSpec {
     pub session_affinity_config: Option<AffinityConfig>,
     pub external_traffic_policy: Option<String>,
     pub internal_traffic_policy: Option<String>,
+    pub load_balancer_source_ranges: Option<Vec<String>>,
+    pub health_check_node_port: Option<i32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -98,6 +100,20 @@ pub(super) struct EndpointObject {
     pub addresses: Vec<String>,
     pub conditions: Option<Conditions>,
     pub node_name: Option<String>,
+    pub hints: Option<EndpointHints>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct EndpointHints {
+    pub for_zones: Option<Vec<Hint>>,
+    pub for_nodes: Option<Vec<Hint>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Hint {
+    pub name: Box<str>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -116,6 +132,47 @@ pub(super) struct SlicePortObject {
     pub port: Option<i32>,
 }
 
+/// This node.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct NodeObject {
+    #[serde(deserialize_with = "short_meta")]
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: NodeSpec,
+    #[serde(default)]
+    pub status: NodeStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeSpec {
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: Option<String>,
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Option<Vec<String>>,
+    pub taints: Option<Vec<Taint>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Taint {
+    pub key: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeStatus {
+    pub addresses: Option<Vec<NodeAddress>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeAddress {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub address: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ShortMeta {
@@ -123,6 +180,7 @@ struct ShortMeta {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -134,6 +192,7 @@ fn short_meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, 
         namespace,
         uid,
         resource_version,
+        deletion_timestamp,
         labels,
         annotations,
     } = ShortMeta::deserialize(deserializer)?;
@@ -142,6 +201,7 @@ fn short_meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, 
         namespace,
         uid,
         resource_version,
+        deletion_timestamp,
         labels,
         annotations,
         ..ObjectMeta::default()
@@ -150,10 +210,10 @@ fn short_meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, 
 
 /// Makes a reduced type stand for its resource.
 macro_rules! resource {
-    ($object:ty, $full:ty) => {
+    ($object:ty, $full:ty, $scope:ty) => {
         impl Resource for $object {
             type DynamicType = ();
-            type Scope = NamespaceResourceScope;
+            type Scope = $scope;
 
             fn kind(_: &()) -> Cow<'_, str> {
                 <$full as k8s_openapi::Resource>::KIND.into()
@@ -182,5 +242,14 @@ macro_rules! resource {
     };
 }
 
-resource!(ServiceObject, k8s_openapi::api::core::v1::Service);
-resource!(SliceObject, k8s_openapi::api::discovery::v1::EndpointSlice);
+resource!(
+    ServiceObject,
+    k8s_openapi::api::core::v1::Service,
+    NamespaceResourceScope
+);
+resource!(
+    SliceObject,
+    k8s_openapi::api::discovery::v1::EndpointSlice,
+    NamespaceResourceScope
+);
+resource!(NodeObject, k8s_openapi::api::core::v1::Node, ClusterResourceScope);

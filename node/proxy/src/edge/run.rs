@@ -86,13 +86,12 @@ impl Proxy {
     }
 
     fn doubt(&mut self, notices: &[Notice]) {
-        let ours = self.applier.table();
         let concerns = |notice: &Notice| match notice {
             Notice::Lost => true,
-            Notice::Changed { table, .. } => *table == ours,
+            Notice::Changed { table, .. } => self.applier.owns(table),
         };
         if self.state == State::Applied && notices.iter().any(concerns) {
-            tracing::warn!(table = %ours, "someone changed the table; it is compared and mended");
+            tracing::warn!("someone changed the table; it is compared and mended");
             self.state = State::Doubtful;
         }
     }
@@ -113,7 +112,7 @@ impl Proxy {
             State::Applied if dirty.is_empty() => return,
             State::Applied => self.applier.update(&self.feed.model, dirty),
             State::Doubtful => {
-                self.applier.settle(&self.feed.model, dirty);
+                self.applier.settle(&self.feed.model, &dirty);
                 self.applier.verify()
             }
         };
@@ -136,7 +135,7 @@ impl Proxy {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.synced(took, Timestamp::now(), triggers);
         if self.state == State::Starting {
-            let services = self.applier.plan().services();
+            let services = self.feed.model.names().count();
             tracing::info!(
                 services,
                 commands = applied.commands,

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use service::{Service, ServicePort};
-pub use slice::{Slice, SliceEndpoint, SlicePort, State};
-pub use types::{Endpoint, Protocol};
+pub use slice::{NodeHint, Slice, SliceEndpoint, SlicePort, State};
+pub use types::{Endpoint, IpFamily, Protocol};
 
 /// `namespace/name` of a Service or an EndpointSlice.
 pub type Name = Arc<str>;
@@ -28,6 +28,7 @@ pub struct Entry {
 pub struct Model {
     entries: HashMap<Name, Entry>,
     owners: HashMap<Name, Name>,
+    zone: Option<Box<str>>,
 }
 
 impl Model {
@@ -39,6 +40,25 @@ impl Model {
     /// The names of all Services, and of those only known from slices.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.entries.keys()
+    }
+
+    /// The zone that this node is in, if it is known.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// Takes the node's zone as it is now; returns the names of the Services that it may concern.
+    pub fn set_zone(&mut self, zone: Option<&str>) -> Vec<Name> {
+        if self.zone.as_deref() == zone {
+            return Vec::new();
+        }
+        self.zone = zone.map(Box::from);
+        let hinted = |entry: &Entry| {
+            let mut endpoints = entry.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
+            endpoints.any(|endpoint| endpoint.for_zones.is_some())
+        };
+        let concerned = self.entries.iter().filter(|(_, entry)| hinted(entry));
+        concerned.map(|(name, _)| name.clone()).collect()
     }
 
     /// Takes a Service as it is now, `None` if it is gone; returns the name if anything changed.

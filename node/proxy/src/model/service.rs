@@ -1,4 +1,7 @@
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::Protocol;
 
@@ -7,8 +10,12 @@ use super::Protocol;
 pub struct Service {
     /// `spec.clusterIPs`.
     pub cluster_ips: Box<[IpAddr]>,
-    /// `spec.externalIPs` and the load balancer's addresses that are to be handled here.
+    /// `spec.externalIPs`.
     pub external_ips: Box<[IpAddr]>,
+    /// The load balancer's addresses that are to be handled here (`ipMode` VIP).
+    pub balancer_ips: Box<[IpAddr]>,
+    /// `spec.loadBalancerSourceRanges`: who may use the load balancer's addresses; `None` for everyone.
+    pub sources: Option<Arc<[IpNet]>>,
     /// `spec.ports`, without those of an unknown protocol.
     pub ports: Box<[ServicePort]>,
     /// Seconds for which a client keeps its endpoint (`sessionAffinity: ClientIP`).
@@ -17,6 +24,8 @@ pub struct Service {
     pub external_local: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
+    /// The port on the node that tells load balancers whether there are endpoints here, 0 for none.
+    pub health_check_port: u16,
 }
 
 /// One port of a Service.

@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Protocol;
 
@@ -31,8 +32,20 @@ pub enum State {
     Ending,
 }
 
+/// What the slice's `forNodes` hints say about an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NodeHint {
+    /// Nothing.
+    #[default]
+    None,
+    /// Meant for clients on this node.
+    Here,
+    /// Meant for clients on other nodes.
+    Elsewhere,
+}
+
 /// An endpoint of a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SliceEndpoint {
     /// Address.
     pub ip: IpAddr,
@@ -40,4 +53,21 @@ pub struct SliceEndpoint {
     pub state: State,
     /// Whether it is on this node, or may be.
     pub local: bool,
+    /// Whether it is meant for this node.
+    pub for_node: NodeHint,
+    /// The zones whose clients it is meant for; `None` if the slice does not say.
+    pub for_zones: Option<Arc<[Box<str>]>>,
+}
+
+impl SliceEndpoint {
+    /// An endpoint for clients everywhere.
+    pub fn new(ip: IpAddr, state: State, local: bool) -> Self {
+        Self {
+            ip,
+            state,
+            local,
+            for_node: NodeHint::None,
+            for_zones: None,
+        }
+    }
 }

@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use super::{Frontend, Shape, Slot, Target};
+use super::{Affinity, Frontend, Shape, Slot, Target};
+use crate::model::IpFamily;
 
 /// A frontend before and after; `None` where it is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +35,11 @@ impl<K> Default for Use<K> {
     }
 }
 
-impl<K: Ord + Copy> Use<K> {
+impl<K: Ord + Clone> Use<K> {
     /// Remembers whether it was in use before the step.
     pub(super) fn touch(&mut self, key: K, counts: &BTreeMap<K, usize>) {
-        self.touched
-            .entry(key)
-            .or_insert_with(|| counts.contains_key(&key));
+        let was = counts.contains_key(&key);
+        self.touched.entry(key).or_insert(was);
     }
 
     pub(super) fn compare(&mut self, counts: &BTreeMap<K, usize>) {
@@ -60,6 +60,8 @@ impl<K: Ord + Copy> Use<K> {
 /// What one step of a plan changed.
 #[derive(Debug, Default)]
 pub struct Changes {
+    /// Of which family's plan.
+    pub family: IpFamily,
     touched: BTreeMap<Frontend, Option<Target>>,
     /// Frontends that are new, gone or lead elsewhere.
     pub frontends: Vec<Change>,
@@ -67,11 +69,19 @@ pub struct Changes {
     pub shapes: Use<Shape>,
     /// Addresses of endpoints on this node.
     pub hairpins: Use<IpAddr>,
-    /// Times for which clients keep their endpoints.
-    pub timeouts: Use<u32>,
+    /// Ports of Services whose clients keep their endpoints.
+    pub affinities: Use<Affinity>,
 }
 
 impl Changes {
+    /// Of this family, with nothing changed so far.
+    pub(super) fn none(family: IpFamily) -> Self {
+        Self {
+            family,
+            ..Self::default()
+        }
+    }
+
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.frontends.is_empty() && self.hairpins.is_empty()

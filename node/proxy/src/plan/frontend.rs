@@ -1,7 +1,7 @@
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use crate::model::Protocol;
+use crate::model::{IpFamily, Protocol};
 
 /// Where packets to a Service are addressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,31 +10,25 @@ pub enum Place {
     Address(IpAddr),
     /// Any address of this node.
     Node,
-    /// Any address of this node, for clients outside the cluster of a Service that keeps traffic on the node.
-    NodeFromOutside,
 }
 
 impl Place {
-    /// The address that stands for it in the maps: node ports use addresses that no packet carries.
-    pub fn address(self) -> IpAddr {
+    /// The address that stands for it in the maps: node ports use one that no packet carries.
+    pub fn address(self, family: IpFamily) -> IpAddr {
         match self {
             Self::Address(address) => address,
-            Self::Node => Self::NODE.into(),
-            Self::NodeFromOutside => Self::NODE_FROM_OUTSIDE.into(),
+            Self::Node => family.unspecified(),
         }
     }
 
     /// The place that an address in a map stands for.
     pub fn from_address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(Self::NODE) => Self::Node,
-            IpAddr::V4(Self::NODE_FROM_OUTSIDE) => Self::NodeFromOutside,
-            other => Self::Address(other),
+        if address.is_unspecified() {
+            Self::Node
+        } else {
+            Self::Address(address)
         }
     }
-
-    pub(crate) const NODE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-    pub(crate) const NODE_FROM_OUTSIDE: Ipv4Addr = Ipv4Addr::new(0, 0, 0, 1);
 }
 
 /// One destination that packets to a Service may have.
@@ -48,12 +42,22 @@ pub struct Frontend {
     pub port: u16,
 }
 
+impl Frontend {
+    /// It as a part of a chain's name, which takes no colons.
+    pub fn identifier(&self) -> String {
+        let place = match self.place {
+            Place::Address(address) => address.to_string().replace(':', "_"),
+            Place::Node => "node".to_owned(),
+        };
+        format!("{place}-{}-{}", self.protocol, self.port)
+    }
+}
+
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.place {
             Place::Address(address) => write!(f, "{address} {} {}", self.protocol, self.port),
             Place::Node => write!(f, "node {} {}", self.protocol, self.port),
-            Place::NodeFromOutside => write!(f, "node-from-outside {} {}", self.protocol, self.port),
         }
     }
 }

@@ -5,16 +5,18 @@ mod changes;
 mod frontend;
 mod shape;
 mod target;
+mod usable;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub use changes::{Change, Changes, Use};
 pub use frontend::{Frontend, Place};
-pub use shape::{Kind, Shape};
-pub use target::{Target, targets};
+pub use shape::{Kind, Shape, Sticky};
+pub(crate) use target::place_in_lists;
+pub use target::{Affinity, Backends, KEPT, Target, targets};
 
-use crate::model::{Endpoint, Model, Name};
+use crate::model::{Endpoint, IpFamily, Model, Name};
 
 /// What one packet destination leads to, and which Service says so.
 #[derive(Debug, Clone)]
@@ -23,31 +25,53 @@ struct Slot {
     target: Target,
 }
 
-/// The orders in which endpoints stood before, to be kept where possible.
-pub type Orders = HashMap<Frontend, Vec<Endpoint>>;
+/// The orders in which endpoints stood before, to be kept where possible; the second list is of those for
+/// clients outside.
+pub type Orders = HashMap<Frontend, [Vec<Endpoint>; 2]>;
 
-/// Every frontend with its target. Where two Services claim the same frontend, the first by name has it.
+/// Every frontend of one family with its target. Where two Services claim the same frontend, the first by name has it.
 #[derive(Debug, Default)]
 pub struct Plan {
+    family: IpFamily,
     slots: HashMap<Frontend, Slot>,
     claims: HashMap<Name, Box<[Frontend]>>,
     contested: BTreeMap<Frontend, BTreeSet<Name>>,
     shapes: BTreeMap<Shape, usize>,
     hairpins: BTreeMap<IpAddr, usize>,
-    timeouts: BTreeMap<u32, usize>,
+    affinities: BTreeMap<Affinity, usize>,
     orders: Orders,
 }
 
 impl Plan {
     /// A plan of the whole model. The endpoints of each frontend keep the order that `orders` has for them.
-    pub fn build(model: &Model, orders: Orders) -> Self {
+    pub fn build(model: &Model, family: IpFamily, orders: Orders) -> Self {
         let mut plan = Self {
+            family,
             orders,
             ..Self::default()
         };
-        plan.settle(model, model.names().cloned().collect());
+        let names: BTreeSet<Name> = model.names().cloned().collect();
+        plan.settle(model, names);
         plan.orders = Orders::new();
         plan
+    }
+
+    /// A plan without frontends.
+    pub fn empty(family: IpFamily) -> Self {
+        Self {
+            family,
+            ..Self::default()
+        }
+    }
+
+    /// Of which addresses it is.
+    pub fn family(&self) -> IpFamily {
+        self.family
+    }
+
+    /// The Service that has a frontend.
+    pub fn owner(&self, frontend: &Frontend) -> Option<&Name> {
+        self.slots.get(frontend).map(|slot| &slot.owner)
     }
 
     /// All frontends with their targets.
@@ -62,7 +86,7 @@ impl Plan {
 
     /// The shapes in use.
     pub fn shapes(&self) -> impl Iterator<Item = Shape> {
-        self.shapes.keys().copied()
+        self.shapes.keys().cloned()
     }
 
     /// The addresses of endpoints on this node, whose packets may come back to themselves.
@@ -70,9 +94,9 @@ impl Plan {
         self.hairpins.keys().copied()
     }
 
-    /// The times in use, in seconds, for which clients keep their endpoints.
-    pub fn timeouts(&self) -> impl Iterator<Item = u32> {
-        self.timeouts.keys().copied()
+    /// The ports of Services whose clients keep their endpoints.
+    pub fn affinities(&self) -> impl Iterator<Item = Affinity> {
+        self.affinities.keys().copied()
     }
 
     /// The number of Services that have a frontend.
@@ -81,10 +105,10 @@ impl Plan {
     }
 
     /// Brings the plan up to date with the model, in which only these Services changed since the last time.
-    pub fn settle(&mut self, model: &Model, dirty: BTreeSet<Name>) -> Changes {
-        let mut changes = Changes::default();
+    pub fn settle(&mut self, model: &Model, dirty: impl IntoIterator<Item = Name>) -> Changes {
+        let mut changes = Changes::none(self.family);
         for name in dirty {
-            let wanted = targets(model, &name);
+            let wanted = targets(model, &name, self.family);
             let before = self.claims.remove(&name).unwrap_or_default();
             for frontend in before.iter().filter(|frontend| !wanted.contains_key(frontend)) {
                 self.release(model, *frontend, &name, &mut changes);
@@ -99,7 +123,7 @@ impl Plan {
         changes.compare(&self.slots);
         changes.shapes.compare(&self.shapes);
         changes.hairpins.compare(&self.hairpins);
-        changes.timeouts.compare(&self.timeouts);
+        changes.affinities.compare(&self.affinities);
         changes
     }
 
@@ -128,7 +152,8 @@ impl Plan {
         if self.slots.get(&frontend).is_none_or(|slot| slot.owner != *name) {
             return;
         }
-        let inherit = |heir: Name| Some((targets(model, &heir).remove(&frontend)?, heir));
+        let family = self.family;
+        let inherit = |heir: Name| Some((targets(model, &heir, family).remove(&frontend)?, heir));
         match heirs.into_iter().find_map(inherit) {
             Some((target, heir)) => self.put(frontend, &heir, target, changes),
             None => self.take(frontend, changes),
@@ -138,11 +163,13 @@ impl Plan {
     fn put(&mut self, frontend: Frontend, owner: &Name, mut target: Target, changes: &mut Changes) {
         let old = self.slots.remove(&frontend);
         changes.touch(frontend, old.as_ref().map(|slot| &slot.target));
-        let before = match &old {
-            Some(slot) => slot.target.endpoints().to_vec(),
-            None => self.orders.remove(&frontend).unwrap_or_default(),
-        };
-        target.keep_order(&before);
+        match &old {
+            Some(slot) => target.keep_order(slot.target.lists()),
+            None => {
+                let before = self.orders.remove(&frontend).unwrap_or_default();
+                target.keep_order([&before[0], &before[1]]);
+            }
+        }
         self.count(&target, true, changes);
         if let Some(old) = old {
             self.count(&old.target, false, changes);
@@ -166,14 +193,14 @@ impl Plan {
 
     fn count(&mut self, target: &Target, more: bool, changes: &mut Changes) {
         if let Some(shape) = target.shape() {
-            changes.shapes.touch(shape, &self.shapes);
+            changes.shapes.touch(shape.clone(), &self.shapes);
             adjust(&mut self.shapes, shape, more);
         }
-        if let Some(seconds) = target.affinity() {
-            changes.timeouts.touch(seconds, &self.timeouts);
-            adjust(&mut self.timeouts, seconds, more);
+        if let Some(affinity) = target.affinity() {
+            changes.affinities.touch(affinity, &self.affinities);
+            adjust(&mut self.affinities, affinity, more);
         }
-        for endpoint in target.endpoints().iter().filter(|endpoint| endpoint.local) {
+        for endpoint in target.endpoints().filter(|endpoint| endpoint.local) {
             changes.hairpins.touch(endpoint.ip, &self.hairpins);
             adjust(&mut self.hairpins, endpoint.ip, more);
         }

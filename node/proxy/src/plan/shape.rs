@@ -1,6 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
-use super::Place;
+use ipnet::IpNet;
+
+use super::{Frontend, Place};
 
 /// How packets come to a frontend, which decides about their source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,25 +12,32 @@ pub enum Kind {
     Cluster,
     /// To an external address: masqueraded.
     External,
-    /// To an external address of a Service that keeps traffic on the node: never masqueraded.
+    /// To an external address of a Service that keeps traffic on the node: from outside only to endpoints here,
+    /// and never masqueraded; from inside the cluster as to a cluster address.
     ExternalLocal,
     /// To a node port: masqueraded.
     Node,
-    /// From inside the cluster to a node port of a Service that keeps traffic on the node.
-    NodeInside,
-    /// From outside to a node port of a Service that keeps traffic on the node: never masqueraded.
-    NodeFromOutside,
+    /// To a node port of a Service that keeps traffic on the node, as [`Kind::ExternalLocal`].
+    NodeLocal,
 }
 
 impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::Cluster,
+        Self::External,
+        Self::ExternalLocal,
+        Self::Node,
+        Self::NodeLocal,
+    ];
+
     fn word(self) -> &'static str {
         match self {
             Self::Cluster => "pick",
             Self::External => "pick-external",
             Self::ExternalLocal => "pick-external-local",
             Self::Node => "pick-node",
-            Self::NodeInside => "pick-node-inside",
-            Self::NodeFromOutside => "pick-node-outside",
+            Self::NodeLocal => "pick-node-local",
         }
     }
 
@@ -35,31 +45,67 @@ impl Kind {
     pub fn place(self) -> Option<Place> {
         match self {
             Self::Cluster | Self::External | Self::ExternalLocal => None,
-            Self::Node | Self::NodeInside => Some(Place::Node),
-            Self::NodeFromOutside => Some(Place::NodeFromOutside),
+            Self::Node | Self::NodeLocal => Some(Place::Node),
         }
+    }
+
+    /// Whether clients outside get other endpoints than those inside.
+    pub fn keeps(self) -> bool {
+        matches!(self, Self::ExternalLocal | Self::NodeLocal)
     }
 }
 
-/// What the frontends that share one chain have in common.
+/// Whether, and among which endpoints, a client keeps its endpoint. The frontend is a part of the chain's rules:
+/// `nft` cannot list keys that come out of another map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Sticky {
+    /// It does not.
+    No,
+    /// Among all; remembered under this frontend.
+    Any(Frontend),
+    /// Only among those on this node.
+    Here(Frontend),
+}
+
+/// What the frontends that share one chain have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
     /// How packets come.
     pub kind: Kind,
-    /// The number of endpoints; 0 only for [`Kind::NodeFromOutside`], which then drops.
+    /// The number of endpoints.
     pub endpoints: u32,
+    /// The number of endpoints for clients outside, where [`Kind::keeps`]; with 0 these are dropped.
+    pub kept: u32,
     /// Whether a client keeps its endpoint.
-    pub sticky: bool,
+    pub sticky: Sticky,
+    /// Who may come; `None` for everyone.
+    pub sources: Option<Arc<[IpNet]>>,
 }
 
 /// The name of the chain.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.kind.word(), self.endpoints)?;
-        if self.sticky {
-            f.write_str("-sticky")
-        } else {
-            Ok(())
+        f.write_str(self.kind.word())?;
+        if self.kind.keeps() {
+            write!(f, "-{}-of", self.kept)?;
+        }
+        write!(f, "-{}", self.endpoints)?;
+        match self.sticky {
+            Sticky::No => {}
+            Sticky::Any(home) => write!(f, "-sticky-{}", home.identifier())?,
+            Sticky::Here(home) => write!(f, "-sticky-here-{}", home.identifier())?,
+        }
+        match &self.sources {
+            None => Ok(()),
+            Some(sources) => write!(f, "-from-{:016x}", digest(sources)),
         }
     }
+}
+
+/// FNV-1a over the text of the networks: the same in every run, as the chain's name must be.
+fn digest(sources: &[IpNet]) -> u64 {
+    let text: String = sources.iter().map(|net| format!("{net} ")).collect();
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -1,22 +1,55 @@
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::assign::keep_order;
-use super::{Frontend, Kind, Place, Shape};
-use crate::model::{Endpoint, Entry, Model, Service, ServicePort, State};
+use super::usable::Usable;
+use super::{Frontend, Kind, Place, Shape, Sticky};
+use crate::model::{Endpoint, Entry, IpFamily, Model, Service, ServicePort};
+
+/// Where the second list of a frontend's endpoints begins: those for clients outside.
+pub const KEPT: u32 = 0x0100_0000;
+
+/// Which of [`Target::lists`] a number in the map stands for, and the place there.
+pub(crate) fn place_in_lists(index: u32) -> (usize, usize) {
+    match index.checked_sub(KEPT) {
+        None => (0, index as usize),
+        Some(at) => (1, at as usize),
+    }
+}
+
+/// For how long a client keeps its endpoint, and under which name it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Affinity {
+    /// Seconds since its last connection.
+    pub seconds: u32,
+    /// The frontend of the Service's first cluster address: all frontends of a port share their clients.
+    pub home: Frontend,
+}
+
+/// Where packets to a frontend go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backends {
+    /// How they come.
+    pub kind: Kind,
+    /// Whether a client keeps its endpoint.
+    pub affinity: Option<Affinity>,
+    /// Who may come; `None` for everyone.
+    pub sources: Option<Arc<[IpNet]>>,
+    /// Whether the endpoints are only those on this node.
+    pub here: bool,
+    /// The endpoints; never empty.
+    pub endpoints: Box<[Endpoint]>,
+    /// The endpoints for clients outside, where [`Kind::keeps`].
+    pub kept: Box<[Endpoint]>,
+}
 
 /// What becomes of packets to a frontend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// They are spread over endpoints.
-    Endpoints {
-        /// How they come.
-        kind: Kind,
-        /// Seconds for which a client keeps its endpoint.
-        affinity: Option<u32>,
-        /// Where they go; empty only for [`Kind::NodeFromOutside`], which then drops.
-        endpoints: Box<[Endpoint]>,
-    },
+    Endpoints(Backends),
     /// No endpoint: the client is told at once.
     Reject,
     /// Endpoints, but none that this node may use.
@@ -24,58 +57,63 @@ pub enum Target {
 }
 
 impl Target {
-    /// Where packets go.
-    pub fn endpoints(&self) -> &[Endpoint] {
+    fn backends(&self) -> Option<&Backends> {
         match self {
-            Self::Endpoints { endpoints, .. } => endpoints,
-            Self::Reject | Self::Drop => &[],
+            Self::Endpoints(backends) => Some(backends),
+            Self::Reject | Self::Drop => None,
         }
+    }
+
+    /// The endpoints, and those for clients outside.
+    pub fn lists(&self) -> [&[Endpoint]; 2] {
+        match self.backends() {
+            Some(backends) => [&backends.endpoints, &backends.kept],
+            None => [&[], &[]],
+        }
+    }
+
+    /// All endpoints with their number in the map; one may come twice.
+    pub fn numbered(&self) -> impl Iterator<Item = (u32, &Endpoint)> {
+        let [all, kept] = self.lists();
+        (0..).zip(all).chain((KEPT..).zip(kept))
+    }
+
+    /// Where packets may go.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.lists().into_iter().flatten()
     }
 
     /// The chain that does it, if it takes one of its own.
     pub fn shape(&self) -> Option<Shape> {
-        match self {
-            Self::Endpoints {
-                kind,
-                affinity,
-                endpoints,
-            } => {
-                let sticky = affinity.is_some() && !endpoints.is_empty();
-                Some(Shape {
-                    kind: *kind,
-                    endpoints: endpoints.len() as u32,
-                    sticky,
-                })
-            }
-            Self::Reject | Self::Drop => None,
-        }
+        let backends = self.backends()?;
+        Some(Shape {
+            kind: backends.kind,
+            endpoints: backends.endpoints.len() as u32,
+            kept: backends.kept.len() as u32,
+            sticky: match (backends.affinity, backends.here) {
+                (None, _) => Sticky::No,
+                (Some(affinity), false) => Sticky::Any(affinity.home),
+                (Some(affinity), true) => Sticky::Here(affinity.home),
+            },
+            sources: backends.sources.clone(),
+        })
     }
 
-    /// Seconds for which a client keeps its endpoint, if it gets one and is to keep it.
-    pub fn affinity(&self) -> Option<u32> {
-        match self {
-            Self::Endpoints {
-                affinity, endpoints, ..
-            } => affinity.filter(|_| !endpoints.is_empty()),
-            Self::Reject | Self::Drop => None,
-        }
+    /// Whether and how a client keeps its endpoint, if it gets one.
+    pub fn affinity(&self) -> Option<Affinity> {
+        self.backends()?.affinity
     }
 
-    pub(super) fn keep_order(&mut self, before: &[Endpoint]) {
-        if let Self::Endpoints { endpoints, .. } = self {
-            keep_order(before, endpoints);
+    pub(super) fn keep_order(&mut self, before: [&[Endpoint]; 2]) {
+        if let Self::Endpoints(backends) = self {
+            keep_order(before[0], &mut backends.endpoints);
+            keep_order(before[1], &mut backends.kept);
         }
     }
 }
 
-/// The endpoints that may get connections of one port.
-struct Usable {
-    all: Vec<Endpoint>,
-    local: Vec<Endpoint>,
-}
-
-/// The frontends of a Service with their targets.
-pub fn targets(model: &Model, service: &str) -> BTreeMap<Frontend, Target> {
+/// The frontends of a Service in one family, with their targets.
+pub fn targets(model: &Model, service: &str, family: IpFamily) -> BTreeMap<Frontend, Target> {
     let mut targets = BTreeMap::new();
     let Some(entry) = model.get(service) else {
         return targets;
@@ -84,121 +122,56 @@ pub fn targets(model: &Model, service: &str) -> BTreeMap<Frontend, Target> {
         return targets;
     };
     for port in &service.ports {
-        for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
-            port_targets(entry, service, port, family, &mut targets);
-        }
+        port_targets(model, entry, (service, port), family, &mut targets);
     }
     targets
 }
 
 fn port_targets(
+    model: &Model,
     entry: &Entry,
-    service: &Service,
-    port: &ServicePort,
-    family: fn(&IpAddr) -> bool,
+    (service, port): (&Service, &ServicePort),
+    family: IpFamily,
     targets: &mut BTreeMap<Frontend, Target>,
 ) {
-    if !service.cluster_ips.iter().any(family) {
-        return;
-    }
-    let usable = usable(entry, port, family);
-    let mut add = |place, kind, local| {
-        let frontend_port = if matches!(place, Place::Address(_)) {
-            port.port
-        } else {
-            port.node_port
-        };
-        let frontend = Frontend {
-            place,
-            protocol: port.protocol,
-            port: frontend_port,
-        };
-        targets.insert(frontend, usable.target(kind, service.affinity, local));
+    let mut cluster_ips = service
+        .cluster_ips
+        .iter()
+        .filter(|ip| family.has(**ip))
+        .peekable();
+    let Some(first) = cluster_ips.peek() else { return };
+    let frontend = |place, port_number| Frontend {
+        place,
+        protocol: port.protocol,
+        port: port_number,
     };
-    for address in service.cluster_ips.iter().copied().filter(family) {
-        add(Place::Address(address), Kind::Cluster, service.internal_local);
+    let home = frontend(Place::Address(**first), port.port);
+    let affinity = service.affinity.map(|seconds| Affinity { seconds, home });
+    let usable = Usable::of(model, entry, port, family);
+    let external = |local: bool, kinds: [Kind; 2]| usable.target(kinds[usize::from(local)], affinity);
+    for address in cluster_ips {
+        let target = usable.internal(affinity, service.internal_local);
+        targets.insert(frontend(Place::Address(*address), port.port), target);
     }
-    for address in service.external_ips.iter().copied().filter(family) {
-        let kind = if service.external_local {
-            Kind::ExternalLocal
-        } else {
-            Kind::External
-        };
-        add(Place::Address(address), kind, service.external_local);
+    let kinds = [Kind::External, Kind::ExternalLocal];
+    for address in service.external_ips.iter().filter(|ip| family.has(**ip)) {
+        let target = external(service.external_local, kinds);
+        targets.insert(frontend(Place::Address(*address), port.port), target);
     }
-    // The maps of IPv6 would have node places of their own; only IPv4 is programmed.
-    if port.node_port == 0 || !family(&Place::Node.address()) {
-        return;
-    }
-    if service.external_local {
-        add(Place::Node, Kind::NodeInside, false);
-        if !usable.all.is_empty() {
-            add(Place::NodeFromOutside, Kind::NodeFromOutside, true);
+    for address in service.balancer_ips.iter().filter(|ip| family.has(**ip)) {
+        let mut target = external(service.external_local, kinds);
+        if let Target::Endpoints(backends) = &mut target {
+            // Ranges of the other family alone do not concern this one.
+            let mut concerned = service.sources.iter().filter(|nets| {
+                let mut nets = nets.iter();
+                nets.any(|net| family.has(net.addr()))
+            });
+            backends.sources = concerned.next().cloned();
         }
-    } else {
-        add(Place::Node, Kind::Node, false);
+        targets.insert(frontend(Place::Address(*address), port.port), target);
     }
-}
-
-impl Usable {
-    fn target(&self, kind: Kind, affinity: Option<u32>, local: bool) -> Target {
-        let endpoints = if local { &self.local } else { &self.all };
-        match (endpoints.is_empty(), self.all.is_empty(), kind) {
-            (true, true, _) => Target::Reject,
-            (true, false, Kind::NodeFromOutside) | (false, _, _) => Target::Endpoints {
-                kind,
-                affinity,
-                endpoints: endpoints.as_slice().into(),
-            },
-            (true, false, _) => Target::Drop,
-        }
+    if port.node_port != 0 {
+        let target = external(service.external_local, [Kind::Node, Kind::NodeLocal]);
+        targets.insert(frontend(Place::Node, port.node_port), target);
     }
-}
-
-/// Ready endpoints, or, where there are none, those that are ending but still serve.
-fn usable(entry: &Entry, port: &ServicePort, family: fn(&IpAddr) -> bool) -> Usable {
-    let among = |local: bool| {
-        let of = |state| endpoints(entry, port, family, state, local);
-        let ready = of(State::Ready);
-        if ready.is_empty() {
-            of(State::Ending)
-        } else {
-            ready
-        }
-    };
-    Usable {
-        all: among(false),
-        local: among(true),
-    }
-}
-
-fn endpoints(
-    entry: &Entry,
-    port: &ServicePort,
-    family: fn(&IpAddr) -> bool,
-    state: State,
-    local_only: bool,
-) -> Vec<Endpoint> {
-    let mut found = Vec::new();
-    for (_, slice) in &entry.slices {
-        let ports = slice
-            .ports
-            .iter()
-            .filter(|p| p.name == port.name && p.protocol == port.protocol);
-        for slice_port in ports {
-            let usable = slice
-                .endpoints
-                .iter()
-                .filter(|e| e.state == state && family(&e.ip) && (e.local || !local_only));
-            found.extend(usable.map(|e| Endpoint {
-                ip: e.ip,
-                port: slice_port.port,
-                local: e.local,
-            }));
-        }
-    }
-    // A slice may be listed under an old and a new name at once.
-    found.sort_unstable();
-    found.dedup_by_key(|endpoint| (endpoint.ip, endpoint.port));
-    found
 }

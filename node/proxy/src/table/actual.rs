@@ -3,11 +3,14 @@ use std::collections::HashMap;
 use knode_nft::{Chain, Data, Error, Rule, Set, Socket};
 
 use super::TableConfig;
-use super::elements::{AFFINITY, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES};
+use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES};
+use crate::model::IpFamily;
 
 /// The table as the kernel has it.
 #[derive(Debug, Default)]
 pub struct Actual {
+    /// Of which family's table.
+    pub family: IpFamily,
     /// The generation of the ruleset that it was read at.
     pub generation: u32,
     /// Its sets by name; `None` for one that this program cannot have made.
@@ -22,22 +25,25 @@ pub struct Actual {
 
 impl Actual {
     /// Reads the table; `None` if there is none. Nothing changes meanwhile, or it is read again.
-    pub fn read(socket: &mut Socket, config: &TableConfig) -> Result<Option<Self>, Error> {
+    pub fn read(socket: &mut Socket, config: &TableConfig, family: IpFamily) -> Result<Option<Self>, Error> {
         loop {
             let generation = socket.generation()?;
-            let read = Self::read_once(socket, config);
+            let read = Self::read_once(socket, config, family);
             if socket.generation()? == generation {
                 return Ok(read?.map(|actual| Self { generation, ..actual }));
             }
         }
     }
 
-    fn read_once(socket: &mut Socket, config: &TableConfig) -> Result<Option<Self>, Error> {
-        let table = config.table();
+    fn read_once(socket: &mut Socket, config: &TableConfig, family: IpFamily) -> Result<Option<Self>, Error> {
+        let table = config.table(family);
         if !socket.has_table(&table)? {
             return Ok(None);
         }
-        let mut actual = Self::default();
+        let mut actual = Self {
+            family,
+            ..Self::default()
+        };
         for set in socket.sets(&table)? {
             match set.object {
                 Ok(set) => actual.sets.insert(set.name.clone(), Some(set)),
@@ -72,6 +78,8 @@ impl Actual {
 
     /// Whether the map of clients is there to be read.
     pub fn has_affinity(&self) -> bool {
-        self.sets.contains_key(AFFINITY)
+        [AFFINITY, AFFINITY_HERE]
+            .iter()
+            .all(|set| self.sets.contains_key(*set))
     }
 }

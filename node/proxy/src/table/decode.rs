@@ -1,83 +1,112 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use knode_nft::{Data, Element};
 
 use super::Actual;
 use super::elements::ENDPOINTS;
-use crate::model::{Endpoint, Protocol};
-use crate::plan::{Frontend, Orders, Place, Plan};
+use crate::model::{Endpoint, IpFamily, Protocol};
+use crate::plan::{Frontend, KEPT, Orders, Place, Plan};
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    bytes
-        .first_chunk::<4>()
-        .map(|octets| Ipv4Addr::from(*octets).into())
+/// Reads the keys and values of one family's maps.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoder(pub IpFamily);
+
+impl Decoder {
+    fn address(self, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
+        Some(match self.0 {
+            IpFamily::V4 => {
+                let (octets, rest) = bytes.split_first_chunk::<4>()?;
+                (Ipv4Addr::from(*octets).into(), rest)
+            }
+            IpFamily::V6 => {
+                let (octets, rest) = bytes.split_first_chunk::<16>()?;
+                (Ipv6Addr::from(*octets).into(), rest)
+            }
+        })
+    }
+
+    /// Address, protocol and port as the maps' keys begin, and what comes after.
+    pub fn frontend(self, key: &[u8]) -> Option<(Frontend, &[u8])> {
+        let (address, rest) = self.address(key)?;
+        let frontend = Frontend {
+            place: Place::from_address(address),
+            protocol: Protocol::from_number(*rest.first()?)?,
+            port: port(rest.get(4..)?)?,
+        };
+        Some((frontend, rest.get(8..)?))
+    }
+
+    /// A key of the map of endpoints.
+    pub fn numbered(self, key: &[u8]) -> Option<(Frontend, u32)> {
+        let (frontend, rest) = self.frontend(key)?;
+        Some((frontend, u32::from_ne_bytes(*rest.first_chunk()?)))
+    }
+
+    /// A key of the map of clients: the client and the frontend under which it is remembered.
+    pub fn client(self, key: &[u8]) -> Option<(IpAddr, Frontend)> {
+        let (client, rest) = self.address(key)?;
+        Some((client, self.frontend(rest)?.0))
+    }
+
+    /// A value of the map of endpoints or of clients; whether it is local is not in it.
+    pub fn endpoint(self, value: &[u8]) -> Option<Endpoint> {
+        let (ip, rest) = self.address(value)?;
+        Some(Endpoint {
+            ip,
+            port: port(rest)?,
+            local: false,
+        })
+    }
 }
 
 fn port(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
-/// Address, protocol and port as the maps' keys begin.
-fn frontend(key: &[u8]) -> Option<Frontend> {
-    Some(Frontend {
-        place: Place::from_address(address(key)?),
-        protocol: Protocol::from_number(*key.get(4)?)?,
-        port: port(key.get(8..)?)?,
-    })
-}
-
-fn endpoint(value: &[u8]) -> Option<Endpoint> {
-    Some(Endpoint {
-        ip: address(value)?,
-        port: port(value.get(4..)?)?,
-        local: false,
-    })
-}
-
 /// The order in which the table has the endpoints of each frontend.
 pub fn orders(actual: &Actual) -> Orders {
+    let decoder = Decoder(actual.family);
     let mut indexed: Vec<(Frontend, u32, Endpoint)> = Vec::new();
     for (key, data) in actual.elements.get(ENDPOINTS).into_iter().flatten() {
-        let index = key
-            .get(12..)
-            .and_then(|rest| rest.first_chunk::<4>())
-            .map(|index| u32::from_ne_bytes(*index));
         let Some(Data::Value(value)) = data else { continue };
-        if let (Some(frontend), Some(index), Some(endpoint)) = (frontend(key), index, endpoint(value)) {
+        if let (Some((frontend, index)), Some(endpoint)) = (decoder.numbered(key), decoder.endpoint(value)) {
             indexed.push((frontend, index, endpoint));
         }
     }
     indexed.sort_unstable();
     let mut orders = Orders::new();
-    for (frontend, _, endpoint) in indexed {
-        orders.entry(frontend).or_default().push(endpoint);
+    for (frontend, index, endpoint) in indexed {
+        let lists = orders.entry(frontend).or_default();
+        lists[usize::from(index >= KEPT)].push(endpoint);
     }
     orders
 }
 
 /// The elements of the map of clients that lead to an endpoint which the plan no longer has.
 pub fn sticky_clients(plan: &Plan, clients: Vec<Element>) -> Vec<Element> {
+    let mut valid: HashMap<Frontend, HashSet<(IpAddr, u16)>> = HashMap::new();
+    for (_, target) in plan.targets() {
+        if let Some(affinity) = target.affinity() {
+            let endpoints = target.endpoints().map(|endpoint| (endpoint.ip, endpoint.port));
+            valid.entry(affinity.home).or_default().extend(endpoints);
+        }
+    }
+    let decoder = Decoder(plan.family());
+    let is_valid = |element: &Element| {
+        let Some(Data::Value(value)) = &element.data else {
+            return false;
+        };
+        let (Some((_, home)), Some(endpoint)) = (decoder.client(&element.key), decoder.endpoint(value))
+        else {
+            return false;
+        };
+        let known = valid.get(&home);
+        known.is_some_and(|endpoints| endpoints.contains(&(endpoint.ip, endpoint.port)))
+    };
     clients
         .into_iter()
-        .filter(|element| !is_valid(plan, element))
+        .filter(|element| !is_valid(element))
         .map(|element| Element::key(element.key))
         .collect()
-}
-
-fn is_valid(plan: &Plan, element: &Element) -> bool {
-    let Some(Data::Value(value)) = &element.data else {
-        return false;
-    };
-    let (Some(endpoint), Some(named)) = (endpoint(value), element.key.get(4..).and_then(frontend)) else {
-        return false;
-    };
-    let leads_there = |place| {
-        let target = plan.get(&Frontend { place, ..named });
-        let mut endpoints = target.map(|target| target.endpoints()).unwrap_or_default().iter();
-        endpoints.any(|known| (known.ip, known.port) == (endpoint.ip, endpoint.port))
-    };
-    if plan.get(&named).is_some() {
-        return leads_there(named.place);
-    }
-    leads_there(Place::Node) || leads_there(Place::NodeFromOutside)
 }

@@ -1,10 +1,11 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use knode_nft::{Element, Verdict};
 
+use super::config::octets;
 use super::skeleton::{DROP, REJECT};
-use crate::model::Endpoint;
-use crate::plan::{Frontend, Kind, Place, Plan, Target};
+use crate::model::{Endpoint, IpFamily};
+use crate::plan::{Affinity, Frontend, Plan, Target};
 
 /// Map: address . protocol . port → what to do.
 pub const SERVICES: &str = "svc";
@@ -12,109 +13,88 @@ pub const SERVICES: &str = "svc";
 pub const ENDPOINTS: &str = "eps";
 /// Set: addresses of endpoints on this node, twice: source and destination of a packet that comes back.
 pub const HAIRPIN: &str = "hairpin";
-/// Map: address . protocol . port → for how long clients are remembered.
+/// Map: address . protocol . port → the chain that remembers clients.
 pub const REMEMBER: &str = "remember";
-/// Dynamic map: client . address . protocol . port → endpoint.
+/// Dynamic map: client . cluster address . protocol . port → endpoint.
 pub const AFFINITY: &str = "sticky";
+/// The same, only for endpoints on this node.
+pub const AFFINITY_HERE: &str = "sticky-here";
 
-/// The IPv4 address in a map's key; the plan holds no other for this table.
-fn octets(address: IpAddr) -> [u8; 4] {
-    match address {
-        IpAddr::V4(address) => address.octets(),
-        IpAddr::V6(address) => address.to_ipv4_mapped().unwrap_or(Ipv4Addr::BROADCAST).octets(),
-    }
-}
-
-/// Whether this table programs the frontend at all.
-pub(super) fn is_ours(frontend: &Frontend) -> bool {
-    frontend.place.address().is_ipv4()
-}
-
-pub(super) fn frontend_key(frontend: &Frontend) -> Vec<u8> {
-    let mut key = Vec::with_capacity(16);
-    key.extend_from_slice(&octets(frontend.place.address()));
+pub(super) fn frontend_key(family: IpFamily, frontend: &Frontend) -> Vec<u8> {
+    let mut key = octets(frontend.place.address(family));
+    key.reserve_exact(12);
     key.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
     key.extend_from_slice(&frontend.port.to_be_bytes());
     key.extend_from_slice(&[0, 0]);
     key
 }
 
-fn endpoint_key(frontend: &Frontend, index: usize) -> Vec<u8> {
-    let mut key = frontend_key(frontend);
-    key.extend_from_slice(&(index as u32).to_ne_bytes());
-    key
-}
-
 pub(super) fn endpoint_value(endpoint: &Endpoint) -> Vec<u8> {
-    let mut value = Vec::with_capacity(8);
-    value.extend_from_slice(&octets(endpoint.ip));
+    let mut value = octets(endpoint.ip);
     value.extend_from_slice(&endpoint.port.to_be_bytes());
     value.extend_from_slice(&[0, 0]);
     value
 }
 
 fn verdict(target: &Target) -> Verdict {
-    match target {
-        Target::Reject => Verdict::Goto(REJECT.to_owned()),
-        Target::Drop => Verdict::Goto(DROP.to_owned()),
-        Target::Endpoints { kind, .. } => {
-            let chain = target.shape().map(|shape| shape.to_string()).unwrap_or_default();
-            // Clients inside return from there and go on to the other endpoints.
-            if *kind == Kind::NodeFromOutside {
-                Verdict::Jump(chain)
-            } else {
-                Verdict::Goto(chain)
-            }
-        }
-    }
+    Verdict::Goto(match (target, target.shape()) {
+        (Target::Endpoints(_), Some(shape)) => shape.to_string(),
+        (Target::Drop, _) => DROP.to_owned(),
+        _ => REJECT.to_owned(),
+    })
 }
 
-pub(super) fn service_element(frontend: &Frontend, target: &Target) -> Element {
-    Element::verdict(frontend_key(frontend), verdict(target))
+/// The element that a frontend has in one of the maps, if it has one there.
+pub(super) type OneElement = fn(IpFamily, &Frontend, &Target) -> Option<Element>;
+
+/// The maps in which a frontend has one element, in the order in which elements are added.
+pub(super) const SINGLES: [(&str, OneElement); 2] =
+    [(REMEMBER, remember_element), (SERVICES, service_element)];
+
+fn service_element(family: IpFamily, frontend: &Frontend, target: &Target) -> Option<Element> {
+    Some(Element::verdict(frontend_key(family, frontend), verdict(target)))
 }
 
-pub(super) fn endpoint_element(frontend: &Frontend, index: usize, endpoint: &Endpoint) -> Element {
-    Element::value(endpoint_key(frontend, index), endpoint_value(endpoint))
+pub(super) fn endpoint_element(
+    family: IpFamily,
+    frontend: &Frontend,
+    index: u32,
+    endpoint: &Endpoint,
+) -> Element {
+    let mut key = frontend_key(family, frontend);
+    key.extend_from_slice(&index.to_ne_bytes());
+    Element::value(key, endpoint_value(endpoint))
 }
 
 pub(super) fn hairpin_element(address: IpAddr) -> Element {
     Element::key([octets(address), octets(address)].concat())
 }
 
-/// The chain that remembers clients for so many seconds.
-pub(super) fn remember_chain(seconds: u32) -> String {
-    format!("remember-{seconds}")
+/// The chain that remembers the clients of a port of a Service.
+pub(super) fn remember_chain(affinity: &Affinity) -> String {
+    format!("remember-{}-{}", affinity.seconds, affinity.home.identifier())
 }
 
-/// Node ports are found under one place, whichever of the two the client came by.
-pub(super) fn remember_element(frontend: &Frontend, target: &Target) -> Option<Element> {
-    let seconds = target
-        .affinity()
-        .filter(|_| frontend.place != Place::NodeFromOutside)?;
+fn remember_element(family: IpFamily, frontend: &Frontend, target: &Target) -> Option<Element> {
+    let chain = remember_chain(&target.affinity()?);
     Some(Element::verdict(
-        frontend_key(frontend),
-        Verdict::Jump(remember_chain(seconds)),
+        frontend_key(family, frontend),
+        Verdict::Jump(chain),
     ))
 }
 
 /// All elements that the plan asks for, with the name of their set.
 pub fn elements(plan: &Plan) -> impl Iterator<Item = (&'static str, Element)> {
-    let services = plan.targets().filter(|(frontend, _)| is_ours(frontend));
-    let services = services.map(|(frontend, target)| (SERVICES, service_element(frontend, target)));
-    let endpoints =
-        plan.targets()
-            .filter(|(frontend, _)| is_ours(frontend))
-            .flat_map(|(frontend, target)| {
-                let numbered = target.endpoints().iter().enumerate();
-                numbered.map(|(index, endpoint)| (ENDPOINTS, endpoint_element(frontend, index, endpoint)))
-            });
-    let hairpins = plan
-        .hairpins()
-        .filter(IpAddr::is_ipv4)
-        .map(|address| (HAIRPIN, hairpin_element(address)));
-    let remembered = plan.targets().filter(|(frontend, _)| is_ours(frontend));
-    let remembered = remembered
-        .filter_map(|(frontend, target)| remember_element(frontend, target))
-        .map(|element| (REMEMBER, element));
-    services.chain(endpoints).chain(hairpins).chain(remembered)
+    let family = plan.family();
+    let singles = SINGLES.into_iter().flat_map(move |(set, element)| {
+        let of_set = move |(frontend, target)| Some((set, element(family, frontend, target)?));
+        plan.targets().filter_map(of_set)
+    });
+    let endpoints = plan.targets().flat_map(move |(frontend, target)| {
+        let numbered = target.numbered();
+        numbered
+            .map(move |(index, endpoint)| (ENDPOINTS, endpoint_element(family, frontend, index, endpoint)))
+    });
+    let hairpins = plan.hairpins().map(|address| (HAIRPIN, hairpin_element(address)));
+    singles.chain(endpoints).chain(hairpins)
 }

@@ -1,127 +1,172 @@
-use std::net::IpAddr;
-
 use knode_nft::{CmpOp, Expr, FibFlags, NatFlags, NatKind, Reg, Rule, Verdict, matching};
 
 use super::TableConfig;
-use super::elements::{AFFINITY, ENDPOINTS};
-use crate::plan::{Kind, Place, Shape};
+use super::config::{not_from, octets};
+use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS};
+use super::layout::Layout;
+use super::skeleton::DROP;
+use crate::model::IpFamily;
+use crate::plan::{Frontend, KEPT, Kind, Place, Shape, Sticky};
 
-const NFPROTO_IPV4: u8 = 2;
-/// Address, protocol, port and index of the frontend.
-const FRONTEND: Reg = Reg(0);
-const INDEX: Reg = Reg(3);
-/// Address and port of the endpoint.
-const ENDPOINT: Reg = Reg(4);
-/// Client, address, protocol and port.
-const CLIENT: Reg = Reg(8);
-
-/// Loads address, protocol and port of the frontend into registers 0 to 2.
-pub(super) fn load_frontend(place: Option<Place>) -> Vec<Expr> {
-    load_key(FRONTEND, place.map(Place::address))
+/// Loads address, protocol and port of the frontend.
+pub(super) fn load_frontend(layout: Layout, at: Reg, place: Option<Place>) -> Vec<Expr> {
+    let load_address = match place {
+        Some(place) => Expr::Immediate {
+            dreg: at,
+            data: octets(place.address(layout.0)),
+        },
+        None => matching::load_daddr(at, layout.is_v6()),
+    };
+    let proto = layout.after(at);
+    vec![
+        load_address,
+        matching::load_l4proto(proto),
+        matching::load_dport(Reg(proto.0 + 1)),
+    ]
 }
 
-fn load_key(at: Reg, address: Option<IpAddr>) -> Vec<Expr> {
-    let load_address = match address {
-        Some(IpAddr::V4(address)) => Expr::Immediate {
-            dreg: at,
-            data: address.octets().to_vec(),
-        },
-        _ => matching::load_ipv4_daddr(at),
-    };
-    let mut exprs = vec![load_address];
-    exprs.extend([
-        matching::load_l4proto(Reg(at.0 + 1)),
-        matching::load_dport(Reg(at.0 + 2)),
-    ]);
-    exprs
+/// Goes on if the key at a register is in a set; loads the data that stands there.
+pub(super) fn lookup(set: &str, sreg: Reg, dreg: Option<Reg>) -> Expr {
+    Expr::Lookup {
+        set: set.to_owned(),
+        sreg,
+        dreg,
+        invert: false,
+    }
+}
+
+/// Some of a frontend's endpoints, to be drawn from.
+#[derive(Clone, Copy)]
+struct Draw {
+    first: u32,
+    count: u32,
+    sticky: Sticky,
 }
 
 /// The rules of the chain that picks an endpoint for frontends of this shape.
-pub(super) fn rules(config: &TableConfig, shape: Shape) -> Vec<Rule> {
+pub(super) fn rules(config: &TableConfig, family: IpFamily, shape: &Shape) -> Vec<Rule> {
+    let layout = Layout(family);
     let chain = shape.to_string();
-    let mut rules: Vec<Rule> = source_rules(config, shape.kind)
-        .into_iter()
-        .map(|exprs| Rule::new(chain.clone(), exprs))
-        .collect();
-    if shape.endpoints == 0 {
-        rules.push(Rule::new(chain, [Expr::Verdict(Verdict::Drop)]));
+    let mut rules = Vec::new();
+    if let Some(sources) = &shape.sources {
+        let mut exprs = not_from(sources, family).unwrap_or_default();
+        exprs.push(Expr::Verdict(Verdict::Goto(DROP.to_owned())));
+        rules.push(Rule::new(chain.clone(), exprs).comment("not one of the source ranges"));
+    }
+    let all = Draw {
+        first: 0,
+        count: shape.endpoints,
+        sticky: shape.sticky,
+    };
+    if shape.kind.keeps() {
+        rules.extend(inside_rules(config, layout, shape, all));
+        rules.extend(kept_rules(layout, shape));
         return rules;
     }
-    if shape.sticky {
-        rules.push(Rule::new(chain.clone(), known_client()).comment("a client that is known"));
+    if let Some(exprs) = masquerade(config, family, shape.kind) {
+        rules.push(Rule::new(chain, exprs));
     }
-    rules.push(Rule::new(chain, [draw(shape), vec![dnat()]].concat()));
+    rules.extend(draw_rules(layout, shape, all, &[]));
     rules
 }
 
-/// What the kind asks for before an endpoint is chosen.
-fn source_rules(config: &TableConfig, kind: Kind) -> Vec<Vec<Expr>> {
-    let mark = || matching::mark_set(config.mark());
-    let from_pods = |op| {
-        config
-            .cluster_cidr
-            .map(|cidr| matching::ipv4_saddr(op, cidr.network(), cidr.prefix_len()))
-    };
-    let and = |test: Vec<Expr>, then: Vec<Expr>| [test, then].concat();
-    let to_return = || vec![Expr::Verdict(Verdict::Return)];
-    match kind {
-        Kind::External | Kind::Node => vec![mark()],
-        Kind::ExternalLocal => Vec::new(),
-        Kind::Cluster => from_pods(CmpOp::Neq)
-            .map(|outside| and(outside, mark()))
-            .into_iter()
-            .collect(),
-        Kind::NodeInside => match from_pods(CmpOp::Neq) {
-            Some(outside) => vec![and(outside, mark())],
-            None => vec![mark()],
-        },
-        Kind::NodeFromOutside => {
-            let local = and(matching::addr_is_local(FibFlags::SADDR, CmpOp::Eq), to_return());
-            let pods = from_pods(CmpOp::Eq).map(|inside| and(inside, to_return()));
-            pods.into_iter().chain([local]).collect()
-        }
+/// Marks the packets that are to get the node's address as source.
+fn masquerade(config: &TableConfig, family: IpFamily, kind: Kind) -> Option<Vec<Expr>> {
+    let mark = matching::mark_set(config.mark());
+    if kind != Kind::Cluster || config.masquerade_all {
+        return Some(mark);
     }
+    let elsewhere = config.elsewhere_match(family)?;
+    Some([elsewhere, mark].concat())
 }
 
-/// Draws an index and loads the endpoint that it stands for.
-fn draw(shape: Shape) -> Vec<Expr> {
-    let mut exprs = load_frontend(shape.kind.place());
+/// Clients inside the cluster get any endpoint: pods as they are, the host under its address.
+fn inside_rules(config: &TableConfig, layout: Layout, shape: &Shape, all: Draw) -> Vec<Rule> {
+    let chain = shape.to_string();
+    let mut rules = Vec::new();
+    for from_pods in config.pods_match(layout.0) {
+        if config.masquerade_all {
+            let mark = matching::mark_set(config.mark());
+            rules.push(Rule::new(chain.clone(), [from_pods.clone(), mark].concat()));
+        }
+        rules.extend(draw_rules(layout, shape, all, &from_pods));
+    }
+    let from_host = matching::addr_is_local(FibFlags::SADDR, CmpOp::Eq);
+    let mark = matching::mark_set(config.mark());
+    rules.push(Rule::new(chain, [from_host.clone(), mark].concat()));
+    rules.extend(draw_rules(layout, shape, all, &from_host));
+    rules
+}
+
+/// Clients outside get an endpoint here, and are not masqueraded.
+fn kept_rules(layout: Layout, shape: &Shape) -> Vec<Rule> {
+    if shape.kept == 0 {
+        let drop = Expr::Verdict(Verdict::Goto(DROP.to_owned()));
+        return vec![Rule::new(shape.to_string(), [drop])];
+    }
+    let kept = Draw {
+        first: KEPT,
+        count: shape.kept,
+        sticky: match shape.sticky {
+            Sticky::No => Sticky::No,
+            Sticky::Any(home) | Sticky::Here(home) => Sticky::Here(home),
+        },
+    };
+    draw_rules(layout, shape, kept, &[])
+}
+
+/// To the endpoint that the client had the last time, else to any, for packets that pass the test.
+fn draw_rules(layout: Layout, shape: &Shape, draw: Draw, test: &[Expr]) -> Vec<Rule> {
+    let chain = shape.to_string();
+    let mut rules = Vec::new();
+    if let Sticky::Any(home) | Sticky::Here(home) = draw.sticky {
+        let known = known_client(layout, &home, draw.sticky == Sticky::Here(home));
+        rules.push(
+            Rule::new(chain.clone(), [test.to_vec(), known].concat()).comment("a client that is known"),
+        );
+    }
+    let mut exprs = test.to_vec();
+    exprs.extend(load_frontend(layout, Reg(0), shape.kind.place()));
     exprs.push(Expr::NumGen {
-        dreg: INDEX,
-        modulus: shape.endpoints,
+        dreg: layout.index(),
+        modulus: draw.count,
         random: true,
-        offset: 0,
+        offset: draw.first,
     });
-    exprs.push(Expr::Lookup {
-        set: ENDPOINTS.to_owned(),
-        sreg: FRONTEND,
-        dreg: Some(ENDPOINT),
-        invert: false,
-    });
-    exprs
+    exprs.push(lookup(ENDPOINTS, Reg(0), Some(layout.drawn())));
+    exprs.push(dnat(layout, layout.drawn()));
+    rules.push(Rule::new(chain, exprs));
+    rules
 }
 
-fn dnat() -> Expr {
-    let (addr, port) = (Some(ENDPOINT), Some(Reg(ENDPOINT.0 + 1)));
+fn dnat(layout: Layout, endpoint: Reg) -> Expr {
     Expr::Nat {
         kind: NatKind::Dnat,
-        family: NFPROTO_IPV4,
-        addr,
-        port,
+        family: layout.nfproto(),
+        addr: Some(endpoint),
+        port: Some(layout.after(endpoint)),
         flags: NatFlags::NONE,
     }
 }
 
 /// To where the client was sent the last time; what remembers it is in [`super::remember`].
-fn known_client() -> Vec<Expr> {
-    let mut exprs = vec![matching::load_ipv4_saddr(CLIENT)];
-    exprs.extend(load_key(Reg(CLIENT.0 + 1), None));
-    exprs.push(Expr::Lookup {
-        set: AFFINITY.to_owned(),
-        sreg: CLIENT,
-        dreg: Some(ENDPOINT),
-        invert: false,
-    });
-    exprs.push(dnat());
+fn known_client(layout: Layout, home: &Frontend, here: bool) -> Vec<Expr> {
+    let endpoint = layout.remembered();
+    let mut exprs = load_client(layout, home);
+    let clients = if here { AFFINITY_HERE } else { AFFINITY };
+    exprs.push(lookup(clients, Reg(0), Some(endpoint)));
+    exprs.push(dnat(layout, endpoint));
     exprs
+}
+
+/// Loads the key of the map of clients.
+pub(super) fn load_client(layout: Layout, home: &Frontend) -> Vec<Expr> {
+    let proto = layout.after(layout.home());
+    let constant = |dreg, data| Expr::Immediate { dreg, data };
+    vec![
+        matching::load_saddr(Reg(0), layout.is_v6()),
+        constant(layout.home(), octets(home.place.address(layout.0))),
+        matching::load_l4proto(proto),
+        constant(Reg(proto.0 + 1), home.port.to_be_bytes().to_vec()),
+    ]
 }

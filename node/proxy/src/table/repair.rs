@@ -13,7 +13,7 @@ use crate::plan::Plan;
 /// make is replaced as a whole, in one step.
 pub fn repair(config: &TableConfig, plan: &Plan, actual: Option<&Actual>) -> Batch {
     let wanted = ruleset(config, plan);
-    let mut batch = Batch::new(config.table());
+    let mut batch = Batch::new(config.table(plan.family()));
     match actual {
         None => build(&mut batch, &wanted, plan),
         Some(actual) if !can_mend(actual, &wanted) => {

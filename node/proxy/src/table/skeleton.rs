@@ -1,18 +1,25 @@
+use std::net::{IpAddr, Ipv6Addr};
+
 use knode_nft::{
-    Chain, ChainKind, CmpOp, Expr, FibFlags, FieldType, Hook, KeyType, NatFlags, Reg, RejectKind, Rule, Set,
-    Verdict, matching,
+    Chain, ChainKind, CmpOp, Expr, FibFlags, Hook, NatFlags, Reg, RejectKind, Rule, Set, Verdict, matching,
 };
 
-use super::elements::{AFFINITY, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, remember_chain};
+use super::config::of_family;
+use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, remember_chain};
+use super::layout::Layout;
 use super::remember::NOTE;
 use super::{TableConfig, pick, remember};
+use crate::model::IpFamily;
 use crate::plan::{Place, Plan};
 
-pub(super) const REJECT: &str = "reject";
-pub(super) const DROP: &str = "drop";
+/// The chain that refuses packets.
+pub const REJECT: &str = "reject";
+/// The chain that discards packets.
+pub const DROP: &str = "drop";
 const SERVICE_CHAIN: &str = "services";
 const NODE_PORTS: &str = "node-ports";
 const ICMP_PORT_UNREACHABLE: u8 = 3;
+const ICMPV6_PORT_UNREACHABLE: u8 = 4;
 const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_SRCNAT: i32 = 100;
 /// Clients that are remembered at most.
@@ -35,14 +42,15 @@ pub fn ruleset(config: &TableConfig, plan: &Plan) -> Ruleset {
         .into_iter()
         .map(Chain::plain)
         .collect();
-    let mut rules = static_rules(config);
-    for seconds in plan.timeouts() {
-        chains.push(Chain::plain(remember_chain(seconds)));
-        rules.push(remember::rule(seconds));
+    let family = plan.family();
+    let mut rules = static_rules(config, family);
+    for affinity in plan.affinities() {
+        chains.push(Chain::plain(remember_chain(&affinity)));
+        rules.extend(remember::rules(family, &affinity));
     }
     for shape in plan.shapes() {
         chains.push(Chain::plain(shape.to_string()));
-        rules.extend(pick::rules(config, shape));
+        rules.extend(pick::rules(config, family, &shape));
     }
     chains.extend([
         Chain::base("prerouting", ChainKind::Nat, Hook::Prerouting, PRIORITY_DSTNAT),
@@ -51,35 +59,26 @@ pub fn ruleset(config: &TableConfig, plan: &Plan) -> Ruleset {
         Chain::base("postrouting", ChainKind::Nat, Hook::Postrouting, PRIORITY_SRCNAT),
     ]);
     Ruleset {
-        sets: sets(),
+        sets: sets(Layout(family)),
         chains,
         rules,
     }
 }
 
-fn sets() -> Vec<Set> {
-    use FieldType::{InetProto, InetService, Ipv4Addr, Mark};
-    let endpoint = || KeyType::new([Ipv4Addr, InetService]);
-    let sticky = Set::map(
-        AFFINITY,
-        KeyType::new([Ipv4Addr, Ipv4Addr, InetProto, InetService]),
-        endpoint(),
-    );
+fn sets(layout: Layout) -> Vec<Set> {
+    let clients = |name| Set {
+        timeout: true,
+        dynamic: true,
+        size: Some(AFFINITY_SIZE),
+        ..Set::map(name, layout.client(), layout.endpoint())
+    };
     vec![
-        Set::verdict_map(SERVICES, KeyType::new([Ipv4Addr, InetProto, InetService])),
-        Set::verdict_map(REMEMBER, KeyType::new([Ipv4Addr, InetProto, InetService])),
-        Set::map(
-            ENDPOINTS,
-            KeyType::new([Ipv4Addr, InetProto, InetService, Mark]),
-            endpoint(),
-        ),
-        Set::plain(HAIRPIN, KeyType::new([Ipv4Addr, Ipv4Addr])),
-        Set {
-            timeout: true,
-            dynamic: true,
-            size: Some(AFFINITY_SIZE),
-            ..sticky
-        },
+        Set::verdict_map(SERVICES, layout.frontend()),
+        Set::verdict_map(REMEMBER, layout.frontend()),
+        Set::map(ENDPOINTS, layout.numbered(), layout.endpoint()),
+        Set::plain(HAIRPIN, layout.pair()),
+        clients(AFFINITY),
+        clients(AFFINITY_HERE),
     ]
 }
 
@@ -87,72 +86,78 @@ fn rule(chain: &str, exprs: Vec<Expr>, verdict: Verdict) -> Rule {
     Rule::new(chain, [exprs, vec![Expr::Verdict(verdict)]].concat())
 }
 
-fn static_rules(config: &TableConfig) -> Vec<Rule> {
+fn static_rules(config: &TableConfig, family: IpFamily) -> Vec<Rule> {
+    let unreachable = match family {
+        IpFamily::V4 => ICMP_PORT_UNREACHABLE,
+        IpFamily::V6 => ICMPV6_PORT_UNREACHABLE,
+    };
+    let layout = Layout(family);
     let mut rules = vec![
-        Rule::new(REJECT, [Expr::Reject(RejectKind::Icmp(ICMP_PORT_UNREACHABLE))]),
+        Rule::new(REJECT, [Expr::Reject(RejectKind::Icmp(unreachable))]),
         rule(DROP, Vec::new(), Verdict::Drop),
+        service_lookup(layout, NODE_PORTS, Some(Place::Node)),
+        service_lookup(layout, SERVICE_CHAIN, None),
     ];
-    rules.extend([Place::NodeFromOutside, Place::Node].map(node_port_lookup));
-    rules.extend(service_rules(config));
+    rules.extend(service_rules(config, family));
     for hook in ["prerouting", "output"] {
         rules.push(rule(hook, Vec::new(), Verdict::Jump(SERVICE_CHAIN.to_owned())));
     }
-    rules.extend(remember::note_rules());
-    rules.extend(masquerade_rules(config));
+    rules.extend(remember::note_rules(family));
+    rules.extend(masquerade_rules(config, layout));
     rules
 }
 
-fn node_port_lookup(place: Place) -> Rule {
-    let mut exprs = pick::load_frontend(Some(place));
+fn service_lookup(layout: Layout, chain: &str, place: Option<Place>) -> Rule {
+    let mut exprs = pick::load_frontend(layout, Reg(0), place);
     exprs.push(Expr::LookupVerdict {
         set: SERVICES.to_owned(),
         sreg: Reg(0),
     });
-    Rule::new(NODE_PORTS, exprs)
+    Rule::new(chain, exprs)
 }
 
-fn service_rules(config: &TableConfig) -> Vec<Rule> {
-    let mut lookup = pick::load_frontend(None);
-    lookup.push(Expr::LookupVerdict {
-        set: SERVICES.to_owned(),
-        sreg: Reg(0),
-    });
-    let mut rules = vec![Rule::new(SERVICE_CHAIN, lookup)];
-    if let Some(cidr) = config.service_cidr {
-        let inside = matching::ipv4_daddr(CmpOp::Eq, cidr.network(), cidr.prefix_len());
+/// What becomes of packets to no address of a Service: refused in the service networks, looked up as node ports
+/// on the host's addresses.
+fn service_rules(config: &TableConfig, family: IpFamily) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for cidr in of_family(&config.service_cidrs, family) {
+        let inside = matching::daddr(CmpOp::Eq, cidr.network(), cidr.prefix_len());
         let reject = rule(SERVICE_CHAIN, inside, Verdict::Goto(REJECT.to_owned()));
         rules.push(reject.comment("no service has this port"));
     }
     let elsewhere = matching::addr_is_local(FibFlags::DADDR, CmpOp::Neq);
     rules.push(rule(SERVICE_CHAIN, elsewhere, Verdict::Return));
-    let loopback = matching::ipv4_daddr(CmpOp::Eq, [127, 0, 0, 0].into(), 8);
+    let (loopback, bits) = match family {
+        IpFamily::V4 => (IpAddr::from([127, 0, 0, 0]), 8),
+        IpFamily::V6 => (Ipv6Addr::LOCALHOST.into(), 128),
+    };
+    let loopback = matching::daddr(CmpOp::Eq, loopback, bits);
     rules.push(rule(SERVICE_CHAIN, loopback, Verdict::Return));
     let to_node_ports = || Verdict::Goto(NODE_PORTS.to_owned());
-    if config.node_port_addresses.is_empty() {
+    let served: Vec<Vec<Expr>> = of_family(&config.node_port_addresses, family)
+        .map(|cidr| matching::daddr(CmpOp::Eq, cidr.network(), cidr.prefix_len()))
+        .collect();
+    if served.is_empty() {
         rules.push(rule(SERVICE_CHAIN, Vec::new(), to_node_ports()));
     }
-    for cidr in &config.node_port_addresses {
-        let inside = matching::ipv4_daddr(CmpOp::Eq, cidr.network(), cidr.prefix_len());
-        rules.push(rule(SERVICE_CHAIN, inside, to_node_ports()));
-    }
+    rules.extend(
+        served
+            .into_iter()
+            .map(|inside| rule(SERVICE_CHAIN, inside, to_node_ports())),
+    );
     rules
 }
 
-fn masquerade_rules(config: &TableConfig) -> Vec<Rule> {
+fn masquerade_rules(config: &TableConfig, layout: Layout) -> Vec<Rule> {
     let mark = config.mark();
     let mut marked = matching::mark_has(CmpOp::Eq, mark);
     marked.extend(matching::mark_clear(mark));
     marked.push(Expr::Masquerade(NatFlags::FULLY_RANDOM));
     let mut hairpin = remember::is_translated();
     hairpin.extend([
-        matching::load_ipv4_saddr(Reg(0)),
-        matching::load_ipv4_daddr(Reg(1)),
-        Expr::Lookup {
-            set: HAIRPIN.to_owned(),
-            sreg: Reg(0),
-            dreg: None,
-            invert: false,
-        },
+        matching::load_saddr(Reg(0), layout.is_v6()),
+        matching::load_daddr(Reg(layout.words()), layout.is_v6()),
+        pick::lookup(HAIRPIN, Reg(0), None),
         Expr::Masquerade(NatFlags::FULLY_RANDOM),
     ]);
     vec![

@@ -1,13 +1,18 @@
 //! Services and slices in a few words.
 
 use knode_proxy::model::{Model, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, State};
-use knode_proxy::table::TableConfig;
+use knode_proxy::table::{Locality, TableConfig};
 
-/// A service network and a pod network.
+/// A network.
+pub fn cidr(text: &str) -> ipnet::IpNet {
+    text.parse().expect("cidr")
+}
+
+/// A service network and a pod network of each family.
 pub fn config() -> TableConfig {
     TableConfig {
-        cluster_cidr: Some("10.244.0.0/16".parse().expect("cidr")),
-        service_cidr: Some("10.96.0.0/16".parse().expect("cidr")),
+        locality: Locality::Cidrs(["10.244.0.0/16", "fd10:244::/32"].map(cidr).into()),
+        service_cidrs: ["10.96.0.0/16", "fd10:96::/112"].map(cidr).into(),
         ..TableConfig::default()
     }
 }
@@ -27,13 +32,10 @@ pub fn service(ip: &str, protocol: Protocol, port: u16, node_port: u16) -> Servi
     }
 }
 
-/// An endpoint that is ready; one whose address begins with 10.244.0. is on this node.
+/// An endpoint that is ready; one whose address begins with 10.244.0. or fd10:244:: is on this node.
 pub fn ready(ip: &str) -> SliceEndpoint {
-    SliceEndpoint {
-        ip: ip.parse().expect("address"),
-        state: State::Ready,
-        local: ip.starts_with("10.244.0."),
-    }
+    let local = ip.starts_with("10.244.0.") || ip.starts_with("fd10:244::");
+    SliceEndpoint::new(ip.parse().expect("address"), State::Ready, local)
 }
 
 /// A slice of ready endpoints.

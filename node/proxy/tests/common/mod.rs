@@ -4,4 +4,5 @@
 pub mod api;
 pub mod fixture;
 pub mod hosts;
+pub mod net;
 pub mod tracer;

@@ -2,20 +2,20 @@
 //! registers, lookups, verdicts and translations are carried out on a virtual packet.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use knode_nft::{
     CmpOp, CtDir, CtKey, Data, Expr, FibFlags, Hook, MetaKey, NatKind, PayloadBase, Reg, Rule, Verdict,
 };
-use knode_proxy::model::{Model, Protocol};
+use knode_proxy::model::{IpFamily, Model, Protocol};
 use knode_proxy::plan::Plan;
 use knode_proxy::table::{Ruleset, TableConfig, elements, ruleset};
 
 /// The first packet of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
-    pub saddr: Ipv4Addr,
-    pub daddr: Ipv4Addr,
+    pub saddr: IpAddr,
+    pub daddr: IpAddr,
     pub protocol: Protocol,
     pub dport: u16,
 }
@@ -37,7 +37,7 @@ impl Packet {
 pub enum Outcome {
     /// It goes there; `masqueraded` says whether under the node's address.
     To {
-        address: Ipv4Addr,
+        address: IpAddr,
         port: u16,
         masqueraded: bool,
     },
@@ -49,10 +49,12 @@ pub enum Outcome {
 pub struct Tracer {
     ruleset: Ruleset,
     maps: HashMap<&'static str, HashMap<Vec<u8>, Option<Data>>>,
-    pub clients: HashMap<Vec<u8>, Vec<u8>>,
-    local: HashSet<Ipv4Addr>,
+    pub clients: HashMap<String, HashMap<Vec<u8>, Vec<u8>>>,
+    local: HashSet<IpAddr>,
     /// The number that the next draw gives, before the modulus.
     pub draw: u32,
+    /// The interface that packets come in by; empty for the host's own.
+    pub interface: &'static str,
 }
 
 struct Run {
@@ -73,7 +75,11 @@ enum Step {
 
 impl Tracer {
     pub fn new(config: &TableConfig, model: &Model, local: &[&str]) -> Self {
-        let plan = Plan::build(model, HashMap::new());
+        Self::of_family(IpFamily::V4, config, model, local)
+    }
+
+    pub fn of_family(family: IpFamily, config: &TableConfig, model: &Model, local: &[&str]) -> Self {
+        let plan = Plan::build(model, family, HashMap::new());
         let mut maps: HashMap<&'static str, HashMap<Vec<u8>, Option<Data>>> = HashMap::new();
         for (set, element) in elements(&plan) {
             let old = maps.entry(set).or_default().insert(element.key, element.data);
@@ -86,6 +92,7 @@ impl Tracer {
             clients: HashMap::new(),
             local,
             draw: 0,
+            interface: "",
         }
     }
 
@@ -198,6 +205,14 @@ impl Tracer {
             } => run.put(*dreg, &[run.packet.protocol.number()]),
             Expr::Meta {
                 dreg,
+                key: MetaKey::IifName,
+            } => {
+                let mut name = self.interface.as_bytes().to_vec();
+                name.resize(16, 0);
+                run.put(*dreg, &name);
+            }
+            Expr::Meta {
+                dreg,
                 key: MetaKey::Mark,
             } => run.put(*dreg, &run.mark.to_ne_bytes()),
             Expr::MetaSet {
@@ -214,10 +229,10 @@ impl Tracer {
             }
             Expr::Ct {
                 dreg,
-                key: CtKey::DstIp,
+                key: CtKey::DstIp | CtKey::DstIp6,
                 dir: Some(CtDir::Original),
             } => {
-                run.put(*dreg, &run.original.daddr.octets());
+                run.put(*dreg, &octets(run.original.daddr));
             }
             Expr::Ct {
                 dreg,
@@ -287,10 +302,12 @@ impl Tracer {
                     None => return Step::Break,
                 }
             }
-            Expr::Dynset { key, data, .. } => {
-                let client = run.bytes(*key, 16).to_vec();
-                let endpoint = run.bytes(data.expect("a map"), 8).to_vec();
-                self.clients.insert(client, endpoint);
+            Expr::Dynset { set, key, data, .. } => {
+                let address = octets(run.packet.daddr).len();
+                let client = run.bytes(*key, 2 * address + 8).to_vec();
+                let endpoint = run.bytes(data.expect("a map"), address + 4).to_vec();
+                let clients = self.clients.entry(set.clone()).or_default();
+                clients.insert(client, endpoint);
             }
             Expr::Verdict(verdict) => return Step::End(verdict.clone()),
             Expr::Nat {
@@ -299,7 +316,12 @@ impl Tracer {
                 port: Some(port),
                 ..
             } => {
-                run.packet.daddr = Ipv4Addr::from(run.get(*addr));
+                run.packet.daddr = match run.packet.daddr {
+                    IpAddr::V4(_) => run.get(*addr).into(),
+                    IpAddr::V6(_) => <[u8; 16]>::try_from(run.bytes(*addr, 16))
+                        .expect("16 bytes")
+                        .into(),
+                };
                 let [high, low, ..] = run.get(*port);
                 run.packet.dport = u16::from_be_bytes([high, low]);
                 run.translated = true;
@@ -319,9 +341,10 @@ impl Tracer {
     fn lookup(&self, set: &str, sreg: Reg, dreg: Option<Reg>, run: &mut Run) -> Step {
         let key = run.bytes(sreg, self.key_len(set)).to_vec();
         let found = match set {
-            "sticky" => self
+            "sticky" | "sticky-here" => self
                 .clients
-                .get(&key)
+                .get(set)
+                .and_then(|clients| clients.get(&key))
                 .map(|value| Some(Data::Value(value.clone()))),
             _ => self.maps.get(set).and_then(|map| map.get(&key)).cloned(),
         };
@@ -359,9 +382,16 @@ impl Run {
 
 fn payload(packet: &Packet, base: PayloadBase, offset: u32, len: u32) -> Vec<u8> {
     match (base, offset, len) {
-        (PayloadBase::Network, 12, 4) => packet.saddr.octets().to_vec(),
-        (PayloadBase::Network, 16, 4) => packet.daddr.octets().to_vec(),
+        (PayloadBase::Network, 12, 4) | (PayloadBase::Network, 8, 16) => octets(packet.saddr),
+        (PayloadBase::Network, 16, 4) | (PayloadBase::Network, 24, 16) => octets(packet.daddr),
         (PayloadBase::Transport, 2, 2) => packet.dport.to_be_bytes().to_vec(),
         other => panic!("payload {other:?} is not modelled"),
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }

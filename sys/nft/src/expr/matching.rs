@@ -1,11 +1,13 @@
 //! Groups of expressions for what rules ask most often.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{CmpOp, Expr, FibFlags, FibResult, MetaKey, PayloadBase, Reg};
 
 const IPV4_SADDR: u32 = 12;
 const IPV4_DADDR: u32 = 16;
+const IPV6_SADDR: u32 = 8;
+const IPV6_DADDR: u32 = 24;
 const RTN_LOCAL: u32 = 2;
 
 /// Loads the IPv4 source address.
@@ -25,6 +27,33 @@ pub fn load_ipv4_daddr(dreg: Reg) -> Expr {
         base: PayloadBase::Network,
         offset: IPV4_DADDR,
         len: 4,
+    }
+}
+
+/// Loads the source address; the table's family says of which length.
+pub fn load_saddr(dreg: Reg, v6: bool) -> Expr {
+    if v6 {
+        load_ipv6(dreg, IPV6_SADDR)
+    } else {
+        load_ipv4_saddr(dreg)
+    }
+}
+
+/// Loads the destination address; the table's family says of which length.
+pub fn load_daddr(dreg: Reg, v6: bool) -> Expr {
+    if v6 {
+        load_ipv6(dreg, IPV6_DADDR)
+    } else {
+        load_ipv4_daddr(dreg)
+    }
+}
+
+fn load_ipv6(dreg: Reg, offset: u32) -> Expr {
+    Expr::Payload {
+        dreg,
+        base: PayloadBase::Network,
+        offset,
+        len: 16,
     }
 }
 
@@ -48,33 +77,70 @@ pub fn load_dport(dreg: Reg) -> Expr {
 
 /// The IPv4 source address lies in (or, with [`CmpOp::Neq`], outside) a prefix of up to 32 bits.
 pub fn ipv4_saddr(op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
-    prefix_match(load_ipv4_saddr(Reg(0)), op, prefix, bits)
+    saddr(op, prefix.into(), bits)
 }
 
 /// The IPv4 destination address lies in (or, with [`CmpOp::Neq`], outside) a prefix of up to 32 bits.
 pub fn ipv4_daddr(op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
-    prefix_match(load_ipv4_daddr(Reg(0)), op, prefix, bits)
+    daddr(op, prefix.into(), bits)
 }
 
-fn prefix_match(load: Expr, op: CmpOp, prefix: Ipv4Addr, bits: u8) -> Vec<Expr> {
-    let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
-    let network = (u32::from(prefix) & mask).to_be_bytes().to_vec();
+/// The source address lies in (or, with [`CmpOp::Neq`], outside) a prefix; the table is of the prefix's family.
+pub fn saddr(op: CmpOp, prefix: IpAddr, bits: u8) -> Vec<Expr> {
+    prefix_match(load_saddr(Reg(0), prefix.is_ipv6()), op, prefix, bits)
+}
+
+/// The destination address lies in (or, with [`CmpOp::Neq`], outside) a prefix; the table is of its family.
+pub fn daddr(op: CmpOp, prefix: IpAddr, bits: u8) -> Vec<Expr> {
+    prefix_match(load_daddr(Reg(0), prefix.is_ipv6()), op, prefix, bits)
+}
+
+fn prefix_match(load: Expr, op: CmpOp, prefix: IpAddr, bits: u8) -> Vec<Expr> {
+    let octets = match prefix {
+        IpAddr::V4(prefix) => prefix.octets().to_vec(),
+        IpAddr::V6(prefix) => prefix.octets().to_vec(),
+    };
+    let mask: Vec<u8> = (0..octets.len())
+        .map(|at| {
+            let ones = usize::from(bits).saturating_sub(at * 8).min(8);
+            !(0xff_u8.checked_shr(ones as u32).unwrap_or(0))
+        })
+        .collect();
+    let data = octets
+        .iter()
+        .zip(&mask)
+        .map(|(octet, mask)| octet & mask)
+        .collect();
     let mut exprs = vec![load];
-    if bits < 32 {
-        let mask = mask.to_be_bytes().to_vec();
+    if usize::from(bits) < octets.len() * 8 {
         exprs.push(Expr::Bitwise {
             sreg: Reg(0),
             dreg: Reg(0),
+            xor: vec![0; mask.len()],
             mask,
-            xor: vec![0; 4],
         });
     }
     exprs.push(Expr::Cmp {
         sreg: Reg(0),
         op,
-        data: network,
+        data,
     });
     exprs
+}
+
+/// The name of the interface that the packet came in by begins so (or, with [`CmpOp::Neq`], does not).
+pub fn iifname_begins(op: CmpOp, prefix: &str) -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            dreg: Reg(0),
+            key: MetaKey::IifName,
+        },
+        Expr::Cmp {
+            sreg: Reg(0),
+            op,
+            data: prefix.as_bytes().to_vec(),
+        },
+    ]
 }
 
 /// The name of the interface that the packet leaves by is (or is not) this one.
