@@ -10,6 +10,7 @@ use knode_netlink::{
 };
 
 use crate::error::{Error, Result};
+use crate::flags::Interfaces;
 use crate::overlap::HostRoute;
 use crate::plan::{Desired, Device, Observed, Step, plan};
 use crate::underlay::{self, Underlay, Wish};
@@ -41,6 +42,26 @@ impl Kernel {
         let addresses = self.handle.addresses(None).map_err(failed())?;
         let routes = self.handle.routes(None).map_err(failed())?;
         Ok(underlay::choose(&links, &addresses, &routes, wish)?)
+    }
+
+    /// Chooses the interface to the other nodes as flanneld's flags say.
+    ///
+    /// # Errors
+    /// [`Error::Underlay`], [`Error::Netlink`].
+    pub fn underlay_among(&self, asked: &Interfaces) -> Result<Underlay> {
+        let failed = || Error::netlink("look for the interface to the other nodes");
+        let links = self.handle.links().map_err(failed())?;
+        let addresses = self.handle.addresses(None).map_err(failed())?;
+        let routes = self.handle.routes(None).map_err(failed())?;
+        let route = match asked.can_reach {
+            Some(target) => self.handle.route_to(target.into()).map_err(failed())?,
+            None => None,
+        };
+        let source = match route.and_then(|r| r.source) {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        };
+        Ok(underlay::search(&links, &addresses, &routes, asked, source)?)
     }
 
     /// Makes the kernel hold what is desired; returns the steps that it took, and the device's index.

@@ -5,8 +5,10 @@
 //! kernel should hold; the difference to what it holds is executed, at every change of either.
 
 mod config;
+mod docker_opts;
 mod error;
 mod etcd;
+mod flags;
 mod kernel;
 mod lease;
 mod masquerade;
@@ -19,8 +21,10 @@ mod teardown;
 mod underlay;
 
 pub use config::{Backend, NetConf, NetConfError, VxlanConf};
+pub use docker_opts::{DockerOpts, DockerOptsError};
 pub use error::{Error, Result};
 pub use etcd::{Access, Credentials, Etcd, EtcdError, Tls};
+pub use flags::{FlagError, Flags, Interfaces, Invocation, LeasesIn};
 pub use kernel::{Kernel, host_routes};
 pub use lease::{BackendData, Lease, LeaseAttributes, LeaseValue, Leases};
 pub use masquerade::{Masquerade, TABLE as NFT_TABLE};

@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use knode_netlink::{Address, Link, LinkKind, Route, RouteScope};
+use regex::Regex;
+
+use crate::flags::Interfaces;
 
 /// The interface to the other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Wish {
 }
 
 /// Why there is no interface.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum UnderlayError {
     /// The named interface is not there.
     #[error("there is no interface {0}")]
@@ -43,6 +46,21 @@ pub enum UnderlayError {
     /// No interface has the node's address.
     #[error("no interface has the node's address {0}")]
     NoSuchAddress(Ipv4Addr),
+    /// No interface's name or address matches.
+    #[error("no interface's name or IPv4 address matches {0:?}")]
+    NoMatch(String),
+    /// A pattern is none.
+    #[error("{pattern:?} is no pattern of interfaces")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: regex::Error,
+    },
+    /// No route leads there.
+    #[error("no route leads to {0}")]
+    Unreachable(Ipv4Addr),
     /// Nothing was asked for and nothing suits.
     #[error("no default route and no interface with an IPv4 address")]
     None,
@@ -77,6 +95,46 @@ pub fn choose(
         .ok_or(UnderlayError::None)
 }
 
+/// Looks for what the administrator asks for in the given order and takes the first that is there; without a wish the
+/// default. `source` is the address from which packets to `can_reach` would go.
+///
+/// # Errors
+/// The last wish's [`UnderlayError`].
+pub fn search(
+    links: &[Link],
+    addresses: &[Address],
+    routes: &[Route],
+    asked: &Interfaces,
+    source: Option<Ipv4Addr>,
+) -> Result<Underlay, UnderlayError> {
+    let host = Host { links, addresses };
+    let named = asked.named.iter().map(|name| {
+        let interface = Some(name.clone());
+        let wish = Wish {
+            interface,
+            ..Wish::default()
+        };
+        choose(links, addresses, routes, &wish)
+    });
+    let matching = asked.patterns.iter().map(|pattern| host.matching(pattern));
+    let reaching = asked.can_reach.iter().map(|target| {
+        let source = source.ok_or(UnderlayError::Unreachable(*target))?;
+        host.with_address(source)
+    });
+    let mut last = None;
+    for found in named.chain(matching).chain(reaching) {
+        match found {
+            Ok(underlay) => return Ok(underlay),
+            Err(error @ UnderlayError::Pattern { .. }) => return Err(error),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(error),
+        None => choose(links, addresses, routes, &Wish::default()),
+    }
+}
+
 struct Host<'a> {
     links: &'a [Link],
     addresses: &'a [Address],
@@ -99,6 +157,28 @@ impl Host<'_> {
             .or_else(|| self.ips(link).next());
         ip.map(|ip| self.underlay(link, ip))
             .ok_or_else(|| UnderlayError::NoAddress(name.to_owned()))
+    }
+
+    /// The link with an address that matches, else that whose name does.
+    fn matching(&self, pattern: &str) -> Result<Underlay, UnderlayError> {
+        let wrong = |source| UnderlayError::Pattern {
+            pattern: pattern.to_owned(),
+            source,
+        };
+        let expression = Regex::new(pattern).map_err(wrong)?;
+        let by_address = self.links.iter().find_map(|link| {
+            let ip = self.ips(link).find(|ip| expression.is_match(&ip.to_string()))?;
+            Some(self.underlay(link, ip))
+        });
+        let by_name = || {
+            let links = self.links.iter().filter(|l| expression.is_match(&l.name));
+            links
+                .filter_map(|l| Some(self.underlay(l, self.ips(l).next()?)))
+                .next()
+        };
+        by_address
+            .or_else(by_name)
+            .ok_or_else(|| UnderlayError::NoMatch(pattern.to_owned()))
     }
 
     fn default_route(&self, routes: &[Route]) -> Option<Underlay> {
@@ -215,6 +295,39 @@ mod tests {
     fn default(link: u32, metric: u32) -> Route {
         let route = Route::via("0.0.0.0/0".parse().unwrap(), "192.0.2.254".parse().unwrap(), link);
         Route { metric, ..route }
+    }
+
+    #[test]
+    fn the_first_interface_that_is_there_is_taken() {
+        let links = [link(1, "lo"), link(2, "eth0"), link(3, "wlan0")];
+        let addresses = [address(2, "192.0.2.1/24"), address(3, "198.51.100.1/24")];
+        let find = |named: &[&str], patterns: &[&str], reach: Option<&str>| {
+            let asked = Interfaces {
+                named: named.iter().map(|n| (*n).to_owned()).collect(),
+                patterns: patterns.iter().map(|n| (*n).to_owned()).collect(),
+                can_reach: reach.map(|_| "203.0.113.1".parse().unwrap()),
+            };
+            let source = reach.filter(|r| !r.is_empty()).map(|r| r.parse().unwrap());
+            search(&links, &addresses, &[default(3, 0)], &asked, source).map(|u| u.name)
+        };
+        assert_eq!(find(&[], &[], None).unwrap(), "wlan0");
+        assert_eq!(find(&["eth9", "eth0"], &["wlan"], None).unwrap(), "eth0");
+        assert_eq!(find(&["eth9"], &["^wl"], None).unwrap(), "wlan0");
+        assert_eq!(find(&[], &[r"192\.0\.2\.\d+", "wlan"], None).unwrap(), "eth0");
+        assert_eq!(find(&[], &["^x"], Some("192.0.2.1")).unwrap(), "eth0");
+        assert_eq!(
+            find(&["eth9"], &[], None),
+            Err(UnderlayError::NoSuchInterface("eth9".into()))
+        );
+        assert_eq!(find(&[], &["^x"], None), Err(UnderlayError::NoMatch("^x".into())));
+        assert!(matches!(
+            find(&[], &["("], Some("192.0.2.1")),
+            Err(UnderlayError::Pattern { .. })
+        ));
+        assert!(matches!(
+            find(&[], &[], Some("")),
+            Err(UnderlayError::Unreachable(_))
+        ));
     }
 
     #[test]

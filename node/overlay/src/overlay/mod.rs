@@ -57,9 +57,21 @@ impl Overlay {
     /// # Errors
     /// [`Error::Unsupported`] for backends that are not built, [`Error::Underlay`], [`Error::Netlink`], [`Error::Nft`].
     pub fn open(config: Config, store: Arc<dyn LeaseStore>) -> Result<Self> {
-        supported(&config.conf)?;
         let edge = Edge::open()?;
         let underlay = edge.kernel.underlay(&config.wish)?;
+        Self::start(config, store, edge, underlay)
+    }
+
+    /// Likewise over an interface that was chosen already; of the wish in `config` only the address to tell counts.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for backends that are not built, [`Error::Netlink`], [`Error::Nft`].
+    pub fn over(config: Config, store: Arc<dyn LeaseStore>, underlay: Underlay) -> Result<Self> {
+        Self::start(config, store, Edge::open()?, underlay)
+    }
+
+    fn start(config: Config, store: Arc<dyn LeaseStore>, edge: Edge, underlay: Underlay) -> Result<Self> {
+        supported(&config.conf)?;
         tracing::info!(interface = underlay.name, ip = %underlay.ip, mtu = underlay.mtu, "overlay over this interface");
         Ok(Self {
             config,
@@ -167,6 +179,11 @@ fn supported(conf: &NetConf) -> Result<()> {
     let missing = match &conf.backend {
         _ if conf.ipv6_network.is_some() => "IPv6 in the overlay".to_owned(),
         Backend::Vxlan(_) | Backend::HostGw => return Ok(()),
+        Backend::Other(name) if name == "udp" => {
+            "backend udp, which flannel takes when the network's configuration names none; \
+             {\"Backend\":{\"Type\":\"vxlan\"}} does its work"
+                .to_owned()
+        }
         Backend::Other(name) => format!("backend {name}"),
     };
     Err(Error::Unsupported(missing))

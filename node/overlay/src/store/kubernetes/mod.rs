@@ -29,6 +29,7 @@ pub struct KubernetesLeases {
     leases: watch::Receiver<Option<Arc<Leases>>>,
     own: watch::Receiver<Option<OwnNode>>,
     follower: AbortHandle,
+    announces: bool,
 }
 
 impl KubernetesLeases {
@@ -44,7 +45,15 @@ impl KubernetesLeases {
             leases: leases_seen,
             own: own_seen,
             follower,
+            announces: true,
         }
+    }
+
+    /// Whether to set the node's condition NetworkUnavailable; otherwise it is left to others.
+    #[must_use]
+    pub fn announcing(mut self, announces: bool) -> Self {
+        self.announces = announces;
+        self
     }
 
     /// Waits until the node is there and `ready` finds in it what is needed.
@@ -111,6 +120,9 @@ impl LeaseStore for KubernetesLeases {
     }
 
     async fn announce_ready(&self) -> Result<(), StoreError> {
+        if !self.announces {
+            return Ok(());
+        }
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition = json!({
             "type": "NetworkUnavailable",
