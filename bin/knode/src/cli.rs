@@ -41,6 +41,13 @@ pub enum Command {
     Node(NodeArgs),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
+    /// The overlay alone, with upstream flanneld's flags and environment (`-help` lists them), or
+    /// `config set JSON`, `config get`, `config leases` for what etcd holds.
+    #[command(disable_help_flag = true)]
+    Flanneld(RoleArgs),
+    /// Make dockerd's options from the overlay's subnet file, with upstream's flags (`-h` lists them).
+    #[command(name = "mk-docker-opts", disable_help_flag = true)]
+    MkDockerOpts(RoleArgs),
     /// The container engine's own commands.
     #[command(subcommand)]
     Engine(EngineCommand),
@@ -161,6 +168,13 @@ pub struct VerifyArgs {
     /// How long each wait may take, in seconds.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+}
+
+/// Arguments in another program's form.
+#[derive(Args, Clone, Debug)]
+pub struct RoleArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub args: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

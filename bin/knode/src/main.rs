@@ -5,11 +5,15 @@ mod cli;
 mod cluster;
 mod control;
 mod down;
+mod flanneld;
+mod klog;
 mod layout;
 mod lock;
+mod mk_docker_opts;
 mod node;
 mod preflight;
 mod progress;
+mod role;
 mod server;
 mod shutdown;
 mod up;
@@ -29,8 +33,8 @@ fn main() -> ExitCode {
     if let Some(code) = knode_engine::entry::dispatch(std::env::args_os().skip(1)) {
         return u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
     }
-    let cli = Cli::parse();
-    if let Err(error) = log(&cli.log) {
+    let cli = Cli::parse_from(role::arguments(std::env::args_os()));
+    if let Err(error) = log(&cli.log, matches!(cli.command, Command::Flanneld(_))) {
         eprintln!("knode: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -43,13 +47,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn log(filter: &str) -> anyhow::Result<()> {
+fn log(filter: &str, upstreams_form: bool) -> anyhow::Result<()> {
     let filter: EnvFilter = filter.parse()?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+        .with_ansi(false);
+    if upstreams_form {
+        log.event_format(klog::Klog).init();
+    } else {
+        log.init();
+    }
     Ok(())
 }
 
@@ -82,6 +90,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Node(args) => up::node(args).await,
         Command::Down(args) => down::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Flanneld(args) => flanneld::run(&args.args).await,
+        Command::MkDockerOpts(args) => mk_docker_opts::run(&args.args),
         Command::Engine(command) => engine(command).await,
     }
 }

@@ -1,0 +1,155 @@
+//! `knode flanneld`: the overlay alone, with the flags, files and log lines of upstream's daemon.
+
+mod config;
+mod health;
+mod kubernetes;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use knode_overlay::{
+    Access, Config, Etcd, EtcdConfig, EtcdLeases, FlagError, Flags, Invocation, Kernel, LeaseStore, LeasesIn,
+    NetConf, Overlay, Prefix, Wish, read_config,
+};
+
+use crate::shutdown;
+
+/// How often the network's configuration is asked for while there is none.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What Go's flag package ends with after a wrong flag.
+const WRONG_FLAG: u8 = 2;
+
+/// Runs the daemon, or a command on its configuration.
+pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
+    let env = |key: &str| std::env::var(key).ok();
+    if let Some(done) = config::command(args, env).await {
+        return done;
+    }
+    let flags = match Flags::parse(args, env) {
+        Ok(Invocation::Run(flags)) => *flags,
+        Ok(Invocation::Version) => {
+            eprintln!("{}", crate::version::FULL);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(FlagError::Help) => {
+            eprint!("{}", Flags::usage("flanneld"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => {
+            eprintln!("{error}\n{}", Flags::usage("flanneld"));
+            return Ok(ExitCode::from(WRONG_FLAG));
+        }
+    };
+    tokio::select! {
+        ended = serve(flags) => ended.map(|()| ExitCode::FAILURE),
+        signal = shutdown::asked_by_signal() => {
+            tracing::info!("{}: shutting down; what the pods need stays", signal?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    // Where health is to be asked for it is answered from the beginning, as upstream does.
+    let health = flags.healthz.map(health::bind).transpose()?;
+    let kernel = Kernel::open().context("look at the network")?;
+    let underlay = kernel
+        .underlay_among(&flags.interfaces)
+        .context("find an interface")?;
+    tracing::info!(
+        "Using interface with name {} and address {}",
+        underlay.name,
+        underlay.ip
+    );
+    let told = flags.public_ip.unwrap_or(underlay.ip);
+    tracing::info!("Using {told} as external address");
+    let (conf, store) = leases(&flags).await?;
+    let config = Config {
+        conf,
+        wish: Wish {
+            public_ip: Some(told),
+            ..Wish::default()
+        },
+        masquerade: flags.masquerade,
+        subnet_file: flags.subnet_file.clone(),
+    };
+    let overlay = Overlay::over(config, store, underlay)?;
+    let subnet = overlay.subnet();
+    tokio::select! {
+        ended = overlay.run() => ended.map_err(Into::into),
+        () = report(subnet, &flags.subnet_file) => Ok(()),
+        ended = health::serve(health) => ended,
+    }
+}
+
+/// Says when the subnet is there, to the log and to the service manager.
+async fn report(mut subnet: tokio::sync::watch::Receiver<Option<knode_overlay::Subnet>>, file: &Path) {
+    loop {
+        if let Some(subnet) = *subnet.borrow_and_update() {
+            tracing::info!("Wrote subnet file to {}", file.display());
+            tracing::info!("Lease acquired: {}", subnet.ipv4);
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the service manager was not told"
+                );
+            }
+        }
+        if subnet.changed().await.is_err() {
+            // The overlay has ended, which says itself why.
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn leases(flags: &Flags) -> anyhow::Result<(NetConf, Arc<dyn LeaseStore>)> {
+    match &flags.leases {
+        LeasesIn::Etcd {
+            access,
+            prefix,
+            renew_margin,
+        } => {
+            let (etcd, conf) = network(access, prefix).await?;
+            let mut config = EtcdConfig::new(prefix.clone(), conf.clone(), flags.subnet_file.clone());
+            config.renew_margin = *renew_margin;
+            Ok((conf, Arc::new(EtcdLeases::start(etcd, config))))
+        }
+        LeasesIn::Kubernetes {
+            kubeconfig,
+            net_config,
+            announce,
+        } => {
+            let text = std::fs::read_to_string(net_config);
+            let text = text.with_context(|| format!("read {}", net_config.display()))?;
+            let conf = NetConf::parse(&text)?;
+            let store = kubernetes::leases(kubeconfig.as_deref(), *announce).await?;
+            Ok((conf, Arc::new(store)))
+        }
+    }
+}
+
+/// Asks etcd for the network's configuration until it has one.
+async fn network(access: &Access, prefix: &Prefix) -> anyhow::Result<(Etcd, NetConf)> {
+    let etcd = Etcd::new(access.clone())?;
+    loop {
+        match read_config(&etcd, prefix).await {
+            Ok(Some(text)) => {
+                let conf = NetConf::parse(&text);
+                return Ok((
+                    etcd,
+                    conf.with_context(|| format!("use the key {}", prefix.config()))?,
+                ));
+            }
+            Ok(None) => tracing::warn!(
+                "Couldn't fetch network config: there is no key {}",
+                prefix.config()
+            ),
+            Err(error) if error.is_permanent() => return Err(error.into()),
+            Err(error) => tracing::error!("Couldn't fetch network config: {}", knode_client::brief(&error)),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
