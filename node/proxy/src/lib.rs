@@ -11,4 +11,4 @@ mod apply;
 mod edge;
 
 pub use apply::{Applied, Applier, teardown};
-pub use edge::{Error, ProxyConfig, run};
+pub use edge::{ConntrackLimits, Error, ProxyConfig, ProxyOptions, run};

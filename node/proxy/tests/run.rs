@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::api::Api;
 use common::fixture::config;
 use common::hosts::{in_fresh_netns, nft};
-use knode_proxy::{Error, ProxyConfig, run};
+use knode_proxy::{Error, ProxyConfig, ProxyOptions, run};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ fn proxy_config(api: &Api) -> ProxyConfig {
         table: config(),
         health: address(HEALTH),
         metrics: address(METRICS),
+        options: ProxyOptions::default(),
     }
 }
 
@@ -171,6 +172,113 @@ fn health_and_metrics_answer_as_upstream() {
             "{metrics}"
         );
         assert!(get(METRICS, "/nothing").await.starts_with("HTTP/1.1 404"));
+    });
+}
+
+async fn until_answer(address: &str, path: &str, what: &str, holds: impl Fn(&str) -> bool) {
+    let mut answer = String::new();
+    for _ in 0..500 {
+        if let Ok(mut stream) = tokio::net::TcpStream::connect(address).await {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("send");
+            answer.clear();
+            // A server that is being closed is asked again.
+            let _ = stream.read_to_string(&mut answer).await;
+            if holds(&answer) {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within five seconds: {what}; the answer is\n{answer}");
+}
+
+#[test]
+fn a_node_that_goes_is_not_eligible_and_its_zone_is_followed() {
+    let api = Api::default();
+    let node = |zone: &str, taints: serde_json::Value| json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}, "spec": {"taints": taints}});
+    api.set("nodes", "node1", node("z1", json!([])));
+    set_service(&api, "web", "10.96.0.1");
+    let endpoint = |ip: &str, zone: &str| json!({"addresses": [ip], "hints": {"forZones": [{"name": zone}]}});
+    let slice = json!({
+        "metadata": {"labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
+        "endpoints": [endpoint("10.244.1.1", "z1"), endpoint("10.244.1.2", "z2")],
+        "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}]
+    });
+    api.set("endpointslices", "web-1", slice);
+    with_proxy(&api, move |api| async move {
+        let only = |ip: &'static str| {
+            move |now: &str| now.contains("goto pick-1 ") && now.contains(&format!(": {ip} . 8080"))
+        };
+        until("the endpoint of zone z1", only("10.244.1.1")).await;
+        until_answer(HEALTH, "/healthz", "eligible", |answer| {
+            answer.starts_with("HTTP/1.1 200") && answer.contains("\"nodeEligible\": true")
+        })
+        .await;
+        let taint = json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
+        api.set("nodes", "node1", node("z2", taint));
+        until("the endpoint of zone z2", only("10.244.1.2")).await;
+        until_answer(HEALTH, "/healthz", "not eligible", |answer| {
+            answer.starts_with("HTTP/1.1 503") && answer.contains("\"nodeEligible\": false")
+        })
+        .await;
+        let livez = get(HEALTH, "/livez").await;
+        assert!(livez.starts_with("HTTP/1.1 200"), "it lives on: {livez}");
+        let metrics = get(METRICS, "/metrics").await;
+        assert!(
+            metrics.contains("kubeproxy_proxy_healthz_total{code=\"503\"}"),
+            "{metrics}"
+        );
+        assert!(
+            api.event_reasons().contains(&"Starting".to_owned()),
+            "{:?}",
+            api.event_reasons()
+        );
+    });
+}
+
+#[test]
+fn a_health_check_port_counts_the_endpoints_here() {
+    let api = Api::default();
+    let ports = json!([{"name": "p", "port": 80, "protocol": "TCP", "nodePort": 30080}]);
+    let service = json!({"metadata": {}, "spec": {
+        "type": "LoadBalancer", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "ports": ports,
+        "externalTrafficPolicy": "Local", "healthCheckNodePort": 31234
+    }});
+    api.set("services", "web", service);
+    let slice = |node: &str| {
+        json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.244.0.1"], "nodeName": node}],
+            "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}]
+        })
+    };
+    api.set("endpointslices", "web-1", slice("node1"));
+    with_proxy(&api, move |api| async move {
+        let address = "127.0.0.1:31234";
+        until_answer(address, "/", "one endpoint here", |answer| {
+            answer.starts_with("HTTP/1.1 200")
+                && answer.contains("x-load-balancing-endpoint-weight: 1")
+                && answer.contains("\"localEndpoints\": 1")
+        })
+        .await;
+        api.set("endpointslices", "web-1", slice("node2"));
+        until_answer(address, "/", "none here", |answer| {
+            answer.starts_with("HTTP/1.1 503")
+        })
+        .await;
+        until_answer(METRICS, "/metrics", "counted", |answer| {
+            answer.contains("no_local_endpoints_total{ip_family=\"IPv4\",traffic_policy=\"external\"} 1")
+        })
+        .await;
+        api.delete("services", "web");
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(address).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the port is still open five seconds after its service has gone");
     });
 }
 

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::fixture::{add, config, ready, service, slice};
+use common::fixture::{add, cidr, config, ready, service, slice};
 use common::tracer::{Outcome, Packet, Tracer};
-use knode_proxy::model::{Model, Protocol, SliceEndpoint, State};
+use knode_proxy::model::{Model, NodeHint, Protocol, SliceEndpoint, State};
+use knode_proxy::table::Locality;
 
 const NODE: &str = "192.0.2.1";
 const POD: &str = "10.244.0.9";
@@ -260,4 +261,154 @@ fn protocols_do_not_mix() {
         ..Packet::tcp(OUTSIDE, NODE, 30080)
     };
     assert_eq!(tracer.receive(udp), to(NODE, 30080, false));
+}
+
+#[test]
+fn source_ranges_guard_the_balancers_address_alone() {
+    let mut model = Model::default();
+    let mut guarded = service("10.96.0.10", Protocol::Tcp, 80, 30080);
+    guarded.balancer_ips = ["192.0.2.100".parse().expect("ip")].into();
+    guarded.external_ips = ["192.0.2.200".parse().expect("ip")].into();
+    guarded.sources = Some(["198.51.100.0/24", "203.0.113.7/32"].map(cidr).into());
+    add(
+        &mut model,
+        "a/web",
+        guarded,
+        slice(Protocol::Tcp, 8080, &["10.244.1.2"]),
+    );
+    let mut tracer = tracer(&model);
+    let expected = to("10.244.1.2", 8080, true);
+    for allowed in [OUTSIDE, "203.0.113.7"] {
+        assert_eq!(tracer.receive(Packet::tcp(allowed, "192.0.2.100", 80)), expected);
+    }
+    for refused in ["203.0.113.8", POD] {
+        assert_eq!(
+            tracer.receive(Packet::tcp(refused, "192.0.2.100", 80)),
+            Outcome::Dropped,
+            "{refused}"
+        );
+    }
+    assert_eq!(
+        tracer.receive(Packet::tcp("203.0.113.8", "192.0.2.200", 80)),
+        expected
+    );
+    assert_eq!(tracer.receive(Packet::tcp("203.0.113.8", NODE, 30080)), expected);
+}
+
+#[test]
+fn external_addresses_keep_traffic_of_clients_outside_on_the_node() {
+    let mut model = Model::default();
+    let mut local = service("10.96.0.10", Protocol::Tcp, 80, 0);
+    local.external_ips = ["192.0.2.200".parse().expect("ip")].into();
+    local.external_local = true;
+    let endpoints = slice(Protocol::Tcp, 8080, &["10.244.0.2", "10.244.1.2"]);
+    add(&mut model, "a/web", local, endpoints);
+    let mut tracer = tracer(&model);
+    tracer.draw = 1;
+    assert_eq!(
+        tracer.receive(Packet::tcp(OUTSIDE, "192.0.2.200", 80)),
+        to("10.244.0.2", 8080, false)
+    );
+    assert_eq!(
+        tracer.receive(Packet::tcp(POD, "192.0.2.200", 80)),
+        to("10.244.1.2", 8080, false),
+        "from a pod: any"
+    );
+    assert_eq!(
+        tracer.send(Packet::tcp(NODE, "192.0.2.200", 80)),
+        to("10.244.1.2", 8080, true),
+        "from the host: any"
+    );
+}
+
+#[test]
+fn hints_are_followed_only_where_all_endpoints_have_them() {
+    let mut model = Model::default();
+    let hinted = |ip: &str, zone: Option<&str>| SliceEndpoint {
+        for_zones: zone.map(|zone| [Box::from(zone)].into()),
+        ..ready(ip)
+    };
+    let mut endpoints = slice(Protocol::Tcp, 8080, &[]);
+    let service = service("10.96.0.10", Protocol::Tcp, 80, 0);
+    let mut reached = |model: &mut Model, list: [SliceEndpoint; 2]| -> Vec<Outcome> {
+        endpoints.endpoints = list.into();
+        add(model, "a/web", service.clone(), endpoints.clone());
+        let mut tracer = tracer(model);
+        let outcomes = (0..2).map(|draw| {
+            tracer.draw = draw;
+            tracer.receive(Packet::tcp(POD, "10.96.0.10", 80))
+        });
+        outcomes.collect()
+    };
+    let (one, two) = (to("10.244.0.2", 8080, false), to("10.244.1.2", 8080, false));
+    let zones = [hinted("10.244.0.2", Some("z2")), hinted("10.244.1.2", Some("z1"))];
+    assert_eq!(
+        reached(&mut model, zones.clone()),
+        [one, two],
+        "the zone is unknown"
+    );
+    assert_eq!(model.set_zone(Some("z1")).len(), 1, "the service is concerned");
+    assert_eq!(reached(&mut model, zones.clone()), [two, two]);
+    let partly = [zones[0].clone(), hinted("10.244.1.2", None)];
+    assert_eq!(reached(&mut model, partly), [one, two], "one without a hint");
+    model.set_zone(Some("z3"));
+    assert_eq!(
+        reached(&mut model, zones.clone()),
+        [one, two],
+        "none for this zone"
+    );
+    let [mut here, mut elsewhere] = zones;
+    (here.for_node, elsewhere.for_node) = (NodeHint::Here, NodeHint::Elsewhere);
+    model.set_zone(Some("z1"));
+    assert_eq!(
+        reached(&mut model, [here, elsewhere]),
+        [one, one],
+        "hints for nodes come first"
+    );
+}
+
+#[test]
+fn pods_are_told_as_configured() {
+    let mut model = Model::default();
+    web(&mut model, &["10.244.1.2"]);
+    let masqueraded = |change: &dyn Fn(&mut knode_proxy::table::TableConfig), source: &str, interface| {
+        let mut config = config();
+        change(&mut config);
+        let mut tracer = Tracer::new(&config, &model, &[NODE]);
+        tracer.interface = interface;
+        match tracer.receive(Packet::tcp(source, "10.96.0.10", 80)) {
+            Outcome::To { masqueraded, .. } => masqueraded,
+            other => panic!("{other:?}"),
+        }
+    };
+    let by_cidr = |_: &mut knode_proxy::table::TableConfig| {};
+    assert!(!masqueraded(&by_cidr, POD, "eth0") && masqueraded(&by_cidr, OUTSIDE, "eth0"));
+    let bridge =
+        |config: &mut knode_proxy::table::TableConfig| config.locality = Locality::Bridge("cni0".into());
+    assert!(!masqueraded(&bridge, OUTSIDE, "cni0") && masqueraded(&bridge, POD, "cni01"));
+    let prefix = |config: &mut knode_proxy::table::TableConfig| {
+        config.locality = Locality::InterfacePrefix("veth".into())
+    };
+    assert!(!masqueraded(&prefix, OUTSIDE, "veth12") && masqueraded(&prefix, POD, "eth0"));
+    let all = |config: &mut knode_proxy::table::TableConfig| config.masquerade_all = true;
+    assert!(masqueraded(&all, POD, "eth0"));
+    let unknown = |config: &mut knode_proxy::table::TableConfig| config.locality = Locality::Unknown;
+    assert!(!masqueraded(&unknown, OUTSIDE, "eth0"));
+}
+
+#[test]
+fn node_ports_are_served_on_the_configured_addresses() {
+    let mut model = Model::default();
+    web(&mut model, &["10.244.1.2"]);
+    let mut config = config();
+    config.node_port_addresses = vec![cidr("192.0.2.0/24")];
+    let mut tracer = Tracer::new(&config, &model, &[NODE, "10.0.0.1"]);
+    assert_eq!(
+        tracer.receive(Packet::tcp(OUTSIDE, NODE, 30080)),
+        to("10.244.1.2", 8080, true)
+    );
+    assert_eq!(
+        tracer.receive(Packet::tcp(OUTSIDE, "10.0.0.1", 30080)),
+        to("10.0.0.1", 30080, false)
+    );
 }

@@ -22,8 +22,8 @@ use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, Thresholds, ensure_cli
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::{PodNet, Subnet};
-use knode_proxy::ProxyConfig;
 use knode_proxy::table::{Locality, TableConfig};
+use knode_proxy::{ProxyConfig, ProxyOptions};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -216,6 +216,7 @@ impl Plan<'_> {
             table,
             health: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT))),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PROXY_METRICS_PORT))),
+            options: ProxyOptions::default(),
         };
         let end = shutdown.clone();
         tasks.spawn(async move { ended("proxy", knode_proxy::run(config, end.requested()).await) });

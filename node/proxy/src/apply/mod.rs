@@ -88,6 +88,14 @@ impl Applier {
         &self.halves[family as usize].plan
     }
 
+    /// How many frontends for clients inside, and how many for those outside, have endpoints but none here.
+    pub fn without_local(&self) -> [usize; 2] {
+        self.halves.iter().fold([0; 2], |sum, half| {
+            let [inside, outside] = half.plan.without_local();
+            [sum[0] + inside, sum[1] + outside]
+        })
+    }
+
     /// Takes another configuration; [`Applier::verify`] puts it into the tables. Says whether it differs.
     pub fn configure(&mut self, config: TableConfig) -> bool {
         let differs = self.config != config;

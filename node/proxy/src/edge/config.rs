@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use knode_client::Client;
 
+use super::ConntrackLimits;
 use crate::table::TableConfig;
 
 /// What the proxy runs with.
@@ -17,6 +18,37 @@ pub struct ProxyConfig {
     pub health: Option<SocketAddr>,
     /// Where `/metrics` and `/proxyMode` are served (upstream: 127.0.0.1:10249); `None` for nowhere.
     pub metrics: Option<SocketAddr>,
+    /// The rest; the default is upstream's.
+    pub options: ProxyOptions,
+}
+
+/// What a cluster rarely wants otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyOptions {
+    /// Pods are told by the node's own pod networks (`detectLocalMode: NodeCIDR`); waits for the Node.
+    pub locality_from_node: bool,
+    /// Node ports are served on the node's first internal address of each family only
+    /// (`nodePortAddresses: [primary]`); waits for the Node.
+    pub node_ports_on_primary: bool,
+    /// The limits of connection tracking; `None` leaves them alone.
+    pub conntrack: Option<ConntrackLimits>,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            locality_from_node: false,
+            node_ports_on_primary: false,
+            conntrack: Some(ConntrackLimits::default()),
+        }
+    }
+}
+
+impl ProxyOptions {
+    /// Whether nothing can be programmed before the Node is known.
+    pub(super) fn needs_node(&self) -> bool {
+        self.locality_from_node || self.node_ports_on_primary
+    }
 }
 
 impl std::fmt::Debug for ProxyConfig {
@@ -26,6 +58,7 @@ impl std::fmt::Debug for ProxyConfig {
             .field("table", &self.table)
             .field("health", &self.health)
             .field("metrics", &self.metrics)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,8 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::convert;
-use super::objects::{ServiceObject, SliceObject};
+use super::node::NodeInfo;
+use super::objects::{NodeObject, ServiceObject, SliceObject};
 use crate::model::{Model, Name};
 
 /// Services that another proxy serves are left to it.
@@ -27,6 +28,8 @@ pub(super) struct Feed {
     node_name: String,
     services: Changes<ServiceObject>,
     slices: Changes<SliceObject>,
+    nodes: Changes<NodeObject>,
+    node: Option<NodeInfo>,
     synced: (bool, bool),
     /// Services that changed since [`Feed::take`].
     dirty: BTreeSet<Name>,
@@ -45,13 +48,14 @@ pub(super) struct Counts {
 enum Event {
     Service(Result<Change<ServiceObject>, WatchError>),
     Slice(Result<Change<SliceObject>, WatchError>),
+    Node(Result<Change<NodeObject>, WatchError>),
 }
 
-fn follow<K>(client: &Client, labels: &str) -> Changes<K>
+fn follow<K>(client: &Client, config: WatchConfig) -> Changes<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    watch(Api::all(client.clone()), WatchConfig::labels(labels))
+    watch(Api::all(client.clone()), config)
 }
 
 impl Feed {
@@ -59,8 +63,10 @@ impl Feed {
         Self {
             model: Model::default(),
             node_name: node_name.to_owned(),
-            services: follow(client, SERVICE_LABELS),
-            slices: follow(client, SLICE_LABELS),
+            services: follow(client, WatchConfig::labels(SERVICE_LABELS)),
+            slices: follow(client, WatchConfig::labels(SLICE_LABELS)),
+            nodes: follow(client, WatchConfig::fields(format!("metadata.name={node_name}"))),
+            node: None,
             synced: (false, false),
             dirty: BTreeSet::new(),
             triggers: Vec::new(),
@@ -94,6 +100,7 @@ impl Feed {
         tokio::select! {
             Some(change) = self.services.next() => Event::Service(change),
             Some(change) = self.slices.next() => Event::Slice(change),
+            Some(change) = self.nodes.next() => Event::Node(change),
         }
     }
 
@@ -101,9 +108,29 @@ impl Feed {
         match event {
             Event::Service(Ok(change)) => self.service(change),
             Event::Slice(Ok(change)) => self.slice(change),
-            Event::Service(Err(error)) | Event::Slice(Err(error)) => {
+            Event::Node(Ok(change)) => self.node(change),
+            Event::Service(Err(error)) | Event::Slice(Err(error)) | Event::Node(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "watch interrupted");
             }
+        }
+    }
+
+    /// This node, once it is known.
+    pub fn node_info(&self) -> Option<&NodeInfo> {
+        self.node.as_ref()
+    }
+
+    /// A node that is gone is as it was: its proxy goes on until it is told to end.
+    fn node(&mut self, change: Change<NodeObject>) {
+        let node = match change {
+            Change::Restarted(nodes) => nodes.into_iter().next(),
+            Change::Applied(node) => Some(node),
+            Change::Deleted(_) => None,
+        };
+        if let Some(node) = node {
+            let info = NodeInfo::of(&node);
+            self.dirty.extend(self.model.set_zone(info.zone.as_deref()));
+            self.node = Some(info);
         }
     }
 

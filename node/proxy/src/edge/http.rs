@@ -83,10 +83,19 @@ async fn accept(listener: TcpListener, role: Role, shared: SharedMetrics) {
 }
 
 fn answer(role: Role, request: &Request<Incoming>, shared: &SharedMetrics) -> Response<Full<Bytes>> {
-    let metrics = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut metrics = shared.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Timestamp::now();
     match (role, request.uri().path()) {
-        (Role::Health, "/healthz" | "/livez") => health(&metrics, now),
+        (Role::Health, "/healthz") => {
+            let answer = health(&metrics, now, Some(metrics.eligible));
+            metrics.healthz.count(answer.status().as_u16());
+            answer
+        }
+        (Role::Health, "/livez") => {
+            let answer = health(&metrics, now, None);
+            metrics.livez.count(answer.status().as_u16());
+            answer
+        }
         (Role::Metrics, "/healthz") => text(StatusCode::OK, "text/plain; charset=utf-8", "ok".to_owned()),
         (Role::Metrics, "/proxyMode") => {
             text(StatusCode::OK, "text/plain; charset=utf-8", "nftables".to_owned())
@@ -100,11 +109,20 @@ fn answer(role: Role, request: &Request<Incoming>, shared: &SharedMetrics) -> Re
     }
 }
 
-fn health(metrics: &Metrics, now: Timestamp) -> Response<Full<Bytes>> {
-    let overdue = metrics
-        .queued
-        .is_some_and(|since| now.duration_since(since) > HEALTHY_DELAY);
-    let status = if overdue {
+/// Whether no change waits too long.
+pub(super) fn is_healthy(metrics: &SharedMetrics) -> bool {
+    let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+    !is_overdue(&metrics, Timestamp::now())
+}
+
+fn is_overdue(metrics: &Metrics, now: Timestamp) -> bool {
+    let since = metrics.queued;
+    since.is_some_and(|since| now.duration_since(since) > HEALTHY_DELAY)
+}
+
+/// `/healthz` also says whether load balancers may send new connections to this node.
+fn health(metrics: &Metrics, now: Timestamp, eligible: Option<bool>) -> Response<Full<Bytes>> {
+    let status = if is_overdue(metrics, now) || eligible == Some(false) {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::OK
@@ -116,10 +134,13 @@ fn health(metrics: &Metrics, now: Timestamp) -> Response<Full<Bytes>> {
         metrics.last_sync
     };
     let last = last.map(|time| time.to_string()).unwrap_or_default();
+    let eligible = eligible
+        .map(|eligible| format!(", \"nodeEligible\": {eligible}"))
+        .unwrap_or_default();
     text(
         status,
         "application/json",
-        format!("{{\"lastUpdated\": \"{last}\",\"currentTime\": \"{now}\"}}"),
+        format!("{{\"lastUpdated\": \"{last}\",\"currentTime\": \"{now}\"{eligible}}}"),
     )
 }
 

@@ -1,5 +1,6 @@
 //! Metrics under upstream's names, in the Prometheus text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -74,6 +75,23 @@ fn programming_bounds() -> Vec<f64> {
         .collect()
 }
 
+/// Answers by their status.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answers(BTreeMap<u16, u64>);
+
+impl Answers {
+    pub fn count(&mut self, status: u16) {
+        *self.0.entry(status).or_default() += 1;
+    }
+
+    fn write(&self, out: &mut String, name: &str) {
+        line(out, format_args!("# TYPE {name} counter"));
+        for (status, count) in &self.0 {
+            line(out, format_args!("{name}{{code=\"{status}\"}} {count}"));
+        }
+    }
+}
+
 /// What the proxy has done so far.
 #[derive(Debug, Clone)]
 pub(super) struct Metrics {
@@ -87,6 +105,12 @@ pub(super) struct Metrics {
     pub endpoint_changes: u64,
     pub failures: u64,
     pub repairs: u64,
+    /// Whether load balancers may send new connections to this node.
+    pub eligible: bool,
+    pub healthz: Answers,
+    pub livez: Answers,
+    /// Frontends for clients inside and outside that have endpoints, but none here where it must be here.
+    pub no_local: [usize; 2],
 }
 
 impl Default for Metrics {
@@ -100,6 +124,10 @@ impl Default for Metrics {
             endpoint_changes: 0,
             failures: 0,
             repairs: 0,
+            eligible: true,
+            healthz: Answers::default(),
+            livez: Answers::default(),
+            no_local: [0; 2],
         }
     }
 }
@@ -156,6 +184,16 @@ impl Metrics {
         for (name, kind, value) in gauges {
             line(&mut out, format_args!("# TYPE {name} {kind}"));
             line(&mut out, format_args!("{name}{{ip_family=\"IPv4\"}} {value}"));
+        }
+        self.healthz.write(&mut out, "kubeproxy_proxy_healthz_total");
+        self.livez.write(&mut out, "kubeproxy_proxy_livez_total");
+        let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+        line(&mut out, format_args!("# TYPE {name} gauge"));
+        for (policy, count) in ["internal", "external"].into_iter().zip(self.no_local) {
+            line(
+                &mut out,
+                format_args!("{name}{{ip_family=\"IPv4\",traffic_policy=\"{policy}\"}} {count}"),
+            );
         }
         out
     }

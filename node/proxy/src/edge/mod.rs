@@ -6,9 +6,13 @@ mod error;
 mod feed;
 mod http;
 mod metrics;
+mod node;
 mod objects;
 mod run;
+mod service_health;
+mod sysctl;
 
-pub use config::ProxyConfig;
+pub use config::{ProxyConfig, ProxyOptions};
 pub use error::Error;
 pub use run::run;
+pub use sysctl::ConntrackLimits;

@@ -99,6 +99,16 @@ impl Plan {
         self.affinities.keys().copied()
     }
 
+    /// How many frontends drop packets of clients inside, and how many those of clients outside, because the
+    /// endpoints that there are lie elsewhere.
+    pub fn without_local(&self) -> [usize; 2] {
+        let targets = || self.slots.values().map(|slot| &slot.target);
+        let inside = targets().filter(|target| matches!(target, Target::Drop)).count();
+        let keeps_none = |shape: &Shape| shape.kind.keeps() && shape.kept == 0;
+        let outside = self.shapes.iter().filter(|(shape, _)| keeps_none(shape));
+        [inside, outside.map(|(_, count)| count).sum()]
+    }
+
     /// The number of Services that have a frontend.
     pub fn services(&self) -> usize {
         self.claims.len()

@@ -21,6 +21,7 @@ struct State {
     version: u64,
     /// Plural of the resource and name to object.
     objects: BTreeMap<(String, String), Value>,
+    events: Vec<String>,
     watchers: Vec<(String, UnboundedSender<String>)>,
 }
 
@@ -33,8 +34,13 @@ impl Api {
     pub fn client(&self) -> Client {
         let api = self.clone();
         knode_client::from_service(tower::service_fn(move |request: Request<kube::client::Body>| {
-            let answer = api.answer(request.uri());
-            async move { Ok::<_, Infallible>(answer) }
+            let api = api.clone();
+            async move {
+                if *request.method() == http::Method::POST {
+                    return Ok::<_, Infallible>(api.created(request).await);
+                }
+                Ok(api.answer(request.uri()))
+            }
         }))
     }
 
@@ -62,6 +68,22 @@ impl Api {
             .expect("it is there");
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
         state.tell(resource, &json!({"type": "DELETED", "object": object}));
+    }
+
+    /// The reasons of the events that came.
+    pub fn event_reasons(&self) -> Vec<String> {
+        self.0.lock().expect("lock").events.clone()
+    }
+
+    async fn created(&self, request: Request<kube::client::Body>) -> Response<Body> {
+        use http_body_util::BodyExt;
+        let body = request.into_body().collect().await.expect("a body").to_bytes();
+        let object: Value = serde_json::from_slice(&body).expect("an object");
+        let reason = object["reason"].as_str().unwrap_or_default().to_owned();
+        self.0.lock().expect("lock").events.push(reason);
+        let mut response = Response::new(BoxBody::new(http_body_util::Full::new(body)));
+        *response.status_mut() = StatusCode::CREATED;
+        response
     }
 
     fn answer(&self, uri: &http::Uri) -> Response<Body> {
@@ -100,6 +122,7 @@ fn line(event: &Value) -> String {
 fn bookmark(resource: &str, version: u64) -> Value {
     let (group, kind) = match resource {
         "services" => ("v1", "Service"),
+        "nodes" => ("v1", "Node"),
         _ => ("discovery.k8s.io/v1", "EndpointSlice"),
     };
     json!({"type": "BOOKMARK", "object": {"apiVersion": group, "kind": kind, "metadata": {
