@@ -132,6 +132,12 @@ impl Host {
         }
     }
 
+    /// Runs something among the host's tasks.
+    pub fn enter<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _inside = self.runtime.enter();
+        run()
+    }
+
     /// Starts the overlay; the channel tells of its subnet.
     pub fn start(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> watch::Receiver<Option<Subnet>> {
         let config = self.config(conf);

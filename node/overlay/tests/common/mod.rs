@@ -1,12 +1,12 @@
 //! Hosts as network namespaces on one switch, pods as namespaces behind them, and a lease store in memory.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod host;
 mod leases;
 mod traffic;
 
-pub use host::{Fabric, Host};
+pub use host::{Fabric, Host, Pod};
 pub use leases::Cluster;
 pub use traffic::{ask, datagram, serve_tcp, serve_udp};
 

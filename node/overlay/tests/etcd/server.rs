@@ -1,3 +1,5 @@
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +15,7 @@ pub struct Cluster {
     directory: PathBuf,
     members: Vec<Option<Child>>,
     secure: bool,
+    address: String,
 }
 
 const UP: LinkChange<'static> = LinkChange {
@@ -29,12 +32,21 @@ const UP: LinkChange<'static> = LinkChange {
 
 impl Cluster {
     pub fn start(members: usize, secure: bool) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let netns = Netns::anonymous().expect("these tests need root (CAP_SYS_ADMIN)");
         Handle::open_in(&netns)
             .unwrap()
             .execute(change_link("lo", &UP))
             .unwrap();
+        Self::start_in(netns, "127.0.0.1", members, secure)
+    }
+
+    /// One member on a host, at this address of it.
+    pub fn start_at(netns: Netns, address: &str) -> Self {
+        Self::start_in(netns, address, 1, false)
+    }
+
+    fn start_in(netns: Netns, address: &str, members: usize, secure: bool) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("knode-etcd-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -43,6 +55,7 @@ impl Cluster {
             directory,
             members: (0..members).map(|_| None).collect(),
             secure,
+            address: address.to_owned(),
         };
         if secure {
             cluster.certificates();
@@ -58,7 +71,7 @@ impl Cluster {
     pub fn run(&mut self, n: usize) {
         let scheme = if self.secure { "https" } else { "http" };
         let (client, peer) = (self.endpoint(n), |n: usize| {
-            format!("http://127.0.0.1:{}", 2380 + 10 * n)
+            format!("http://{}:{}", self.address, 2380 + 10 * n)
         });
         let all: Vec<_> = (0..self.members.len())
             .map(|n| format!("m{n}={}", peer(n)))
@@ -131,7 +144,7 @@ impl Cluster {
 
     pub fn endpoint(&self, n: usize) -> String {
         let scheme = if self.secure { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", 2379 + 10 * n)
+        format!("{scheme}://{}:{}", self.address, 2379 + 10 * n)
     }
 
     pub fn access(&self) -> Access {

@@ -1,0 +1,122 @@
+//! Hosts whose leases are in etcd, real packets between their pods while the store misbehaves. Needs root and
+//! Debian's etcd.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "etcd/server.rs"]
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Fabric, Host, Pod, ask, eventually, serve_tcp};
+use knode_overlay::{EtcdConfig, EtcdLeases, LeaseStore, NetConf, Prefix, Subnet};
+use server::Cluster;
+
+const PREFIX: &str = "/coreos.com/network";
+const LONG: Duration = Duration::from_secs(20);
+
+fn store(host: &Host, cluster: &Cluster) -> Arc<dyn LeaseStore> {
+    let conf = NetConf::vxlan("172.30.0.0/16".parse().unwrap());
+    let config = EtcdConfig::new(Prefix::new(PREFIX), conf, host.subnet_file());
+    let client = cluster.client();
+    host.enter(|| Arc::new(EtcdLeases::start(client, config)))
+}
+
+fn start(host: &mut Host, cluster: &Cluster) -> Subnet {
+    let store = store(host, cluster);
+    host.start_ready(NetConf::vxlan("172.30.0.0/16".parse().unwrap()), store)
+}
+
+fn key(subnet: Subnet) -> String {
+    format!("{PREFIX}/subnets/{}", subnet.ipv4.to_string().replace('/', "-"))
+}
+
+fn reach(from: &Pod, to: &Pod) {
+    let server = serve_tcp(&to.netns, 80, 1);
+    let answer = ask(&from.netns, (to.ip, 80), 100_000);
+    assert_eq!(answer, format!("{} 100000", from.ip));
+    server.join().unwrap();
+}
+
+/// Waits for a lease in etcd.
+fn leased(cluster: &Cluster, subnet: Subnet) {
+    let there = || {
+        let value = cluster.ctl(&["get", "--print-value-only", &key(subnet)]);
+        value.contains("VtepMAC").then_some(())
+    };
+    eventually("the lease", LONG, there, || {
+        cluster.ctl(&["get", "--prefix", PREFIX])
+    });
+}
+
+fn routed(host: &Host, subnet: Subnet) {
+    let want = subnet.ipv4.to_string();
+    let there = || host.destinations("flannel.1").contains(&want).then_some(());
+    eventually("the route", LONG, there, || {
+        format!("{:?}", host.destinations("flannel.1"))
+    });
+}
+
+#[test]
+fn pods_talk_on_while_leases_are_lost_and_etcd_is_away() {
+    let fabric = Fabric::new();
+    let (mut a, mut b) = (Host::new(&fabric, 1), Host::new(&fabric, 2));
+    let mut cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let subnets = [start(&mut a, &cluster), start(&mut b, &cluster)];
+    routed(&a, subnets[1]);
+    routed(&b, subnets[0]);
+    let (here, there) = (a.pod(subnets[0], 2), b.pod(subnets[1], 2));
+    reach(&here, &there);
+
+    let state = b.state();
+    cluster.ctl(&["del", &key(subnets[1])]);
+    leased(&cluster, subnets[1]);
+    routed(&a, subnets[1]);
+    assert_eq!(b.state(), state, "the node kept what it had");
+    reach(&here, &there);
+    reach(&there, &here);
+
+    cluster.kill(0);
+    let before = (a.state(), b.state());
+    reach(&here, &there);
+    b.links.execute(knode_netlink::delete_link("flannel.1")).unwrap();
+    routed(&b, subnets[0]);
+    reach(&there, &here);
+    assert_eq!(
+        (a.state(), b.state()),
+        before,
+        "nobody is forgotten while the store is away"
+    );
+
+    cluster.run(0);
+    cluster.settle();
+    cluster.ctl(&["del", "--prefix", &format!("{PREFIX}/subnets/")]);
+    for subnet in subnets {
+        leased(&cluster, subnet);
+    }
+    routed(&a, subnets[1]);
+    routed(&b, subnets[0]);
+    reach(&here, &there);
+}
+
+#[test]
+fn a_restarted_daemon_keeps_subnet_and_station_and_a_rebooted_one_too() {
+    let fabric = Fabric::new();
+    let mut a = Host::new(&fabric, 1);
+    let cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let subnet = start(&mut a, &cluster);
+    let value = cluster.ctl(&["get", "--print-value-only", &key(subnet)]);
+    a.kill();
+    assert_eq!(start(&mut a, &cluster), subnet);
+    assert_eq!(cluster.ctl(&["get", "--print-value-only", &key(subnet)]), value);
+    a.kill();
+    a.links.execute(knode_netlink::delete_link("flannel.1")).unwrap();
+    std::fs::remove_file(a.subnet_file()).unwrap();
+    assert_eq!(start(&mut a, &cluster), subnet, "known by its address");
+    assert_eq!(cluster.ctl(&["get", "--print-value-only", &key(subnet)]), value);
+    a.kill();
+    cluster.ctl(&["del", &key(subnet)]);
+    assert_eq!(start(&mut a, &cluster), subnet, "known by the subnet file");
+}
