@@ -158,7 +158,7 @@ async fn certificates_and_tokens_are_identities_and_nobody_else_gets_in() {
     assert!(
         taken
             .to_string()
-            .ends_with(&format!("(pid {})", std::process::id())),
+            .contains(&format!("process {} (", std::process::id())),
         "{taken}"
     );
 }

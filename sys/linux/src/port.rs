@@ -18,6 +18,11 @@ impl std::fmt::Display for Listener {
     }
 }
 
+/// The listener in words for a message: `process 1 (init)`, or `another process` where it can't be told.
+pub fn holder(port: u16) -> String {
+    listener(port).map_or_else(|| "another process".to_owned(), |found| found.to_string())
+}
+
 /// State number of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 

@@ -10,9 +10,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Group of everyone who holds a bootstrap token made here.
-pub const BOOTSTRAPPERS: &str = "system:bootstrappers:knode:default-node-token";
-
 /// Why an object could not be brought to its state.
 #[derive(Debug, thiserror::Error)]
 #[error("ensure {kind} {name}")]
@@ -53,31 +50,11 @@ fn approver() -> (ClusterRole, ClusterRoleBinding) {
     (typed(role), typed(binding))
 }
 
-/// Role bindings: name, role, group.
-const BINDINGS: &[(&str, &str, &str)] = &[
-    ("knode:node", "knode:node", "system:nodes"),
-    (
-        "knode:kubelet-bootstrap",
-        "system:node-bootstrapper",
-        BOOTSTRAPPERS,
-    ),
-    (
-        "knode:node-autoapprove-bootstrap",
-        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-        BOOTSTRAPPERS,
-    ),
-    (
-        "knode:node-autoapprove-certificate-rotation",
-        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-        "system:nodes",
-    ),
-];
-
-fn binding((name, role, group): &(&str, &str, &str)) -> ClusterRoleBinding {
+fn node_binding() -> ClusterRoleBinding {
     typed(json!({
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+        "metadata": {"name": "knode:node"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "knode:node"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
     }))
 }
 
@@ -89,7 +66,6 @@ fn token_secret(id: &str, secret: &str) -> Secret {
         "stringData": {
             "token-id": id, "token-secret": secret,
             "usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
-            "auth-extra-groups": BOOTSTRAPPERS,
         },
     }))
 }
@@ -100,9 +76,7 @@ pub async fn ensure(client: &Client, token_id: &str, token_secret_text: &str) ->
     let (role, binding_of_role) = approver();
     put(&Api::all(client.clone()), &role).await?;
     put(&Api::all(client.clone()), &binding_of_role).await?;
-    for b in BINDINGS {
-        put(&Api::all(client.clone()), &binding(b)).await?;
-    }
+    put(&Api::all(client.clone()), &node_binding()).await?;
     put(
         &Api::namespaced(client.clone(), "kube-system"),
         &token_secret(token_id, token_secret_text),
@@ -144,12 +118,7 @@ mod tests {
     fn every_object_has_its_types_shape() {
         assert_eq!(approver().1.role_ref.name, approver().0.metadata.name.unwrap());
         assert!(node_role().rules.is_some_and(|r| r.len() > 3));
-        assert!(
-            BINDINGS
-                .iter()
-                .map(binding)
-                .all(|b| b.role_ref.kind == "ClusterRole")
-        );
+        assert_eq!(node_binding().role_ref.kind, "ClusterRole");
         assert_eq!(
             token_secret("abcdef", "0123456789abcdef").type_.as_deref(),
             Some("bootstrap.kubernetes.io/token")

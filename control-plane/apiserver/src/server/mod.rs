@@ -4,7 +4,6 @@ mod bootstrap;
 mod compaction;
 mod listener;
 mod local;
-mod port;
 pub(crate) mod tls;
 
 use std::future::Future;
@@ -61,7 +60,7 @@ pub enum Error {
     PortTaken {
         /// The address.
         address: SocketAddr,
-        /// The process that has it, as `name (pid n)`, as far as it can be told.
+        /// The process that has it, as `process n (name)`, as far as it can be told.
         holder: String,
     },
     /// The address can't be listened on.
@@ -142,7 +141,7 @@ impl ApiServer {
             .map_err(|source| match source.kind() {
                 std::io::ErrorKind::AddrInUse => Error::PortTaken {
                     address,
-                    holder: port::holder(address.port()),
+                    holder: knode_linux::port::holder(address.port()),
                 },
                 _ => Error::Listen { address, source },
             })

@@ -33,7 +33,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
         if source.kind() == std::io::ErrorKind::AddrInUse {
             Error::PortTaken {
                 address,
-                holder: holder_of(address.port()),
+                holder: knode_linux::port::holder(address.port()),
             }
         } else {
             Error::Listen { address, source }
@@ -147,36 +147,4 @@ async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
             None
         }
     }
-}
-
-/// The process that listens on a TCP port, as far as /proc tells.
-fn holder_of(port: u16) -> String {
-    let unknown = || "another process".to_owned();
-    let Some(inode) = listening_inode(port) else {
-        return unknown();
-    };
-    let Ok(processes) = procfs::process::all_processes() else {
-        return unknown();
-    };
-    let holds = |process: &procfs::process::Process| {
-        let Ok(mut fds) = process.fd() else { return false };
-        fds.any(|fd| {
-            fd.is_ok_and(|fd| matches!(fd.target, procfs::process::FDTarget::Socket(found) if found == inode))
-        })
-    };
-    let holder = processes.flatten().find(holds);
-    let name = |process: procfs::process::Process| {
-        let name = process.stat().map(|stat| stat.comm).unwrap_or_default();
-        format!("process {} ({name})", process.pid)
-    };
-    holder.map_or_else(unknown, name)
-}
-
-fn listening_inode(port: u16) -> Option<u64> {
-    let four = procfs::net::tcp().unwrap_or_default();
-    let six = procfs::net::tcp6().unwrap_or_default();
-    let listens = |entry: &procfs::net::TcpNetEntry| {
-        entry.state == procfs::net::TcpState::Listen && entry.local_address.port() == port
-    };
-    four.into_iter().chain(six).find(listens).map(|entry| entry.inode)
 }
