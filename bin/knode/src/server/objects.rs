@@ -25,7 +25,7 @@ fn node_role() -> ClusterRole {
     typed(json!({
         "metadata": {"name": "knode:node"},
         "rules": [
-            {"apiGroups": [""], "resources": ["services", "endpoints", "nodes", "pods", "namespaces"],
+            {"apiGroups": [""], "resources": ["services", "endpoints", "nodes"],
              "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["get", "list", "watch"]},

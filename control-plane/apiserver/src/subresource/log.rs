@@ -50,11 +50,9 @@ pub(super) async fn log(core: &Arc<Core>, ask: &Ask) -> Outcome {
     if response.status() != StatusCode::OK {
         return Err(refused(ask, response).await);
     }
-    let (parts, body) = response.into_parts();
-    let mut answer = Response::new(Body::wrap(body));
+    let mut answer = Response::new(Body::wrap(response.into_body()));
     let plain = http::HeaderValue::from_static("text/plain");
-    let content_type = parts.headers.get(header::CONTENT_TYPE).cloned().unwrap_or(plain);
-    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer.headers_mut().insert(header::CONTENT_TYPE, plain);
     Ok(answer)
 }
 
