@@ -3,6 +3,7 @@
 //! [`model`] keeps what decides about packets, [`plan`] turns it into frontends and targets, [`table`] into
 //! nftables, all without I/O; the rest reads the API, applies batches and watches the table.
 
+pub mod config;
 pub mod model;
 pub mod plan;
 pub mod table;

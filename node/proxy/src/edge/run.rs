@@ -185,6 +185,9 @@ impl Proxy {
         metrics.synced(took, Timestamp::now(), triggers);
         metrics.no_local = self.applier.without_local();
         if self.state == State::Starting {
+            if let Some(warning) = self.feed.model.misplaced(&self.applier.config().locality) {
+                tracing::warn!("{warning}");
+            }
             let services = self.feed.model.names().count();
             tracing::info!(
                 services,
