@@ -48,6 +48,9 @@ pub enum Command {
     /// Make dockerd's options from the overlay's subnet file, with upstream's flags (`-h` lists them).
     #[command(name = "mk-docker-opts", disable_help_flag = true)]
     MkDockerOpts(RoleArgs),
+    /// The pod network as a CNI plugin, for other container engines: reads the specification's environment
+    /// and standard input. Called without arguments where `CNI_COMMAND` is set, the binary does this.
+    Cni,
     /// The container engine's own commands.
     #[command(subcommand)]
     Engine(EngineCommand),

@@ -3,6 +3,7 @@
 mod background;
 mod cli;
 mod cluster;
+mod cni;
 mod control;
 mod down;
 mod flanneld;
@@ -33,7 +34,10 @@ fn main() -> ExitCode {
     if let Some(code) = knode_engine::entry::dispatch(std::env::args_os().skip(1)) {
         return u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from);
     }
-    let cli = Cli::parse_from(role::arguments(std::env::args_os()));
+    let cli = Cli::parse_from(role::arguments(
+        std::env::args_os(),
+        std::env::var_os("CNI_COMMAND").is_some(),
+    ));
     if let Err(error) = log(&cli.log, matches!(cli.command, Command::Flanneld(_))) {
         eprintln!("knode: {error:#}");
         return ExitCode::FAILURE;
@@ -92,6 +96,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(args).await,
         Command::Flanneld(args) => flanneld::run(&args.args).await,
         Command::MkDockerOpts(args) => mk_docker_opts::run(&args.args),
+        Command::Cni => cni::run().await,
         Command::Engine(command) => engine(command).await,
     }
 }

@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// The command line with the part that the program's name asks for put in as the subcommand.
-pub fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// The command line with the part that the program's name asks for put in as the subcommand. `cni`: the environment
+/// is that of a CNI plugin, which has no arguments.
+pub fn arguments(args: impl Iterator<Item = OsString>, cni: bool) -> Vec<OsString> {
     let mut args: Vec<_> = args.collect();
     let name = args
         .first()
@@ -12,6 +13,8 @@ pub fn arguments(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         .and_then(OsStr::to_str);
     if let Some(role) = name.and_then(role) {
         args.insert(1, role.into());
+    } else if cni && args.len() == 1 {
+        args.push("cni".into());
     }
     args
 }
@@ -32,7 +35,7 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn command(line: &[&str]) -> Command {
-        Cli::try_parse_from(arguments(line.iter().map(OsString::from)))
+        Cli::try_parse_from(arguments(line.iter().map(OsString::from), false))
             .unwrap()
             .command
     }
@@ -54,5 +57,12 @@ mod tests {
             panic!("flanneld is meant");
         };
         assert_eq!(role.args, ["config", "get", "-etcd-prefix", "/n"]);
+    }
+
+    #[test]
+    fn an_engines_call_without_arguments_is_for_the_plugin() {
+        let line = |words: &[&str]| arguments(words.iter().map(OsString::from), true);
+        assert_eq!(line(&["/opt/cni/bin/knode"]), ["/opt/cni/bin/knode", "cni"]);
+        assert_eq!(line(&["knode", "verify"]), ["knode", "verify"]);
     }
 }

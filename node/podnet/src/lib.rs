@@ -7,6 +7,7 @@
 
 mod attach;
 mod bridge;
+mod cni;
 mod config;
 mod error;
 mod hostport;
@@ -16,6 +17,7 @@ mod name;
 mod network;
 
 pub use attach::Attachment;
+pub use cni::{Answer as CniAnswer, plugin as cni_plugin};
 pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};
 pub use error::{Error, Result};
 pub use hostport::TABLE as HOST_PORT_TABLE;

@@ -1,0 +1,171 @@
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::watch;
+
+use super::answer;
+use super::call::{Attached, Call, Command, NetConf, id, subnet_of};
+use super::check::check;
+use super::error::CniError;
+use crate::config::{AddRequest, Config, Subnet};
+use crate::error::Error;
+use crate::network::PodNet;
+
+/// What the plugin says to the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// For standard output; may be empty.
+    pub output: String,
+    /// Whether it is no error.
+    pub success: bool,
+}
+
+/// Does what an engine asks for by the environment (`CNI_COMMAND` and its like) and the configuration on standard
+/// input, in the calling thread's network namespace. Calls of several processes wait for one another.
+pub async fn plugin(env: impl Fn(&str) -> Option<String>, input: &[u8]) -> Answer {
+    let call = match Call::parse(env, input) {
+        Ok(call) => call,
+        Err(error) => return failure(&error, &version_of(input)),
+    };
+    match execute(&call).await {
+        Ok(output) => Answer {
+            output,
+            success: true,
+        },
+        Err(error) => failure(&error, &call.conf.cni_version),
+    }
+}
+
+fn failure(error: &CniError, version: &str) -> Answer {
+    Answer {
+        output: error.json(version).to_string(),
+        success: false,
+    }
+}
+
+/// The version of a configuration that is otherwise not understood.
+fn version_of(input: &[u8]) -> String {
+    let value: serde_json::Value = serde_json::from_slice(input).unwrap_or_default();
+    value["cniVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn execute(call: &Call) -> Result<String, CniError> {
+    let conf = &call.conf;
+    match &call.command {
+        Command::Version => Ok(answer::versions(&conf.cni_version).to_string()),
+        Command::Status => match subnet(conf) {
+            Ok(_) => Ok(String::new()),
+            Err(error) => Err(CniError {
+                code: CniError::NOT_AVAILABLE,
+                ..error
+            }),
+        },
+        Command::Add(attached) => add(conf, attached).await,
+        Command::Delete(attached) => {
+            let network = Locked::open(conf, &attached.interface, None).await?;
+            network.podnet.remove(&attached.id()).await?;
+            Ok(String::new())
+        }
+        Command::Check(attached) => {
+            let prev = conf.prev_result.as_ref();
+            let prev = prev.ok_or_else(|| CniError::new(CniError::CONFIG, "CHECK needs prevResult"))?;
+            let network = Locked::open(conf, &attached.interface, None).await?;
+            let leases = network.podnet.leases();
+            let ip = leases
+                .iter()
+                .find(|(_, owner)| *owner == attached.id())
+                .map(|(ip, _)| *ip);
+            check(attached, ip, prev).map(|()| String::new())
+        }
+        Command::Gc => collect(conf).await,
+    }
+}
+
+async fn add(conf: &NetConf, attached: &Attached) -> Result<String, CniError> {
+    let (subnet, ports) = (subnet(conf)?, conf.port_mappings()?);
+    let netns = attached.netns.clone().unwrap_or_default();
+    let network = Locked::open(conf, &attached.interface, Some(subnet)).await?;
+    let request = AddRequest {
+        sandbox_id: attached.id(),
+        netns: netns.clone(),
+        port_mappings: ports,
+    };
+    let attachment = network.podnet.add(request).await?;
+    Ok(answer::added(conf, &attachment, subnet, (&attached.interface, &netns)).to_string())
+}
+
+/// Disconnects what the engine no longer knows.
+async fn collect(conf: &NetConf) -> Result<String, CniError> {
+    let valid = conf.valid.as_ref();
+    let valid = valid.ok_or_else(|| CniError::new(CniError::CONFIG, "GC needs cni.dev/valid-attachments"))?;
+    let live: HashSet<_> = valid.iter().map(|v| id(&v.container, &v.ifname)).collect();
+    let network = Locked::open(conf, "eth0", None).await?;
+    for (_, owner) in network.podnet.leases() {
+        if !live.contains(&owner) {
+            network.podnet.remove(&owner).await?;
+        }
+    }
+    Ok(String::new())
+}
+
+fn subnet(conf: &NetConf) -> Result<Subnet, CniError> {
+    if let (Some(ipv4), Some(mtu)) = (conf.subnet, conf.mtu) {
+        return Ok(Subnet {
+            ipv4: ipv4.trunc(),
+            mtu,
+        });
+    }
+    let path = &conf.subnet_file;
+    let unknown = |why: String| {
+        let message = format!("the node's subnet is not known: {} {why}", path.display());
+        CniError::new(CniError::TRY_AGAIN, message)
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| unknown(format!("cannot be read: {e}")))?;
+    subnet_of(&text).ok_or_else(|| unknown("does not tell it".into()))
+}
+
+/// The pod network, this process's alone.
+struct Locked {
+    podnet: PodNet,
+    _subnet: watch::Sender<Option<Subnet>>,
+    /// Dropped last: the next process finds the leases closed.
+    _turn: Flock<File>,
+}
+
+impl Locked {
+    async fn open(conf: &NetConf, interface: &str, subnet: Option<Subnet>) -> Result<Self, CniError> {
+        let directory = conf.data_dir.clone();
+        let wait = tokio::task::spawn_blocking(move || turn(&directory));
+        let turn = wait
+            .await
+            .map_err(|_| Error::Stopped("waiting for other calls"))??;
+        let (sender, receiver) = watch::channel(subnet);
+        let config = Config {
+            bridge: conf.bridge.clone(),
+            interface: interface.to_owned(),
+            data_dir: conf.data_dir.clone(),
+        };
+        Ok(Self {
+            podnet: PodNet::open(config, receiver)?,
+            _subnet: sender,
+            _turn: turn,
+        })
+    }
+}
+
+/// Waits until no other call is under way.
+fn turn(directory: &Path) -> Result<Flock<File>, Error> {
+    let path = directory.with_extension("turn");
+    let failed = |op: &'static str| {
+        let path = path.clone();
+        move |source: io::Error| Error::LeaseFile { op, path, source }
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
+    }
+    let file = File::create(&path).map_err(failed("open"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| failed("lock")(errno.into()))
+}
