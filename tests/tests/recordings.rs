@@ -2,5 +2,9 @@
 //! different stands here in lists with its reason, and in `docs/differences.md`.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
+#[path = "recordings/answers.rs"]
+mod answers;
+#[path = "recordings/controllers.rs"]
+mod controllers;
 #[path = "recordings/pods.rs"]
 mod pods;

@@ -4,11 +4,14 @@ pub mod compare;
 pub mod events;
 mod fixture;
 pub mod merge;
+mod names;
 pub mod normal;
 mod session;
 pub mod states;
 mod watching;
 
 pub use fixture::{Recorded, fixture, in_apiserver};
+pub use names::Names;
+pub use normal::paths;
 pub use session::{Answer, Session, User};
 pub use watching::Watching;

@@ -49,9 +49,22 @@ pub fn value(value: &Value) -> Value {
 fn named(field: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if !text.is_empty() && VARYING.contains(&field) => ANY.into(),
+        Value::Array(list) if field == "cells" => list.iter().map(cell).collect(),
         Value::Array(list) if field == "clusterIPs" => list.iter().map(|_| Value::from(ANY)).collect(),
         Value::String(text) if field == "image" => image(text).into(),
         other => self::value(other),
+    }
+}
+
+/// A table's cell; ages vary.
+fn cell(value: &Value) -> Value {
+    let is_age = |text: &str| {
+        let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
+        digits.len() + 1 == text.len() && digits.chars().all(|c| c.is_ascii_digit())
+    };
+    match value.as_str().filter(|text| is_age(text)) {
+        Some(_) => ANY.into(),
+        None => self::value(value),
     }
 }
 
@@ -123,6 +136,29 @@ fn addresses(text: &str) -> String {
         rest = after;
     }
     out + rest
+}
+
+/// The fields of a value, by path; the entries of a list count as one, and so do the keys of maps of texts.
+pub fn paths(value: &Value) -> std::collections::BTreeSet<String> {
+    let mut out = std::collections::BTreeSet::new();
+    collect("", value, &mut out);
+    out
+}
+
+fn collect(path: &str, value: &Value, out: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (field, value) in map {
+                let is_free = path.ends_with("labels") || path.ends_with("annotations");
+                let field = if is_free { "*" } else { field };
+                collect(&format!("{path}.{field}"), value, out);
+            }
+        }
+        Value::Array(list) => list
+            .iter()
+            .for_each(|item| collect(&format!("{path}[]"), item, out)),
+        _ => _ = out.insert(path.to_owned()),
+    }
 }
 
 /// Where two values differ, as `path: found instead of wanted`. Cut lists and removed texts of a recording equal

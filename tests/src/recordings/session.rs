@@ -215,7 +215,15 @@ impl<'a> Session<'a> {
     /// A stream of lines that goes on until the value is dropped.
     #[track_caller]
     pub fn stream(&self, name: &str, path: &str) -> Process {
-        let mut command = self.curl(User::Admin, "GET", path, &Map::new());
+        self.stream_as(name, path, "application/json")
+    }
+
+    /// As [`Session::stream`], in this media type.
+    #[track_caller]
+    pub fn stream_as(&self, name: &str, path: &str, accept: &str) -> Process {
+        let mut headers = Map::new();
+        headers.insert("Accept".into(), accept.into());
+        let mut command = self.curl(User::Admin, "GET", path, &headers);
         command.args(["--no-buffer"]);
         Process::spawn(name, command)
     }
