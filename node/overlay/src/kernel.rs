@@ -64,6 +64,14 @@ impl Kernel {
         Ok(underlay::search(&links, &addresses, &routes, asked, source)?)
     }
 
+    /// The interface to the other nodes as it is now; `None` while it cannot be used.
+    pub(crate) fn follow(&self, current: &Underlay) -> Result<Option<Underlay>> {
+        let failed = || Error::netlink("look at the interface to the other nodes");
+        let links = self.handle.links().map_err(failed())?;
+        let addresses = self.handle.addresses(None).map_err(failed())?;
+        Ok(underlay::follow(&links, &addresses, current))
+    }
+
     /// Makes the kernel hold what is desired; returns the steps that it took, and the device's index.
     ///
     /// # Errors

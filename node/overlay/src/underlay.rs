@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
-use knode_netlink::{Address, Link, LinkKind, Route, RouteScope};
+use knode_netlink::{Address, Event, Link, LinkKind, Route, RouteScope};
 use regex::Regex;
 
 use crate::flags::Interfaces;
@@ -21,6 +21,18 @@ pub struct Underlay {
     pub network: Ipv4Net,
     /// Largest packet, bytes.
     pub mtu: u32,
+}
+
+impl Underlay {
+    /// Whether a change in the kernel may be one of the interface.
+    pub(crate) fn concerned(&self, event: &Event) -> bool {
+        match event {
+            Event::Lost => true,
+            Event::Link(link) => link.name == self.name && (link.index != self.index || link.mtu != self.mtu),
+            Event::Address(address) | Event::AddressGone(address) => address.index == self.index,
+            _ => false,
+        }
+    }
 }
 
 /// What the administrator asks for.
@@ -133,6 +145,17 @@ pub fn search(
         Some(error) => Err(error),
         None => choose(links, addresses, routes, &Wish::default()),
     }
+}
+
+/// The interface as it is now: the link of that name, by the same address if it still has that, else by its first.
+/// `None` while it is down, gone, or without an address.
+pub(crate) fn follow(links: &[Link], addresses: &[Address], current: &Underlay) -> Option<Underlay> {
+    let host = Host { links, addresses };
+    let link = links.iter().find(|l| l.name == current.name && l.up)?;
+    let has = |a: &&Address| a.index == link.index && a.net.addr() == IpAddr::V4(current.ip);
+    let kept = addresses.iter().find(has).map(|_| current.ip);
+    let ip = kept.or_else(|| host.ips(link).next())?;
+    Some(host.underlay(link, ip))
 }
 
 struct Host<'a> {
@@ -295,6 +318,30 @@ mod tests {
     fn default(link: u32, metric: u32) -> Route {
         let route = Route::via("0.0.0.0/0".parse().unwrap(), "192.0.2.254".parse().unwrap(), link);
         Route { metric, ..route }
+    }
+
+    #[test]
+    fn the_interface_is_followed() {
+        let links = [link(1, "lo"), link(2, "eth0")];
+        let before = [address(2, "192.0.2.1/24")];
+        let wish = Wish::default();
+        let current = choose(&links, &before, &[], &wish).unwrap();
+        let both = [address(2, "192.0.2.9/24"), address(2, "192.0.2.1/24")];
+        assert_eq!(
+            follow(&links, &both, &current).as_ref(),
+            Some(&current),
+            "kept while it is there"
+        );
+        let moved = follow(&links, &both[..1], &current).unwrap();
+        assert_eq!((moved.ip.to_string().as_str(), moved.index), ("192.0.2.9", 2));
+        assert_eq!(follow(&links, &[], &current), None);
+        assert_eq!(follow(&links[..1], &before, &current), None);
+        let mut down = links.clone();
+        down[1].up = false;
+        assert_eq!(follow(&down, &before, &current), None);
+        let mut jumbo = links.clone();
+        jumbo[1].mtu = 9000;
+        assert_eq!(follow(&jumbo, &before, &current).unwrap().mtu, 9000);
     }
 
     #[test]

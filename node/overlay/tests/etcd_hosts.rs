@@ -120,3 +120,33 @@ fn a_restarted_daemon_keeps_subnet_and_station_and_a_rebooted_one_too() {
     cluster.ctl(&["del", &key(subnet)]);
     assert_eq!(start(&mut a, &cluster), subnet, "known by the subnet file");
 }
+
+#[test]
+fn a_node_with_a_new_address_keeps_its_subnet() {
+    let fabric = Fabric::new();
+    let (mut a, mut b) = (Host::new(&fabric, 1), Host::new(&fabric, 2));
+    let cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let subnets = [start(&mut a, &cluster), start(&mut b, &cluster)];
+    routed(&a, subnets[1]);
+    let (here, there) = (a.pod(subnets[0], 2), b.pod(subnets[1], 2));
+    b.readdress("192.0.2.2/24", "192.0.2.52/24");
+    let there_now = || {
+        let value = cluster.ctl(&["get", "--print-value-only", &key(subnets[1])]);
+        value.contains(r#""PublicIP":"192.0.2.52""#).then_some(())
+    };
+    eventually("the new address", LONG, there_now, || {
+        cluster.ctl(&["get", "--prefix", PREFIX])
+    });
+    let keys = cluster.ctl(&["get", "--prefix", "--keys-only", PREFIX]);
+    assert_eq!(keys.lines().filter(|l| !l.is_empty()).count(), 2, "{keys}");
+    let remote = || {
+        let index = a.links.link("flannel.1").unwrap().unwrap().index;
+        let fdb = a.links.fdb(index).unwrap();
+        fdb.iter()
+            .any(|e| e.remote == Some("192.0.2.52".parse().unwrap()))
+            .then_some(())
+    };
+    eventually("the way there", LONG, remote, || format!("{:?}", a.state()));
+    routed(&b, subnets[0]);
+    reach(&here, &there);
+}

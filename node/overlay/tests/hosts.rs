@@ -403,3 +403,51 @@ fn teardown_leaves_nothing() {
         assert_eq!(routes, ["0.0.0.0/0", "192.0.2.0/24"]);
     }
 }
+
+#[test]
+fn a_new_mtu_of_the_underlay_is_followed() {
+    let two = two(&vxlan());
+    let change = LinkChange {
+        mtu: Some(1400),
+        ..LinkChange::default()
+    };
+    two.a.links.execute(change_link("eth0", &change)).unwrap();
+    let device = || two.a.links.link("flannel.1").unwrap().unwrap().mtu;
+    let told = || two.a.subnet_env().map(|file| file.mtu);
+    eventually(
+        "the new size",
+        SOON,
+        || (device() == 1350 && told() == Some(1350)).then_some(()),
+        || format!("{} {:?}", device(), told()),
+    );
+    assert_eq!(two.cluster.attributes(1).unwrap().public_ip, two.a.ip());
+}
+
+#[test]
+fn a_new_address_of_the_underlay_is_followed_and_told() {
+    let two = two(&vxlan());
+    let (here, there) = (two.a.pod(two.subnets[0], 2), two.b.pod(two.subnets[1], 2));
+    let mac = two.a.links.link("flannel.1").unwrap().unwrap().mac;
+    two.a.readdress("192.0.2.1/24", "192.0.2.51/24");
+    let new: std::net::Ipv4Addr = "192.0.2.51".parse().unwrap();
+    let remote = || {
+        let index = index(&two.b);
+        let fdb = two.b.links.fdb(index).unwrap();
+        fdb.iter().filter_map(|e| e.remote).collect::<Vec<_>>()
+    };
+    let moved = || (remote() == [std::net::IpAddr::V4(new)]).then_some(());
+    eventually("the peer's move", 5 * SOON, moved, || format!("{:?}", remote()));
+    settled(&two.a, "172.30.2.0/24");
+    let device = two.a.links.link("flannel.1").unwrap().unwrap();
+    let LinkKind::Vxlan(vxlan) = device.kind else {
+        panic!("{device:?}")
+    };
+    assert_eq!(
+        (vxlan.local, device.mac),
+        (Some(new.into()), mac),
+        "the station stays"
+    );
+    let server = serve_tcp(&there.netns, 80, 1);
+    assert_eq!(ask(&here.netns, (there.ip, 80), 100_000), "172.30.1.2 100000");
+    server.join().unwrap();
+}

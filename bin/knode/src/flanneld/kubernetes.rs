@@ -20,10 +20,10 @@ pub async fn leases(kubeconfig: Option<&Path>, announce: bool) -> anyhow::Result
     Ok(KubernetesLeases::start(connected.client, node).announcing(announce))
 }
 
-fn account() -> anyhow::Result<Access> {
-    let variable = |name: &str| {
-        std::env::var(name).with_context(|| format!("there is neither -kubeconfig-file nor {name}"))
-    };
+/// The way to the API server that a pod has by its account.
+pub fn account() -> anyhow::Result<Access> {
+    let variable =
+        |name: &str| std::env::var(name).with_context(|| format!("there is neither a kubeconfig nor {name}"));
     let (host, port) = (
         variable("KUBERNETES_SERVICE_HOST")?,
         variable("KUBERNETES_SERVICE_PORT")?,

@@ -4,6 +4,8 @@ mod config;
 mod health;
 mod kubernetes;
 
+pub use kubernetes::account;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,7 +72,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let config = Config {
         conf,
         wish: Wish {
-            public_ip: Some(told),
+            public_ip: flags.public_ip,
             ..Wish::default()
         },
         masquerade: flags.masquerade,

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::masquerade::Masquerade;
 use crate::plan::{Desired, Step};
+use crate::underlay::Underlay;
 
 /// Sockets to the kernel; used from blocking threads.
 pub(super) struct Edge {
@@ -45,6 +46,11 @@ impl Edge {
                 .map(|(steps, device)| Outcome { steps, device })
         };
         blocking("changing the overlay", work).await
+    }
+
+    pub async fn follow(self: &Arc<Self>, current: &Underlay) -> Result<Option<Underlay>> {
+        let (edge, current) = (Arc::clone(self), current.clone());
+        blocking("looking at the interface", move || edge.kernel.follow(&current)).await
     }
 
     pub async fn masquerade(self: &Arc<Self>, rules: Masquerade) -> Result<()> {

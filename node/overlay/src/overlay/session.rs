@@ -12,6 +12,7 @@ use crate::lease::{Lease, LeaseAttributes, Leases};
 use crate::masquerade::{self, Masquerade};
 use crate::plan::Desired;
 use crate::subnet_file::SubnetFile;
+use crate::underlay::Underlay;
 
 /// Changes come in swarms; they are answered together.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -27,6 +28,7 @@ const AGAIN: Backoff = Backoff {
 enum Wake {
     Leases,
     Kernel,
+    Underlay,
     Rules,
     Again,
     Renewed(Result<Lease>),
@@ -45,6 +47,7 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
         overlay,
         attributes,
         desired: Desired::derive(&overlay.config.conf, &overlay.underlay, &own, None),
+        underlay: overlay.underlay.clone(),
         own,
         device: None,
         rules: false,
@@ -64,6 +67,10 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
                 changed = leases.changed() => break changed.map(|()| Wake::Leases).map_err(|_| ended())?,
                 event = events.next() => {
                     let event = event.map_err(Error::netlink("watch the network"))?;
+                    if session.underlay.concerned(&event) {
+                        tokio::time::sleep(SETTLE).await;
+                        break Wake::Underlay;
+                    }
                     if session.desired.concerned(session.device, &event) {
                         tokio::time::sleep(SETTLE).await;
                         break Wake::Kernel;
@@ -75,6 +82,9 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
                 done = poll(&mut session.announcement) => break Wake::Announced(done),
             }
         };
+        if matches!(wake, Wake::Underlay) {
+            session.follow().await;
+        }
         session.woken(wake)?;
     }
 }
@@ -83,6 +93,7 @@ struct Session<'a> {
     overlay: &'a Overlay,
     attributes: LeaseAttributes,
     own: Lease,
+    underlay: Underlay,
     desired: Desired,
     device: Option<u32>,
     /// The rules are in place.
@@ -98,7 +109,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn woken(&mut self, wake: Wake) -> Result<()> {
         match wake {
-            Wake::Leases | Wake::Kernel => {}
+            Wake::Leases | Wake::Kernel | Wake::Underlay => {}
             Wake::Again => self.again = None,
             Wake::Rules => {
                 tracing::warn!(
@@ -123,12 +134,7 @@ impl Session<'_> {
 
     /// Brings everything to where it should be; what fails is tried again later.
     async fn step(&mut self, leases: Option<&Leases>) {
-        self.desired = Desired::derive(
-            &self.overlay.config.conf,
-            &self.overlay.underlay,
-            &self.own,
-            leases,
-        );
+        self.desired = Desired::derive(&self.overlay.config.conf, &self.underlay, &self.own, leases);
         self.renew(leases);
         match self.serve().await {
             Ok(()) => {
@@ -143,6 +149,31 @@ impl Session<'_> {
                 self.again = Some(Instant::now() + self.retry.failed());
             }
         }
+    }
+
+    /// Takes up what became of the interface; a new address is told to the others.
+    async fn follow(&mut self) {
+        let now = match self.overlay.edge.follow(&self.underlay).await {
+            Ok(now) => now,
+            Err(error) => {
+                let again = Instant::now() + self.retry.failed();
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the interface is not followed"
+                );
+                self.again = Some(again);
+                return;
+            }
+        };
+        // Without an address there is nothing better than to wait for the old one.
+        let Some(now) = now.filter(|now| *now != self.underlay) else {
+            return;
+        };
+        tracing::info!(interface = now.name, ip = %now.ip, mtu = now.mtu, "the interface to the other nodes changed");
+        if self.attributes.public_ip == self.underlay.ip && self.overlay.config.wish.public_ip.is_none() {
+            self.attributes.public_ip = now.ip;
+        }
+        self.underlay = now;
     }
 
     async fn serve(&mut self) -> Result<()> {
@@ -193,11 +224,12 @@ impl Session<'_> {
         let Some(recorded) = leases.map(|l| l.own.as_ref()) else {
             return;
         };
-        if recorded == Some(&self.own) {
+        let settled = recorded == Some(&self.own) && self.own.attributes == self.attributes;
+        if settled {
             self.renewal = None;
             self.renewals.succeeded();
         }
-        if recorded == Some(&self.own) || self.renewal.is_some() {
+        if settled || self.renewal.is_some() {
             return;
         }
         if recorded.is_none() {

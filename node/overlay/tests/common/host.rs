@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use knode_netlink::{
     Address, BridgeSpec, Handle, LinkChange, Netns, Route, VethSpec, add_address, add_bridge, add_route,
-    add_veth, change_link, sysctl,
+    add_veth, change_link, delete_address, sysctl,
 };
 use knode_overlay::{Config, LeaseStore, NetConf, Overlay, Subnet, SubnetFile, Wish};
 use tokio::runtime::Handle as Runtime;
@@ -130,6 +130,17 @@ impl Host {
             masquerade: true,
             subnet_file: self.subnet_file(),
         }
+    }
+
+    /// Gives the interface another address in place of its own.
+    pub fn readdress(&self, from: &str, to: &str) {
+        let index = self.links.link("eth0").unwrap().unwrap().index;
+        let address = |net: &str| Address {
+            index,
+            net: net.parse().unwrap(),
+        };
+        self.links.execute(delete_address(&address(from))).unwrap();
+        self.links.execute(add_address(&address(to))).unwrap();
     }
 
     /// Runs something among the host's tasks.

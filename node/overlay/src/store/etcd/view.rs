@@ -28,8 +28,8 @@ pub(super) struct View {
     records: BTreeMap<SubnetKey, Record>,
     /// By which this node's lease is known.
     public_ip: Option<Ipv4Addr>,
-    /// The subnet that this node holds.
-    held: Option<Ipv4Net>,
+    /// The subnet that this node holds, and when it wrote so.
+    held: Option<(Ipv4Net, i64)>,
     complete: bool,
 }
 
@@ -92,7 +92,7 @@ impl View {
     /// This node wrote its lease.
     pub fn wrote(&mut self, key: SubnetKey, record: Record) {
         self.public_ip = record.attributes.as_ref().map(|a| a.public_ip);
-        self.held = Some(key.ipv4);
+        self.held = Some((key.ipv4, record.revision));
         if self
             .records
             .get(&key)
@@ -108,22 +108,23 @@ impl View {
     }
 
     pub fn held(&self) -> Option<Ipv4Net> {
-        self.held
+        self.held.map(|(net, _)| net)
     }
 
-    /// The leases that are this node's by its address, that which it holds first.
+    /// The leases that are this node's by its address, that which it holds first; what it wrote itself is its own under
+    /// an earlier address too.
     pub fn mine(&self) -> Vec<(SubnetKey, &Record)> {
-        let mine = |record: &Record| {
+        let mine = |key: &SubnetKey, record: &Record| {
             let ip = record.attributes.as_ref().map(|a| a.public_ip);
-            ip.is_some() && ip == self.public_ip
+            (ip.is_some() && ip == self.public_ip) || self.held == Some((key.ipv4, record.revision))
         };
         let mut all: Vec<_> = self
             .records
             .iter()
-            .filter(|(_, r)| mine(r))
+            .filter(|(k, r)| mine(k, r))
             .map(|(k, r)| (*k, r))
             .collect();
-        all.sort_by_key(|(key, _)| Some(key.ipv4) != self.held);
+        all.sort_by_key(|(key, _)| Some(key.ipv4) != self.held());
         all
     }
 
