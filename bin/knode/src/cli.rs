@@ -51,6 +51,12 @@ pub enum Command {
     /// The pod network as a CNI plugin, for other container engines: reads the specification's environment
     /// and standard input. Called without arguments where `CNI_COMMAND` is set, the binary does this.
     Cni,
+    /// The service proxy alone, with upstream kube-proxy's flags and configuration file (`--help` lists them).
+    #[command(name = "kube-proxy", disable_help_flag = true)]
+    KubeProxy(RoleArgs),
+    /// What the service proxy has told the kernel, in words.
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
     /// The container engine's own commands.
     #[command(subcommand)]
     Engine(EngineCommand),
@@ -178,6 +184,31 @@ pub struct VerifyArgs {
 pub struct RoleArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     pub args: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProxyCommand {
+    /// What becomes of packets to a Service.
+    Explain {
+        /// An address or `[NAMESPACE/]NAME`, and a port if only that one is meant.
+        #[arg(value_name = "SERVICE[:PORT]")]
+        service: String,
+        /// The kubeconfig to look names up with.
+        #[arg(long, default_value = "/etc/knode/admin.kubeconfig", value_name = "FILE")]
+        kubeconfig: PathBuf,
+    },
+    /// Which way the first packet of a connection takes.
+    Trace {
+        /// The client's address.
+        #[arg(value_name = "SRC")]
+        source: IpAddr,
+        /// Where it connects to.
+        #[arg(value_name = "DST:PORT")]
+        to: String,
+        /// tcp, udp or sctp.
+        #[arg(long, default_value = "tcp")]
+        protocol: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

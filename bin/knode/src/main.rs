@@ -8,6 +8,7 @@ mod control;
 mod down;
 mod flanneld;
 mod klog;
+mod kube_proxy;
 mod layout;
 mod lock;
 mod mk_docker_opts;
@@ -38,7 +39,10 @@ fn main() -> ExitCode {
         std::env::args_os(),
         std::env::var_os("CNI_COMMAND").is_some(),
     ));
-    if let Err(error) = log(&cli.log, matches!(cli.command, Command::Flanneld(_))) {
+    if let Err(error) = log(
+        &cli.log,
+        matches!(cli.command, Command::Flanneld(_) | Command::KubeProxy(_)),
+    ) {
         eprintln!("knode: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -97,6 +101,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Flanneld(args) => flanneld::run(&args.args).await,
         Command::MkDockerOpts(args) => mk_docker_opts::run(&args.args),
         Command::Cni => cni::run().await,
+        Command::KubeProxy(args) => kube_proxy::run(&args.args).await,
+        Command::Proxy(command) => kube_proxy::inspect(command).await,
         Command::Engine(command) => engine(command).await,
     }
 }

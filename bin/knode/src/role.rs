@@ -22,6 +22,7 @@ pub fn arguments(args: impl Iterator<Item = OsString>, cni: bool) -> Vec<OsStrin
 fn role(name: &str) -> Option<&'static str> {
     match name {
         "flanneld" => Some("flanneld"),
+        "kube-proxy" => Some("kube-proxy"),
         "mk-docker-opts" | "mk-docker-opts.sh" => Some("mk-docker-opts"),
         _ => None,
     }
@@ -48,6 +49,10 @@ mod tests {
             panic!("flanneld is meant");
         };
         assert_eq!(role.args, ["-etcd-prefix=/n", "--ip-masq", "-v", "2"]);
+        let Command::KubeProxy(role) = command(&["kube-proxy", "--logtostderr=true", "--v=2"]) else {
+            panic!("kube-proxy is meant");
+        };
+        assert_eq!(role.args, ["--logtostderr=true", "--v=2"]);
         let Command::MkDockerOpts(role) = command(&["mk-docker-opts.sh", "-k", "X", "-d", "/f"]) else {
             panic!("mk-docker-opts is meant");
         };

@@ -4,6 +4,7 @@
 //! nftables, all without I/O; the rest reads the API, applies batches and watches the table.
 
 pub mod config;
+pub mod inspect;
 pub mod model;
 pub mod plan;
 pub mod table;

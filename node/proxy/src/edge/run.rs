@@ -15,6 +15,7 @@ use super::service_health::{Refused, ServiceHealth};
 use super::{Error, ProxyConfig, sysctl};
 use crate::apply::{Applied, Applier};
 use crate::model::Name;
+use crate::table::misplaced_cidr;
 
 /// Between two repairs of a table that someone keeps breaking.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
@@ -185,7 +186,7 @@ impl Proxy {
         metrics.synced(took, Timestamp::now(), triggers);
         metrics.no_local = self.applier.without_local();
         if self.state == State::Starting {
-            if let Some(warning) = self.feed.model.misplaced(&self.applier.config().locality) {
+            if let Some(warning) = misplaced_cidr(&self.feed.model, &self.applier.config().locality) {
                 tracing::warn!("{warning}");
             }
             let services = self.feed.model.names().count();

@@ -1,6 +1,5 @@
 //! What the proxy remembers of Services and EndpointSlices: only what decides about packets.
 
-mod check;
 mod service;
 mod slice;
 mod types;

@@ -13,7 +13,12 @@ use crate::plan::{Frontend, KEPT, Orders, Place, Plan};
 pub struct Decoder(pub IpFamily);
 
 impl Decoder {
-    fn address(self, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
+    /// The address that a key begins with.
+    pub fn address(self, key: &[u8]) -> Option<IpAddr> {
+        Some(self.split_address(key)?.0)
+    }
+
+    fn split_address(self, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
         Some(match self.0 {
             IpFamily::V4 => {
                 let (octets, rest) = bytes.split_first_chunk::<4>()?;
@@ -28,7 +33,7 @@ impl Decoder {
 
     /// Address, protocol and port as the maps' keys begin, and what comes after.
     pub fn frontend(self, key: &[u8]) -> Option<(Frontend, &[u8])> {
-        let (address, rest) = self.address(key)?;
+        let (address, rest) = self.split_address(key)?;
         let frontend = Frontend {
             place: Place::from_address(address),
             protocol: Protocol::from_number(*rest.first()?)?,
@@ -45,13 +50,13 @@ impl Decoder {
 
     /// A key of the map of clients: the client and the frontend under which it is remembered.
     pub fn client(self, key: &[u8]) -> Option<(IpAddr, Frontend)> {
-        let (client, rest) = self.address(key)?;
+        let (client, rest) = self.split_address(key)?;
         Some((client, self.frontend(rest)?.0))
     }
 
     /// A value of the map of endpoints or of clients; whether it is local is not in it.
     pub fn endpoint(self, value: &[u8]) -> Option<Endpoint> {
-        let (ip, rest) = self.address(value)?;
+        let (ip, rest) = self.split_address(value)?;
         Some(Endpoint {
             ip,
             port: port(rest)?,

@@ -5,6 +5,7 @@
 //! element a frontend and one an endpoint, and changing it touches these elements alone.
 
 mod actual;
+mod check;
 mod config;
 mod decode;
 mod elements;
@@ -16,6 +17,7 @@ mod repair;
 mod skeleton;
 
 pub use actual::Actual;
+pub use check::misplaced_cidr;
 pub use config::{Locality, TableConfig};
 pub use decode::{Decoder, orders, sticky_clients};
 pub use elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, elements};
