@@ -198,3 +198,23 @@ fn wrong_flags_end_as_upstreams_do() {
     assert_eq!(interface.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&interface.stderr).contains("eth9"));
 }
+
+#[test]
+fn an_engines_call_without_arguments_reaches_the_cni_plugin() {
+    let call = |command: &str, conf: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_knode"))
+            .env("CNI_COMMAND", command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(conf.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, said) = call("VERSION", r#"{"cniVersion":"1.0.0"}"#);
+    assert_eq!((code, &said["cniVersion"]), (Some(0), &"1.0.0".into()));
+    let (code, said) = call("ADD", r#"{"cniVersion":"1.1.0","name":"pods"}"#);
+    assert_eq!((code, &said["code"]), (Some(1), &4.into()), "{said}");
+}
