@@ -150,3 +150,71 @@ fn a_node_with_a_new_address_keeps_its_subnet() {
     routed(&b, subnets[0]);
     reach(&here, &there);
 }
+
+#[test]
+fn a_thousand_peers_are_programmed_and_forgotten() {
+    let fabric = Fabric::new();
+    let mut a = Host::new(&fabric, 1);
+    let cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let etcd = cluster.client();
+    let peers: Vec<(u8, u8)> = (0..1000_u16)
+        .map(|n| ((n / 250) as u8, (n % 250) as u8))
+        .collect();
+    let write = async {
+        for (high, low) in &peers {
+            let key = format!("{PREFIX}/subnets/10.{high}.{low}.0-24");
+            let value = format!(
+                r#"{{"PublicIP":"198.18.{high}.{low}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"0a:00:00:00:{high:02x}:{low:02x}"}}}}"#
+            );
+            etcd.put(&key, &value).await.unwrap();
+        }
+    };
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(write);
+    };
+    a.netns
+        .run(|| std::thread::scope(|scope| scope.spawn(run).join().unwrap()))
+        .unwrap();
+
+    let conf = NetConf::vxlan("10.0.0.0/8".parse().unwrap());
+    let config = EtcdConfig::new(Prefix::new(PREFIX), conf.clone(), a.subnet_file());
+    let client = cluster.client();
+    let store: Arc<dyn LeaseStore> = a.enter(|| Arc::new(EtcdLeases::start(client, config)));
+    let begun = std::time::Instant::now();
+    a.start_ready(conf, store);
+    let count = || a.destinations("flannel.1").len();
+    eventually(
+        "a thousand routes",
+        LONG,
+        || (count() == 1000).then_some(()),
+        || count().to_string(),
+    );
+    eprintln!("a thousand peers after {:?}", begun.elapsed());
+    let index = a.links.link("flannel.1").unwrap().unwrap().index;
+    let stations = a
+        .links
+        .fdb(index)
+        .unwrap()
+        .iter()
+        .filter(|e| e.remote.is_some())
+        .count();
+    let neighbours = a
+        .links
+        .neighbours(index)
+        .unwrap()
+        .iter()
+        .filter(|n| n.permanent)
+        .count();
+    assert_eq!((stations, neighbours >= 1000), (1000, true), "{neighbours}");
+    cluster.ctl(&["del", "--prefix", &format!("{PREFIX}/subnets/10.")]);
+    eventually(
+        "none left",
+        LONG,
+        || (count() == 0).then_some(()),
+        || count().to_string(),
+    );
+}
