@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::fixture::{add, config, service, slice};
+use common::fixture::{add, cidr, config, service, slice};
 use common::hosts::{Host, nft};
-use common::net::{NODE, Net, PODS, ask, ask_udp};
+use common::net::{NODE, Net, PODS, ask, ask_briefly, ask_udp};
 use knode_proxy::Applier;
 use knode_proxy::model::{Model, Protocol, Service, Slice};
 
@@ -59,6 +59,46 @@ fn services_answer_from_every_side() {
         let expected = if pod == PODS[0] { "10.244.0.1" } else { PODS[0] };
         assert_eq!(peer, expected, "a pod keeps its address, except towards itself");
     }
+}
+
+#[test]
+fn a_balancers_address_lets_its_source_ranges_in_and_keeps_traffic_on_the_node() {
+    let net = Net::new();
+    let balancer = "203.0.113.5";
+    // The first pod is on this node, the other one counts as elsewhere.
+    let mut endpoints = both();
+    endpoints.endpoints[1].local = false;
+    let mut applier = net.applier();
+    let mut model = Model::default();
+    let mut set = |ranges: &str, local: bool| {
+        let mut guarded = web();
+        guarded.balancer_ips = [balancer.parse().expect("ip")].into();
+        guarded.sources = Some([cidr(ranges)].into());
+        guarded.external_local = local;
+        add(&mut model, "a/web", guarded, endpoints.clone());
+        applier.take_over(&model).expect("take over");
+    };
+    set("192.0.2.0/24", false);
+    let (_, peer) = net.client.run(|| ask(balancer, 80)).expect("in the range");
+    assert_eq!(peer, "10.244.0.1", "masqueraded, for it may cross nodes");
+    set("192.0.2.0/24", true);
+    for _ in 0..8 {
+        let (pod, peer) = net.client.run(|| ask(balancer, 80)).expect("in the range");
+        assert_eq!(
+            (pod.as_str(), peer.as_str()),
+            (PODS[0], "192.0.2.7"),
+            "kept here, with its source"
+        );
+    }
+    set("198.51.100.0/24", true);
+    let outside = net
+        .client
+        .run(|| ask_briefly(balancer, 80))
+        .expect_err("not in the range");
+    assert_eq!(outside.kind(), std::io::ErrorKind::TimedOut, "dropped: {outside}");
+    net.client
+        .run(|| ask(NODE, 30080))
+        .expect("node ports are not guarded");
 }
 
 #[test]

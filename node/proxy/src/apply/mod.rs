@@ -4,6 +4,7 @@ mod stale;
 
 use std::collections::BTreeSet;
 use std::ops::Add;
+use std::path::Path;
 
 use knode_nft::{Error as NftError, Socket, TableRef};
 
@@ -15,12 +16,17 @@ use stale::StaleFlows;
 /// How often a repair is begun again because others changed the ruleset meanwhile.
 const REPAIR_ATTEMPTS: usize = 16;
 
+/// Is there where the kernel has IPv6.
+const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
+
 /// The proxy's hand on the kernel, in the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Applier {
     socket: Socket,
     config: TableConfig,
     halves: [Half; 2],
+    /// Without IPv6 in the kernel there can be no packet of it, and no table.
+    has_ipv6: bool,
 }
 
 /// The plan of one family, and whether there is to be a table for it.
@@ -68,6 +74,7 @@ impl Applier {
             socket: Socket::open()?,
             config,
             halves: IpFamily::ALL.map(half),
+            has_ipv6: Path::new(IPV6_ADDRESSES).exists(),
         })
     }
 
@@ -194,7 +201,8 @@ impl Applier {
 
     fn try_repair(&mut self, family: IpFamily, actual: Option<Actual>) -> Result<Applied, NftError> {
         let half = &mut self.halves[family as usize];
-        if actual.is_none() && !is_needed(&self.config, &half.plan) {
+        let can_be = half.plan.family() == IpFamily::V4 || self.has_ipv6;
+        if actual.is_none() && !(can_be && is_needed(&self.config, &half.plan)) {
             half.has_table = false;
             return Ok(Applied::default());
         }

@@ -132,8 +132,17 @@ impl Drop for Net {
 
 /// Connects and returns what the pod says: its address, and the client's as it sees it.
 pub fn ask(address: &str, port: u16) -> std::io::Result<(String, String)> {
+    ask_within(address, port, TIMEOUT)
+}
+
+/// The same where no answer is expected.
+pub fn ask_briefly(address: &str, port: u16) -> std::io::Result<(String, String)> {
+    ask_within(address, port, Duration::from_millis(300))
+}
+
+fn ask_within(address: &str, port: u16, time: Duration) -> std::io::Result<(String, String)> {
     let address = SocketAddr::new(address.parse().expect("address"), port);
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    let mut stream = TcpStream::connect_timeout(&address, time)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
