@@ -38,7 +38,9 @@ impl Traces {
             routes: host
                 .ip("route show table all")
                 .lines()
-                .map(|line| line.trim().to_owned())
+                .map(str::trim)
+                .filter(|route| !is_of_link(route))
+                .map(str::to_owned)
                 .collect(),
             ruleset: host
                 .run("nft", &["list", "ruleset"])
@@ -96,6 +98,12 @@ fn set(lines: &[String]) -> BTreeSet<String> {
 
 fn shown(paths: &BTreeSet<PathBuf>) -> BTreeSet<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
+}
+
+/// Whether the kernel makes this IPv6 route some time after the link has come up; it goes with the link.
+fn is_of_link(route: &str) -> bool {
+    let begins = ["multicast ff00::/8", "fe80::/64", "local fe80:", "anycast fe80:"];
+    begins.iter().any(|begin| route.starts_with(begin))
 }
 
 fn link_name(line: &str) -> Option<String> {
