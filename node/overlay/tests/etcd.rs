@@ -115,7 +115,8 @@ fn a_lease_is_upstreams_key_over_tls() {
         let previous = again.previous(Ipv4Addr::new(192, 0, 2, 1)).await.unwrap();
         assert_eq!(previous.mac, Some(MacAddr([2, 0, 0, 0, 0, 1])));
         assert_eq!(again.acquire(&attributes(1)).await.unwrap().subnet, lease.subnet);
-        let reserved = again.acquire(&attributes(9)).await.unwrap();
+        let ninth = EtcdLeases::start(etcd.clone(), config(&cluster, CONFIG));
+        let reserved = ninth.acquire(&attributes(9)).await.unwrap();
         assert_eq!(reserved.subnet.to_string(), "172.30.9.0/24");
         let listed = list_leases(&etcd, &prefix).await.unwrap();
         let kept = listed.iter().find(|l| l.key.ipv4 == reserved.subnet).unwrap();
