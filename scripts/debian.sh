@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A needs=(
   [build]="gcc libc6-dev libseccomp-dev make pkg-config"
   [run]=""
-  [test]="busybox-static ca-certificates conntrack curl docker-registry iproute2 libseccomp-dev nftables nginx-light openssl tcpdump util-linux"
+  [test]="busybox-static ca-certificates conntrack curl docker-registry etcd-client etcd-server iproute2 libseccomp-dev nftables nginx-light openssl tcpdump util-linux"
   [bench]="curl iproute2 nftables wrk"
 )
 purpose=${1:?usage: debian.sh build|run|test|bench}

@@ -20,7 +20,10 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one; the time until its node was Ready.
     pub fn start(binary: &Path) -> anyhow::Result<(Self, Duration)> {
-        let cluster = Self { binary: binary.to_owned(), scratch: Scratch::new("bench") };
+        let cluster = Self {
+            binary: binary.to_owned(),
+            scratch: Scratch::new("bench"),
+        };
         let started = Instant::now();
         cluster.up()?;
         Ok((cluster, started.elapsed()))
@@ -30,15 +33,25 @@ impl Cluster {
     pub fn up(&self) -> anyhow::Result<()> {
         let kubeconfig = self.kubeconfig();
         let mut command = self.command(&["up", "--background"]);
-        command.arg("--write-kubeconfig").arg(&kubeconfig).args(["--node-name", "bench"]);
+        command
+            .arg("--write-kubeconfig")
+            .arg(&kubeconfig)
+            .args(["--node-name", "bench"]);
         let output = command.output().context("start knode")?;
-        ensure!(output.status.success(), "knode up: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "knode up: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(words).arg("--data-dir").arg(self.scratch.join("data"));
+        command
+            .args(words)
+            .arg("--data-dir")
+            .arg(self.scratch.join("data"));
         command
     }
 

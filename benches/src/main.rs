@@ -18,17 +18,27 @@ use anyhow::{Context, ensure};
 const INSIDE: &str = "inside";
 
 fn main() -> anyhow::Result<ExitCode> {
-    let binary = std::env::var_os("KNODE_BIN").map_or_else(|| PathBuf::from("target/release/knode"), PathBuf::from);
-    let binary = binary.canonicalize().with_context(|| format!("no binary at {}: run `make build`", binary.display()))?;
+    let binary =
+        std::env::var_os("KNODE_BIN").map_or_else(|| PathBuf::from("target/release/knode"), PathBuf::from);
+    let binary = binary
+        .canonicalize()
+        .with_context(|| format!("no binary at {}: run `make build`", binary.display()))?;
     if std::env::args().nth(1).as_deref() == Some(INSIDE) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(measure::all(&binary))?;
         return Ok(ExitCode::SUCCESS);
     }
     let lan = knode_testkit::Lan::new();
     let host = lan.host("bench", cluster::ADDRESS, 24);
     let this = std::env::current_exe().context("find this program")?;
-    let status = host.command(this).arg(INSIDE).env("KNODE_BIN", &binary).status().context("start again inside")?;
+    let status = host
+        .command(this)
+        .arg(INSIDE)
+        .env("KNODE_BIN", &binary)
+        .status()
+        .context("start again inside")?;
     ensure!(status.success(), "the measurement failed: {status}");
     Ok(ExitCode::SUCCESS)
 }

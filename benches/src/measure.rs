@@ -26,22 +26,44 @@ pub async fn all(binary: &Path) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut figures = Vec::new();
     let size = std::fs::metadata(binary).context("the binary's size")?.len();
-    figures.push(Figure::new("binary, stripped", format!("{:.1} MB", size as f64 / 1e6), "≤ 35 MB"));
+    figures.push(Figure::new(
+        "binary, stripped",
+        format!("{:.1} MB", size as f64 / 1e6),
+        "≤ 35 MB",
+    ));
     let (cluster, start) = Cluster::start(binary)?;
-    figures.push(Figure::new("knode up, nothing there → node Ready", seconds(start), "–"));
-    let client = knode_client::from_kubeconfig(&cluster.kubeconfig()).context("use the kubeconfig")?.client;
+    figures.push(Figure::new(
+        "knode up, nothing there → node Ready",
+        seconds(start),
+        "–",
+    ));
+    let client = knode_client::from_kubeconfig(&cluster.kubeconfig())
+        .context("use the kubeconfig")?
+        .client;
     wait_for_account(&client).await?;
     idle(binary, "0 pods", &mut figures, "≤ 90 MB", "≤ 0.5 %").await?;
     let empty = processes::pss_mb(&processes::ours(binary)?);
     singles(&client, &mut figures).await?;
     let bulk = pods::create(&client, "bulk", BULK).await?;
-    figures.push(Figure::new(format!("{BULK} pods at once → all Ready"), seconds(bulk), "≤ 4 s"));
+    figures.push(Figure::new(
+        format!("{BULK} pods at once → all Ready"),
+        seconds(bulk),
+        "≤ 4 s",
+    ));
     idle(binary, "50 pods", &mut figures, "–", "≤ 0.5 %").await?;
     let full = processes::pss_mb(&processes::ours(binary)?);
     let each = (full - empty) / BULK as f64;
-    figures.push(Figure::new("memory for each pod (PSS)", format!("{each:.2} MB"), "≤ 2 MB"));
+    figures.push(Figure::new(
+        "memory for each pod (PSS)",
+        format!("{each:.2} MB"),
+        "≤ 2 MB",
+    ));
     let deleted = pods::delete(&client).await?;
-    figures.push(Figure::new(format!("delete {BULK} pods, grace 1 s"), seconds(deleted), "–"));
+    figures.push(Figure::new(
+        format!("delete {BULK} pods, grace 1 s"),
+        seconds(deleted),
+        "–",
+    ));
     print!("{}", table(&figures));
     Ok(())
 }
@@ -59,7 +81,9 @@ async fn wait_for_account(client: &Client) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(30), there).await.context("no default service account")?
+    tokio::time::timeout(Duration::from_secs(30), there)
+        .await
+        .context("no default service account")?
 }
 
 async fn idle(
@@ -73,8 +97,16 @@ async fn idle(
     let used = processes::idle_cpu(binary, IDLE).await?;
     let pids = processes::ours(binary)?;
     let mb = processes::pss_mb(&pids);
-    figures.push(Figure::new(format!("memory, all our processes, {when} (PSS)"), format!("{mb:.1} MB"), memory));
-    figures.push(Figure::new(format!("idle, {when}"), format!("{used:.2} % of a core"), cpu));
+    figures.push(Figure::new(
+        format!("memory, all our processes, {when} (PSS)"),
+        format!("{mb:.1} MB"),
+        memory,
+    ));
+    figures.push(Figure::new(
+        format!("idle, {when}"),
+        format!("{used:.2} % of a core"),
+        cpu,
+    ));
     Ok(())
 }
 
@@ -88,6 +120,10 @@ async fn singles(client: &Client, figures: &mut Vec<Figure>) -> anyhow::Result<(
     times.sort_by(f64::total_cmp);
     let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
     let text = format!("{p50:.0} / {p99:.0} ms");
-    figures.push(Figure::new("one pod, create → Ready, image present: p50 / p99", text, "p50 ≤ 150 ms"));
+    figures.push(Figure::new(
+        "one pod, create → Ready, image present: p50 / p99",
+        text,
+        "p50 ≤ 150 ms",
+    ));
     Ok(())
 }

@@ -28,13 +28,18 @@ fn pod(name: &str) -> Pod {
 
 fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Creates `count` pods at once; the time from the first create request to the last watch event Ready.
 pub async fn create(client: &Client, prefix: &str, count: usize) -> anyhow::Result<Duration> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    let seen = pods.list(&ListParams::default().labels(LABEL)).await.context("list")?;
+    let seen = pods
+        .list(&ListParams::default().labels(LABEL))
+        .await
+        .context("list")?;
     let version = seen.metadata.resource_version.unwrap_or_default();
     let started = Instant::now();
     let wanted = WatchParams::default().labels(LABEL);
@@ -42,14 +47,28 @@ pub async fn create(client: &Client, prefix: &str, count: usize) -> anyhow::Resu
     let creating = async {
         let create = |i| {
             let pods = pods.clone();
-            async move { pods.create(&PostParams::default(), &pod(&format!("{prefix}-{i}"))).await.map(drop) }
+            async move {
+                pods.create(&PostParams::default(), &pod(&format!("{prefix}-{i}")))
+                    .await
+                    .map(drop)
+            }
         };
-        futures::stream::iter(0..count).map(create).buffer_unordered(16).try_collect::<()>().await.context("create")
+        futures::stream::iter(0..count)
+            .map(create)
+            .buffer_unordered(16)
+            .try_collect::<()>()
+            .await
+            .context("create")
     };
     let watching = async {
         let mut done = HashSet::new();
         while done.len() < count {
-            match events.try_next().await.context("watch")?.context("the watch ended")? {
+            match events
+                .try_next()
+                .await
+                .context("watch")?
+                .context("the watch ended")?
+            {
                 WatchEvent::Modified(p) if ready(&p) => done.insert(p.metadata.name.unwrap_or_default()),
                 _ => false,
             };
@@ -57,7 +76,9 @@ pub async fn create(client: &Client, prefix: &str, count: usize) -> anyhow::Resu
         anyhow::Ok(started.elapsed())
     };
     let both = async { tokio::try_join!(creating, watching) };
-    let ((), elapsed) = tokio::time::timeout(BOUND, both).await.context("pods not Ready in time")??;
+    let ((), elapsed) = tokio::time::timeout(BOUND, both)
+        .await
+        .context("pods not Ready in time")??;
     Ok(elapsed)
 }
 
@@ -66,7 +87,9 @@ pub async fn delete(client: &Client) -> anyhow::Result<Duration> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let ours = ListParams::default().labels(LABEL);
     let started = Instant::now();
-    pods.delete_collection(&DeleteParams::default(), &ours).await.context("delete")?;
+    pods.delete_collection(&DeleteParams::default(), &ours)
+        .await
+        .context("delete")?;
     loop {
         let left = pods.list(&ours).await.context("list")?.items.len();
         if left == 0 {

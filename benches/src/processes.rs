@@ -11,11 +11,19 @@ const TICKS: f64 = 100.0;
 
 /// Process ids of everything that executes `binary`: the daemon and the shims, not the containers.
 pub fn ours(binary: &Path) -> anyhow::Result<Vec<u32>> {
-    let binary = binary.canonicalize().with_context(|| format!("{}", binary.display()))?;
+    let binary = binary
+        .canonicalize()
+        .with_context(|| format!("{}", binary.display()))?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("read /proc")? {
         let path = entry?.path();
-        let Some(pid) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else { continue };
+        let Some(pid) = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.parse().ok())
+        else {
+            continue;
+        };
         if fs::read_link(path.join("exe")).is_ok_and(|exe| exe == binary) && pid != std::process::id() {
             found.push(pid);
         }

@@ -9,7 +9,11 @@ pub struct Figure {
 
 impl Figure {
     pub fn new(what: impl Into<String>, measured: impl Into<String>, target: &'static str) -> Self {
-        Self { what: what.into(), measured: measured.into(), target }
+        Self {
+            what: what.into(),
+            measured: measured.into(),
+            target,
+        }
     }
 }
 

@@ -15,18 +15,63 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-client", &["knode-api", "knode-pki"]),
     ("knode-store", &[]),
     ("knode-kinds", &["knode-api"]),
-    ("knode-apiserver", &["knode-api", "knode-kinds", "knode-linux", "knode-pki", "knode-store"]),
+    (
+        "knode-apiserver",
+        &[
+            "knode-api",
+            "knode-kinds",
+            "knode-linux",
+            "knode-pki",
+            "knode-store",
+        ],
+    ),
     ("knode-scheduler", &["knode-api", "knode-client"]),
     ("knode-controllers", &["knode-api", "knode-client", "knode-pki"]),
     ("knode-cri", &[]),
     ("knode-images", &["knode-linux"]),
     ("knode-engine", &["knode-cri", "knode-images", "knode-linux"]),
     ("knode-podnet", &["knode-linux", "knode-netlink", "knode-nft"]),
-    ("knode-overlay", &["knode-api", "knode-client", "knode-linux", "knode-netlink", "knode-nft"]),
-    ("knode-proxy", &["knode-api", "knode-client", "knode-linux", "knode-netlink", "knode-nft"]),
+    (
+        "knode-overlay",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-linux",
+            "knode-netlink",
+            "knode-nft",
+        ],
+    ),
+    (
+        "knode-proxy",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-linux",
+            "knode-netlink",
+            "knode-nft",
+        ],
+    ),
     ("knode-volumes", &["knode-api", "knode-linux"]),
-    ("knode-kubelet", &["knode-api", "knode-client", "knode-cri", "knode-linux", "knode-volumes"]),
-    ("knode-kubelet-node", &["knode-api", "knode-client", "knode-cri", "knode-linux", "knode-pki"]),
+    (
+        "knode-kubelet",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-cri",
+            "knode-linux",
+            "knode-volumes",
+        ],
+    ),
+    (
+        "knode-kubelet-node",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-cri",
+            "knode-linux",
+            "knode-pki",
+        ],
+    ),
     ("knode-linux", &[]),
     ("knode-netlink", &["knode-linux"]),
     ("knode-nft", &["knode-linux"]),
@@ -42,9 +87,15 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
         .current_dir(root)
         .output()
         .context("cargo metadata")?;
-    ensure!(out.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&out.stderr));
+    ensure!(
+        out.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&out.stdout).context("cargo metadata's answer")?;
-    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata has no packages")?;
     Ok(packages.iter().flat_map(check_package).collect())
 }
 
@@ -54,10 +105,15 @@ fn check_package(package: &Value) -> Vec<String> {
         return Vec::new();
     }
     let Some((_, may)) = MAY.iter().find(|(n, _)| *n == name) else {
-        return vec![format!("{name}: unknown to xtask/src/tidy/deps.rs; add it to the table of who may name whom")];
+        return vec![format!(
+            "{name}: unknown to xtask/src/tidy/deps.rs; add it to the table of who may name whom"
+        )];
     };
     let ours = |d: &&Value| {
-        d["kind"].is_null() && d["name"].as_str().is_some_and(|n| MAY.iter().any(|(m, _)| *m == n) || FREE.contains(&n))
+        d["kind"].is_null()
+            && d["name"]
+                .as_str()
+                .is_some_and(|n| MAY.iter().any(|(m, _)| *m == n) || FREE.contains(&n))
     };
     package["dependencies"]
         .as_array()

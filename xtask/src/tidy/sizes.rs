@@ -18,16 +18,25 @@ pub fn check(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
     let mut files = Vec::new();
     let mut functions = Vec::new();
-    for s in sources.iter().filter(|s| !s.is_test() && !s.text.starts_with("// @generated")) {
+    for s in sources
+        .iter()
+        .filter(|s| !s.is_test() && !s.text.starts_with("// @generated"))
+    {
         let lines = s.production().lines().count();
         files.push(lines);
         if lines > FILE_MAX {
-            findings.push(format!("{}: {lines} lines; more than {FILE_MAX}", s.path.display()));
+            findings.push(format!(
+                "{}: {lines} lines; more than {FILE_MAX}",
+                s.path.display()
+            ));
         }
         for (name, at, length) in functions_of(s.production()) {
             functions.push(length);
             if length > FUNCTION_MAX {
-                findings.push(format!("{}:{at}: function {name} has {length} lines; more than {FUNCTION_MAX}", s.path.display()));
+                findings.push(format!(
+                    "{}:{at}: function {name} has {length} lines; more than {FUNCTION_MAX}",
+                    s.path.display()
+                ));
             }
         }
     }
@@ -61,7 +70,11 @@ fn function_name(line: &str) -> Option<String> {
     let mut words = line.split_whitespace().peekable();
     while let Some(w) = words.next() {
         match w {
-            "fn" => return words.next().map(|n| n.split(['(', '<']).next().unwrap_or(n).to_owned()),
+            "fn" => {
+                return words
+                    .next()
+                    .map(|n| n.split(['(', '<']).next().unwrap_or(n).to_owned());
+            }
             "pub" | "async" | "const" | "unsafe" | "extern" | "\"C\"" => {}
             w if w.starts_with("pub(") => {}
             _ => return None,
@@ -84,7 +97,10 @@ mod tests {
     fn finds_what_is_too_long() {
         let body = "    x();\n".repeat(FUNCTION_MAX);
         let text = format!("fn long() {{\n{body}}}\n");
-        let s = Source { path: "node/a/src/lib.rs".into(), text };
+        let s = Source {
+            path: "node/a/src/lib.rs".into(),
+            text,
+        };
         assert!(check(&[s]).iter().any(|f| f.contains("function long")));
     }
 }
