@@ -33,10 +33,11 @@ impl Cluster {
     pub fn up(&self) -> anyhow::Result<()> {
         let kubeconfig = self.kubeconfig();
         let mut command = self.command(&["up", "--background"]);
-        command
-            .arg("--write-kubeconfig")
-            .arg(&kubeconfig)
-            .args(["--node-name", "bench"]);
+        command.arg("--write-kubeconfig").arg(&kubeconfig).args([
+            "--node-name",
+            "bench",
+            "--eviction-hard=nodefs.available<1%,imagefs.available<1%",
+        ]);
         let output = command.output().context("start knode")?;
         ensure!(
             output.status.success(),

@@ -26,6 +26,9 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// A machine that builds and tests is short of disk, which is not what the tests are about.
+pub const ROOMY: &str = "--eviction-hard=nodefs.available<1%,imagefs.available<1%";
+
 /// A running `knode up`. Dropping it runs `knode down --purge` and fails the test if anything is left.
 pub struct Cluster {
     /// The machine.
@@ -90,7 +93,7 @@ impl Cluster {
         command
             .args(["--data-dir", &self.data_dir()])
             .args(["--write-kubeconfig", &self.kubeconfig()]);
-        command.args(["--node-name", "node1"]).args(options);
+        command.args(["--node-name", "node1", ROOMY]).args(options);
         Output::of(&mut command)
     }
 

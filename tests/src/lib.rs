@@ -5,7 +5,7 @@ pub mod kubectl;
 mod output;
 pub mod recordings;
 
-pub use cluster::{Cluster, binary};
+pub use cluster::{Cluster, ROOMY, binary};
 pub use output::Output;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use knode_e2e::{Output, kubectl};
+use knode_e2e::{Output, ROOMY, kubectl};
 use knode_testkit::Lan;
 use knode_testkit::leaks::Traces;
 
@@ -34,7 +34,7 @@ fn make_up_gives_a_checked_cluster_and_make_down_takes_it_away() {
         Output::of(&mut command)
     };
 
-    let up = make(&["up"]);
+    let up = make(&["up", &format!("UP='{ROOMY}'")]);
     let ended = || make(&["down", "PURGE=1"]);
     if up.code != 0 {
         panic!("{up}\n{}", ended());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
+use knode_kubelet_node::Thresholds;
 
 use crate::layout::DEFAULT_DATA_DIR;
 
@@ -102,6 +103,15 @@ pub struct NodeOptions {
     /// or the only global address].
     #[arg(long, value_name = "IP")]
     pub node_ip: Option<IpAddr>,
+    /// When memory and disk count as scarce: the node then says so and takes no new pods. Signals:
+    /// memory.available (a size), nodefs.available, nodefs.inodesFree, imagefs.available (percentages).
+    #[arg(
+        long,
+        value_name = "SIGNAL<VALUE,...",
+        value_parser = crate::node::eviction::parse,
+        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%"
+    )]
+    pub eviction_hard: Thresholds,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use knode_kubelet_node::Thresholds;
 
 use crate::cli::{ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
@@ -90,7 +91,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, state| {
         state.agree(options)?;
         server_plan(layout, options, name, ip).check()?;
-        Ok(up_node(layout, options, name, ip).check()?)
+        Ok(up_node(layout, &args, name, ip).check()?)
     })?;
     site.remember_control_plane(options);
     site.remember_node();
@@ -99,7 +100,7 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let control_plane = server_plan(&site.layout, options, &site.name, site.ip)
         .start(&progress, &end)
         .await?;
-    let node = up_node(&site.layout, options, &site.name, site.ip)
+    let node = up_node(&site.layout, &args, &site.name, site.ip)
         .start(&progress, &end)
         .await?;
     run(Some(control_plane), Some(node), &progress, trigger).await
@@ -119,20 +120,16 @@ fn server_plan<'a>(
     }
 }
 
-fn up_node<'a>(
-    layout: &'a Layout,
-    options: &ControlPlaneOptions,
-    name: &str,
-    ip: Ipv4Addr,
-) -> node::Plan<'a> {
+fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
     node::Plan {
         layout,
         name: name.to_owned(),
         ip,
         bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
         proxy_kubeconfig: None,
-        pod_cidr: options.pod_cidr,
-        service_cidr: options.service_cidr,
+        thresholds: args.node.eviction_hard,
+        pod_cidr: args.control_plane.pod_cidr,
+        service_cidr: args.control_plane.service_cidr,
     }
 }
 
@@ -144,6 +141,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let asked = NodeOptions {
         node_name: None,
         node_ip: args.advertise_address,
+        eviction_hard: Thresholds::default(),
     };
     let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
         state.agree(options)?;
@@ -187,6 +185,7 @@ fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) 
         ip,
         bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
+        thresholds: args.node.eviction_hard,
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
     }

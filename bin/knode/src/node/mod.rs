@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod commands;
+pub mod eviction;
 mod network;
 mod services;
 mod view;
@@ -48,6 +49,7 @@ pub struct Plan<'a> {
     pub name: String,
     pub ip: Ipv4Addr,
     pub bootstrap_kubeconfig: PathBuf,
+    pub thresholds: Thresholds,
     pub proxy_kubeconfig: Option<PathBuf>,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
@@ -149,7 +151,7 @@ impl Plan<'_> {
             client_ca: None,
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, KUBELET_PORT)),
             healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
-            thresholds: Thresholds::default(),
+            thresholds: self.thresholds,
             configz: json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
                             "clusterDomain": CLUSTER_DOMAIN, "maxPods": 110}),
         }
