@@ -323,7 +323,7 @@ async fn host_namespaces_are_the_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_pipe_ends_a_writer_as_anywhere() {
+async fn no_signal_is_ignored_or_blocked() {
     let fixture = Fixture::new("sigpipe").await;
     let sandbox = fixture.sandbox().await;
     let id = fixture
