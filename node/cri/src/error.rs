@@ -19,6 +19,21 @@ pub struct CriError {
     pub message: String,
 }
 
+/// An error and its causes in one line, without what a level merely repeats.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 impl CriError {
     /// An error with this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -70,14 +85,7 @@ impl CriError {
 
     /// The whole chain of `error` as one message with code `Unknown`.
     pub fn from_chain(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self::unknown(message)
+        Self::unknown(chain(error))
     }
 
     /// True for [`Code::NotFound`].

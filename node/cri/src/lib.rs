@@ -14,7 +14,7 @@ mod service;
 mod tests;
 pub mod v1;
 
-pub use error::{Code, CriError, CriResult};
+pub use error::{Code, CriError, CriResult, chain};
 pub use service::{ContainerEvents, ImageService, RuntimeService};
 pub use v1::*;
 

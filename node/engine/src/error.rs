@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use knode_cri::chain;
 use knode_cri::{Code, CriError};
 
 use crate::net::NetError;
@@ -209,9 +210,4 @@ impl<T> FileContext<T> for io::Result<T> {
             source,
         })
     }
-}
-
-/// The whole chain of an error as one text, for logs.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    CriError::from_chain(error).message
 }

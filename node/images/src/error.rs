@@ -108,17 +108,22 @@ pub enum Error {
     Shared(Arc<Error>),
 }
 
+/// The whole chain of an error in one line, outermost first, joined by `": "`.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
 impl Error {
     /// The whole chain in one line, outermost first, joined by `": "`.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(inner) = cause {
-            text.push_str(": ");
-            text.push_str(&inner.to_string());
-            cause = inner.source();
-        }
-        text
+        chain(self)
     }
 
     /// True when the image or snapshot asked for is not there.

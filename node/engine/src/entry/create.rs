@@ -12,7 +12,8 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::args::{CreateArgs, Target};
 use super::executor::ProgramExecutor;
-use super::report::{Report, chain};
+use super::report::Report;
+use crate::error::chain;
 
 /// Makes what `args` say and reports over the status pipe.
 pub(super) fn run(args: CreateArgs) {

@@ -9,6 +9,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::report::{Report, os_text};
+use crate::error::chain;
 
 /// Executes the process of a specification and says why when it cannot.
 #[derive(Clone)]
@@ -36,12 +37,8 @@ impl Executor for ProgramExecutor {
         };
         let program = find_program(spec).map_err(fail)?;
         if let Some(seccomp) = &self.seccomp {
-            libcontainer::seccomp::initialize_seccomp(seccomp).map_err(|error| {
-                fail(format!(
-                    "loading the seccomp filter: {}",
-                    super::report::chain(&error)
-                ))
-            })?;
+            libcontainer::seccomp::initialize_seccomp(seccomp)
+                .map_err(|error| fail(format!("loading the seccomp filter: {}", chain(&error))))?;
         }
         let words = arguments(spec);
         let no_nul = |_| fail(format!("exec: {:?}: invalid argument", words[0]));

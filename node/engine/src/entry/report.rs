@@ -45,21 +45,6 @@ impl AsFd for Report {
     }
 }
 
-/// The whole chain of an error as one text, without what a level merely repeats.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// The error of an operating system call as C and Go print it: without Rust's `(os error N)`.
 pub(super) fn os_text(error: &io::Error) -> String {
     match error.raw_os_error() {

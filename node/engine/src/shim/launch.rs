@@ -98,14 +98,8 @@ impl Shim {
             id: start.id.clone(),
             container,
         };
-        self.launches.push(Launch {
-            peer,
-            seq,
-            status,
-            said: Vec::new(),
-            console,
-            what,
-        });
+        self.launches
+            .push(Launch::new((peer, seq), status, console, what));
         Ok(())
     }
 
@@ -126,14 +120,8 @@ impl Shim {
             id: start.id.clone(),
             terminal_to,
         };
-        self.launches.push(Launch {
-            peer,
-            seq,
-            status,
-            said: Vec::new(),
-            console,
-            what,
-        });
+        self.launches
+            .push(Launch::new((peer, seq), status, console, what));
         Ok(())
     }
 
@@ -223,6 +211,18 @@ impl Shim {
 }
 
 impl Launch {
+    /// A creator that has said nothing yet. `asked` is the peer and the number of its request.
+    fn new(asked: (u64, u64), status: File, console: Option<Console>, what: What) -> Self {
+        Self {
+            peer: asked.0,
+            seq: asked.1,
+            status,
+            said: Vec::new(),
+            console,
+            what,
+        }
+    }
+
     fn receive_console(&mut self) -> io::Result<()> {
         let Some(console) = self.console.take() else {
             return Ok(());

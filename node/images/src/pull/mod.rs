@@ -51,23 +51,12 @@ async fn pull(inner: Arc<Inner>, reference: Reference, auth: Auth) -> Result<Ima
         Ok(image) => {
             tracing::info!(image = %reference, id = %image.id, elapsed = ?started.elapsed(), "pulled")
         }
-        Err(error) => tracing::debug!(image = %reference, error = chain_of(error), "pull failed"),
+        Err(error) => tracing::debug!(image = %reference, error = crate::error::chain(error), "pull failed"),
     }
     result.map_err(|source| Error::Pull {
         image: reference.to_string(),
         source: Box::new(source),
     })
-}
-
-fn chain_of(error: &PullError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 async fn fetch(inner: &Arc<Inner>, reference: &Reference, auth: &Auth) -> Result<Image, PullError> {
