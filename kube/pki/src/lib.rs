@@ -5,6 +5,7 @@
 mod ca;
 mod certificate;
 mod control_plane;
+mod detached;
 mod error;
 pub mod files;
 mod jwt;

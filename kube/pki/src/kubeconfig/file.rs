@@ -17,12 +17,15 @@ pub struct Kubeconfig {
     /// `Config`.
     pub kind: String,
     /// Clusters by name.
+    #[serde(deserialize_with = "nullable")]
     pub clusters: Vec<Named<ClusterEntry>>,
     /// Contexts by name.
+    #[serde(deserialize_with = "nullable")]
     pub contexts: Vec<Named<ContextEntry>>,
     /// The context in use.
     pub current_context: String,
     /// Users by name.
+    #[serde(deserialize_with = "nullable")]
     pub users: Vec<Named<UserEntry>>,
     /// Anything else.
     #[serde(flatten)]
@@ -127,6 +130,15 @@ pub struct User {
     /// Anything else, such as `exec`.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, Value>,
+}
+
+/// Upstream's programs write an empty list as `null`.
+fn nullable<'de, D, T>(input: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(Option::deserialize(input)?.unwrap_or_default())
 }
 
 impl Kubeconfig {
