@@ -5,6 +5,7 @@
 
 mod cluster;
 mod measure;
+mod network;
 mod pods;
 mod processes;
 mod report;
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 
+/// Names the measurement of the pod network between hosts.
+const NETWORK: &str = "network";
 /// Names the part that runs inside the namespace.
 const INSIDE: &str = "inside";
 
@@ -28,6 +31,10 @@ fn main() -> anyhow::Result<ExitCode> {
             .enable_all()
             .build()?;
         runtime.block_on(measure::all(&binary))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if std::env::args().nth(1).as_deref() == Some(NETWORK) {
+        network::all(&binary)?;
         return Ok(ExitCode::SUCCESS);
     }
     let lan = knode_testkit::Lan::new();
