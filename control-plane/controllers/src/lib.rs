@@ -3,6 +3,7 @@
 //! Each controller is a module: a pure part that decides, and a thin one that reads caches and writes through
 //! the client. None of them knows another; they meet in the API objects.
 
+mod bootstrap_signer;
 mod config;
 mod csr;
 mod daemon_set;

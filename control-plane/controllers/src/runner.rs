@@ -20,7 +20,10 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use crate::{ControllersConfig, Result};
-use crate::{csr, daemon_set, endpoint_slice, gc, namespace, node, pod_gc, root_ca, service_account, tokens};
+use crate::{
+    bootstrap_signer, csr, daemon_set, endpoint_slice, gc, namespace, node, pod_gc, root_ca, service_account,
+    tokens,
+};
 
 /// Keys that are worked on at the same time in one controller.
 const WORKERS: usize = 4;
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     pub requests: Cache<CertificateSigningRequest>,
     pub leases: Cache<Lease>,
     pub tokens: Cache<Secret>,
+    pub cluster_info: Cache<ConfigMap>,
 }
 
 impl Shared {
@@ -91,6 +95,10 @@ impl Shared {
                 Api::namespaced(client.clone(), tokens::NAMESPACE),
                 WatchConfig::fields(tokens::FIELDS),
             ),
+            cluster_info: Cache::start(
+                Api::namespaced(client.clone(), bootstrap_signer::NAMESPACE),
+                WatchConfig::fields(format!("metadata.name={}", bootstrap_signer::NAME)),
+            ),
             client,
             config,
         }
@@ -111,6 +119,7 @@ impl Shared {
             self.requests.wait_synced(),
             self.leases.wait_synced(),
             self.tokens.wait_synced(),
+            self.cluster_info.wait_synced(),
         );
     }
 
@@ -198,6 +207,7 @@ pub async fn run(config: ControllersConfig, shutdown: impl Future<Output = ()> +
             daemon_set::run(shared.acting_as("daemon-set-controller")),
             pod_gc::run(shared.acting_as("pod-garbage-collector")),
             tokens::run(shared.acting_as("token-cleaner")),
+            bootstrap_signer::run(shared.acting_as("bootstrap-signer")),
             gc::run(shared.acting_as("generic-garbage-collector")),
         )
     };

@@ -28,7 +28,7 @@ pub(crate) async fn run(shared: Shared) {
 
 /// Time until the token expires: none if it never does, zero if it has. One that can't be read has expired, as
 /// upstream decides.
-fn expires_in(secret: &Secret, now: Timestamp) -> Option<Duration> {
+pub(crate) fn expires_in(secret: &Secret, now: Timestamp) -> Option<Duration> {
     let text = &secret.data.as_ref()?.get("expiration")?.0;
     let at = std::str::from_utf8(text)
         .ok()
