@@ -41,7 +41,8 @@ test-tools:
 test: build test-tools ## Install what the tests need and run all of them
 	@KNODE_BIN=$(abspath $(KNODE)) scripts/test.sh
 
-bench: build ## Measure speed and size: a cluster with pods, then 10,000 services in the proxy
+bench: build ## Measure speed and size: a cluster with pods, the pod network between hosts, 10,000 services in the proxy
 	@scripts/debian.sh bench
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches
+	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- network
 	@cargo bench --quiet --locked --package knode-proxy
