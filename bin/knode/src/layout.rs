@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use knode_api::hash::fnv1a_32;
+
 /// The data directory that a machine's first node uses.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/knode";
 
@@ -100,6 +102,17 @@ impl Layout {
         self.data.join("podnet")
     }
 
+    /// Where network configurations (CNI) are looked for, unless told otherwise.
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.upstream_or("/etc/cni/net.d", "cni/net.d")
+    }
+
+    /// What pods were attached to other plugins' networks with. Not upstream's `/var/lib/cni`: an engine takes what is
+    /// recorded there for its own, and detaches what it does not know.
+    pub fn cni_cache_dir(&self) -> PathBuf {
+        self.data.join("cni")
+    }
+
     /// The kubelet's root directory.
     pub fn kubelet_dir(&self) -> PathBuf {
         self.upstream_or("/var/lib/kubelet", "kubelet")
@@ -136,7 +149,10 @@ impl Layout {
         if self.shared {
             "/".into()
         } else {
-            format!("/knode-{:08x}", fnv1a(self.data.as_os_str().as_encoded_bytes()))
+            format!(
+                "/knode-{:08x}",
+                fnv1a_32(self.data.as_os_str().as_encoded_bytes())
+            )
         }
     }
 
@@ -163,13 +179,6 @@ impl Layout {
     }
 }
 
-/// 32-bit FNV-1a: a short, stable name for a path.
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(0x811c_9dc5, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +188,7 @@ mod tests {
         let l = Layout::new(Path::new(DEFAULT_DATA_DIR));
         assert_eq!(l.kubelet_dir(), Path::new("/var/lib/kubelet"));
         assert_eq!(l.subnet_file(), Path::new("/run/flannel/subnet.env"));
+        assert_eq!(l.cni_conf_dir(), Path::new("/etc/cni/net.d"));
         assert_eq!(l.cgroup_root(), "/");
     }
 
@@ -191,6 +201,8 @@ mod tests {
             l.subnet_file(),
             l.engine_run_dir(),
             l.container_logs_dir(),
+            l.cni_conf_dir(),
+            l.cni_cache_dir(),
         ] {
             assert!(p.starts_with("/srv/a"), "{p:?}");
         }

@@ -1,9 +1,10 @@
 //! Kubernetes objects as JSON values and the facts about them: schema, strict decoding, protobuf codec,
-//! patches, selectors, quantities, names, times and status errors. Pure: no I/O, no clock.
+//! patches, selectors, quantities, names, times, taints and status errors. Pure: no I/O, no clock.
 pub mod decode;
 pub mod encode;
 pub mod field;
 pub mod goname;
+pub mod hash;
 pub mod names;
 pub mod patch;
 pub mod proto;
@@ -11,4 +12,5 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod taints;
 pub mod time;

@@ -1,9 +1,9 @@
 //! Which nodes a DaemonSet's pods belong on; pure.
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint};
+use knode_api::taints::tolerates;
 
 use super::pod::tolerations;
-use crate::node::tolerates;
 
 /// What a node is to a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

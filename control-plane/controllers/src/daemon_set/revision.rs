@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use knode_api::hash::fnv1a_32;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
@@ -52,11 +53,8 @@ pub(super) fn of(set: &DaemonSet) -> Result<ControllerRevision, serde_json::Erro
 /// FNV-1a of the template's JSON in safe letters. Upstream hashes a Go-specific dump instead: the names differ,
 /// their form is the same.
 fn hash(bytes: &[u8]) -> String {
-    let sum = bytes.iter().fold(0x811c_9dc5_u32, |h, b| {
-        (h ^ u32::from(*b)).wrapping_mul(0x0100_0193)
-    });
     let letter = |c: u8| char::from(SAFE[usize::from(c) % SAFE.len()]);
-    sum.to_string().bytes().map(letter).collect()
+    fnv1a_32(bytes).to_string().bytes().map(letter).collect()
 }
 
 /// The hash in a revision's name.

@@ -8,8 +8,6 @@ mod lifecycle;
 mod recorded;
 mod taints;
 
-pub(crate) use taints::tolerates;
-
 use crate::runner::Shared;
 
 /// Where kubelets keep their leases.

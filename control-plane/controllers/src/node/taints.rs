@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use knode_api::taints::tolerates;
 
 use super::health::condition;
 
@@ -98,22 +99,6 @@ pub(super) fn stay(taints: &[Taint], tolerations: &[Toleration]) -> Stay {
         }
     }
     shortest.map_or(Stay::Forever, |s| Stay::For(Duration::from_secs(s)))
-}
-
-/// Whether the toleration matches the taint (core/v1 `ToleratesTaint`).
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let said = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
-    if said(&toleration.effect).is_some_and(|e| e != taint.effect) {
-        return false;
-    }
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    match said(&toleration.key) {
-        Some(key) if key != taint.key => false,
-        None => exists,
-        Some(_) => {
-            exists || toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default()
-        }
-    }
 }
 
 #[cfg(test)]

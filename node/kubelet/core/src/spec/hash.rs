@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::Container;
+use knode_api::hash::fnv1a_32;
 use serde_json::json;
 
 /// FNV-1a of the printed bytes of `{"image":…,"name":…}`, in hexadecimal: the same as upstream's kubelet
@@ -17,10 +18,7 @@ pub fn container(container: &Container) -> String {
         let _ = write!(printed, "{space}{byte}");
     }
     printed.push(']');
-    let hash = printed.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    format!("{hash:x}")
+    format!("{:x}", fnv1a_32(printed.as_bytes()))
 }
 
 #[cfg(test)]
