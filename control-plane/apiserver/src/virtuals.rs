@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::auth::{Attributes, Decision, user_value};
 use crate::core::Core;
 use crate::http::{Failure, Outcome, RequestBody, read_body};
-use crate::registry::{Ask, Source, Wanted, read_typed, render_object};
+use crate::registry::{Ask, Source, read_own, render_object};
 use crate::request::{Verb, WriteOptions};
 use crate::user::UserInfo;
 
@@ -19,19 +19,8 @@ pub(crate) async fn create(core: &Arc<Core>, ask: &mut Ask, body: RequestBody) -
         return Err(Status::method_not_allowed().into());
     }
     let options = WriteOptions::parse(&ask.query, "CreateOptions")?;
-    let wanted = Wanted {
-        group: ask.kind.group,
-        version: ask.kind.version,
-        kind: ask.kind.kind,
-    };
     let bytes = read_body(body).await?;
-    let mut review = read_typed(
-        &ask.headers,
-        &bytes,
-        wanted,
-        options.field_validation,
-        &mut ask.warnings,
-    )?;
+    let mut review = read_own(ask, &bytes, options.field_validation)?;
     let status = match ask.kind.kind {
         "TokenReview" => token_review(core, &review)?,
         "SubjectAccessReview" => access_review(core, &review, reviewed_user(&review["spec"])?)?,

@@ -8,8 +8,9 @@ use knode_api::schema::schema;
 use knode_api::status::Status;
 use serde_json::Value;
 
+use super::{Ask, render};
 use crate::http::Failure;
-use crate::request::FieldValidation;
+use crate::request::{FieldValidation, WriteOptions};
 
 /// Upstream's place of the registration of types, which it prints.
 const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
@@ -51,6 +52,24 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
         proto::MEDIA_TYPE => Ok(Encoding::Protobuf),
         _ => Err(Status::unsupported_body(&MEDIA_TYPES).into()),
     }
+}
+
+/// How every POST and PUT begins: its options (`kind` is theirs), the form of its answer, and the object in its body.
+pub(crate) fn read_write(ask: &mut Ask, body: &Bytes, kind: &str) -> Result<(WriteOptions, Value), Failure> {
+    let options = WriteOptions::parse(&ask.query, kind)?;
+    render::shape(ask)?;
+    let object = read_own(ask, body, options.field_validation)?;
+    Ok((options, object))
+}
+
+/// Reads an object of the kind that the request is about.
+pub(crate) fn read_own(ask: &mut Ask, body: &Bytes, validation: FieldValidation) -> Result<Value, Failure> {
+    let wanted = Wanted {
+        group: ask.kind.group,
+        version: ask.kind.version,
+        kind: ask.kind.kind,
+    };
+    read_typed(&ask.headers, body, wanted, validation, &mut ask.warnings)
 }
 
 /// Reads the object in a body. What strict decoding objects to goes to `warnings`, or fails the request.

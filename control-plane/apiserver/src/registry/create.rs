@@ -8,7 +8,7 @@ use knode_api::status::Status;
 use knode_store::Expect;
 use serde_json::Value;
 
-use super::body::{Wanted, read_typed};
+use super::body::read_write;
 use super::render::{self, Source};
 use super::write::{self, Refused};
 use super::{Ask, ask, meta};
@@ -24,20 +24,7 @@ const ATTEMPTS: usize = 8;
 
 /// The answer to a POST on a collection.
 pub(crate) async fn create(core: &Arc<Core>, ask: &mut Ask, body: &Bytes) -> Outcome {
-    let options = WriteOptions::parse(&ask.query, "CreateOptions")?;
-    render::shape(ask)?;
-    let wanted = Wanted {
-        group: ask.kind.group,
-        version: ask.kind.version,
-        kind: ask.kind.kind,
-    };
-    let object = read_typed(
-        &ask.headers,
-        body,
-        wanted,
-        options.field_validation,
-        &mut ask.warnings,
-    )?;
+    let (options, object) = read_write(ask, body, "CreateOptions")?;
     let created = create_object(core, ask, object, &options).await?;
     render::object(ask, StatusCode::CREATED, created)
 }

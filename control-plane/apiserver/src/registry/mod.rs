@@ -15,7 +15,7 @@ mod watch;
 mod write;
 
 pub(crate) use ask::{Ask, key};
-pub(crate) use body::{Wanted, read_typed};
+pub(crate) use body::{Wanted, read_own, read_typed};
 pub(crate) use delete::{Doomed, delete_object};
 pub(crate) use dispatch::{Sent, dispatch};
 pub(crate) use list::inconsistent_token;

@@ -9,7 +9,7 @@ use knode_api::status::Status;
 use knode_store::Expect;
 use serde_json::Value;
 
-use super::body::{Wanted, read_typed};
+use super::body::read_write;
 use super::create::create_object;
 use super::render::{self, Source, view};
 use super::write::{self, Refused};
@@ -41,20 +41,7 @@ impl Change for Replace {
 
 /// The answer to a PUT.
 pub(crate) async fn update(core: &Arc<Core>, ask: &mut Ask, body: &Bytes) -> Outcome {
-    let options = WriteOptions::parse(&ask.query, "UpdateOptions")?;
-    render::shape(ask)?;
-    let wanted = Wanted {
-        group: ask.kind.group,
-        version: ask.kind.version,
-        kind: ask.kind.kind,
-    };
-    let object = read_typed(
-        &ask.headers,
-        body,
-        wanted,
-        options.field_validation,
-        &mut ask.warnings,
-    )?;
+    let (options, object) = read_write(ask, body, "UpdateOptions")?;
     check_name(ask, &object)?;
     let missing = core.current(ask.kind, &ask.key()).await?.is_none();
     if missing && ask.subresource.is_none() && ask.kind.strategy.allow_create_on_update() {
