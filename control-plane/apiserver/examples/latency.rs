@@ -81,7 +81,7 @@ async fn start(dir: &std::path::Path) -> Result<ApiServer, Failed> {
         kubelet_client: tls(&pki.kubelet_client),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-        service_cidr: "10.96.0.0/16".parse()?,
+        service_cidrs: vec!["10.96.0.0/16".parse()?],
         node_port_range: 30000..=32767,
         advertise: address,
         static_tokens: Default::default(),

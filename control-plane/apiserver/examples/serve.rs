@@ -48,7 +48,7 @@ fn config(pki: &ControlPlanePki, address: SocketAddr) -> ApiServerConfig {
         kubelet_client: tls(&pki.kubelet_client),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-        service_cidr: ipnet::IpNet::new([10, 96, 0, 0].into(), 16).unwrap_or_default(),
+        service_cidrs: vec![ipnet::IpNet::new([10, 96, 0, 0].into(), 16).unwrap_or_default()],
         node_port_range: 30000..=32767,
         advertise: address,
         static_tokens: Default::default(),

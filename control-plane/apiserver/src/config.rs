@@ -39,8 +39,8 @@ pub struct ApiServerConfig {
     pub service_account_key: Arc<ServiceAccountKey>,
     /// Issuer of service-account tokens, an https URL.
     pub issuer: String,
-    /// Addresses of services.
-    pub service_cidr: IpNet,
+    /// Addresses of services: one range, or one of each family, of which the first is the default.
+    pub service_cidrs: Vec<IpNet>,
     /// Ports of services on nodes.
     pub node_port_range: RangeInclusive<u16>,
     /// Where clients in the cluster find this server: endpoint of the Service `kubernetes`.
@@ -50,8 +50,8 @@ pub struct ApiServerConfig {
 }
 
 impl ApiServerConfig {
-    /// The address of the Service `kubernetes`: the first of the range.
+    /// The address of the Service `kubernetes`: the first of the default range.
     pub fn kubernetes_address(&self) -> Option<IpAddr> {
-        self.service_cidr.hosts().next()
+        self.service_cidrs.first()?.hosts().next()
     }
 }

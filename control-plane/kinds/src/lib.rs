@@ -3,6 +3,7 @@ pub mod admission;
 mod cells;
 mod defaults;
 mod grace;
+pub mod ip_families;
 mod kind;
 pub mod qos;
 pub mod rows;

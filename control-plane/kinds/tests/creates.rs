@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use knode_api::{decode, encode};
+use knode_kinds::ip_families::{self, IpFamily};
 use knode_kinds::{Kind, admission};
 use serde_json::{Value, json};
 
@@ -66,6 +67,7 @@ fn create(kind: &Kind, recorded: &Recorded, response: &Value) -> Value {
         "Pod" => admit_pod(&mut object, response),
         "Node" => admission::new_node_taint(&mut object),
         "Service" => {
+            ip_families::settle(&mut object, &Value::Null, &[IpFamily::V4]).unwrap();
             for field in ["clusterIP", "clusterIPs"] {
                 object["spec"][field] = response["spec"][field].clone();
             }

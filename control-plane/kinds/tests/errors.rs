@@ -4,6 +4,7 @@
 use knode_api::field::FieldError;
 use knode_api::status::{GroupResource, Status};
 use knode_api::{decode, patch};
+use knode_kinds::ip_families::{self, IpFamily};
 use knode_kinds::{Kind, admission, rows};
 use serde_json::{Value, json};
 
@@ -104,6 +105,11 @@ fn created(kind: &Kind, mut object: Value) -> Vec<FieldError> {
         admission::service_account_name(&mut object);
         admission::default_tolerations(&mut object);
     }
+    if kind.kind == "Service"
+        && let Err(errors) = ip_families::settle(&mut object, &Value::Null, &[IpFamily::V4])
+    {
+        return errors;
+    }
     let mut errors = rows::meta::validate(kind, &object);
     errors.extend(kind.strategy.validate(&object));
     errors
@@ -113,6 +119,11 @@ fn updated(kind: &Kind, mut new: Value) -> Vec<FieldError> {
     let old = stored(kind);
     kind.strategy.default(&mut new);
     kind.strategy.prepare_for_update(&mut new, &old);
+    if kind.kind == "Service"
+        && let Err(errors) = ip_families::settle(&mut new, &old, &[IpFamily::V4])
+    {
+        return errors;
+    }
     kind.strategy.validate_update(&new, &old)
 }
 

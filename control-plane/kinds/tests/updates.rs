@@ -4,6 +4,7 @@
 
 use knode_api::{decode, patch};
 use knode_kinds::Kind;
+use knode_kinds::ip_families::{self, IpFamily};
 use serde_json::Value;
 
 fn kind_of(path: &str) -> &'static Kind {
@@ -50,6 +51,9 @@ fn update(kind: &Kind, row: &Value) -> Value {
         "" => kind.strategy.prepare_for_update(&mut new, old),
         "status" => kind.strategy.prepare_for_status_update(&mut new, old),
         other => kind.strategy.prepare_for_subresource_update(other, &mut new, old),
+    }
+    if kind.kind == "Service" {
+        ip_families::settle(&mut new, old, &[IpFamily::V4]).unwrap();
     }
     let now = row["response"]
         .pointer("/status/conditions/0/lastUpdateTime")

@@ -83,7 +83,7 @@ impl Plan<'_> {
             kubelet_client: tls(&pki.kubelet_client),
             service_account_key: Arc::new(pki.service_account.clone()),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
-            service_cidr: self.options.service_cidr.into(),
+            service_cidrs: vec![self.options.service_cidr.into()],
             node_port_range: range.first..=range.last,
             advertise: SocketAddr::new(self.advertise.into(), self.options.listen.port()),
             static_tokens: Default::default(),

@@ -48,18 +48,10 @@ pub(crate) async fn before_create(
 }
 
 /// Changes a changed object before it is checked.
-pub(crate) fn before_update(
-    _core: &Arc<Core>,
-    ask: &mut Ask,
-    new: &mut Value,
-    old: &Value,
-) -> Result<(), Failure> {
-    match (ask.kind.group, ask.kind.plural) {
-        ("", "services") => crate::alloc::keep_allocated(new, old),
-        ("", "namespaces") => label_namespace(new),
-        _ => {}
+pub(crate) fn before_update(ask: &Ask, new: &mut Value) {
+    if let ("", "namespaces") = (ask.kind.group, ask.kind.plural) {
+        label_namespace(new);
     }
-    Ok(())
 }
 
 /// Refuses what may not be.

@@ -8,11 +8,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use knode_api::field::FieldError;
-use knode_kinds::Kind;
+use knode_kinds::{Kind, ip_families};
 use serde_json::Value;
 
 pub(crate) use pool::Pools;
-pub(crate) use service::keep_allocated;
 
 /// The allocators. Clones share them.
 #[derive(Clone)]
@@ -69,6 +68,15 @@ impl Allocators {
     /// Marks what a service that is there holds.
     pub fn adopt(&self, service: &Value) {
         lock(&self.pools).take_all(&service::held(service));
+    }
+
+    /// Completes a service's address families, before anything is checked or taken; `old` is null for a new one.
+    pub fn settle(&self, kind: &Kind, object: &mut Value, old: &Value) -> Result<(), Vec<FieldError>> {
+        if !is_service(kind) {
+            return Ok(());
+        }
+        let families = lock(&self.pools).families();
+        ip_families::settle(object, old, &families)
     }
 
     /// Fills in what a new object needs, and takes it.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use knode_kinds::ip_families::IpFamily;
 use rand::RngExt;
 
 use super::Held;
@@ -14,10 +15,16 @@ const MAX_ADDRESSES: u128 = 1 << 16;
 
 /// Taken addresses and ports.
 pub(crate) struct Pools {
-    cidr: IpNet,
-    addresses: BTreeSet<IpAddr>,
+    /// One of each family, the default one first.
+    addresses: Vec<Addresses>,
     range: RangeInclusive<u16>,
     ports: BTreeSet<u16>,
+}
+
+/// Taken addresses of one range.
+struct Addresses {
+    cidr: IpNet,
+    taken: BTreeSet<IpAddr>,
 }
 
 /// Why one can't be had.
@@ -28,45 +35,33 @@ pub(crate) enum Taken {
     Full,
 }
 
-impl Pools {
-    pub fn new(cidr: IpNet, range: RangeInclusive<u16>) -> Self {
-        Self {
-            cidr,
-            addresses: BTreeSet::new(),
-            range,
-            ports: BTreeSet::new(),
-        }
+impl Addresses {
+    fn family(&self) -> IpFamily {
+        IpFamily::of(self.cidr.addr())
     }
 
-    pub fn range(&self) -> &RangeInclusive<u16> {
-        &self.range
-    }
-
-    pub fn is_ipv6(&self) -> bool {
+    fn is_ipv6(&self) -> bool {
         matches!(self.cidr, IpNet::V6(_))
     }
 
-    /// Takes this address.
-    pub fn take_address(&mut self, address: IpAddr) -> Result<(), Taken> {
+    fn take(&mut self, address: IpAddr) -> Result<(), Taken> {
         let edge = address == self.cidr.network() || (!self.is_ipv6() && address == self.cidr.broadcast());
         if !self.cidr.contains(&address) || edge {
             return Err(Taken::OutOfRange);
         }
-        if self.addresses.insert(address) {
+        if self.taken.insert(address) {
             Ok(())
         } else {
             Err(Taken::Allocated)
         }
     }
 
-    /// Takes any address, from the upper part of the range as long as there is one: the lower part is for
-    /// those who choose theirs.
-    pub fn take_any_address(&mut self) -> Result<IpAddr, Taken> {
+    fn take_any(&mut self) -> Result<IpAddr, Taken> {
         let size = self.size();
         let band = reserved_band(size);
         let found = self.pick(band, size).or_else(|| self.pick(0, band));
         let address = found.ok_or(Taken::Full)?;
-        self.addresses.insert(address);
+        self.taken.insert(address);
         Ok(address)
     }
 
@@ -79,7 +74,7 @@ impl Pools {
         (start..to)
             .chain(from..start)
             .map(|at| self.address(at))
-            .find(|a| !self.addresses.contains(a))
+            .find(|a| !self.taken.contains(a))
     }
 
     /// Usable addresses: neither the network's nor (IPv4) its broadcast address.
@@ -98,6 +93,47 @@ impl Pools {
             }
             IpAddr::V6(base) => Ipv6Addr::from(u128::from(base).saturating_add(index + 1)).into(),
         }
+    }
+}
+
+impl Pools {
+    /// `cidrs`: at most one of each family, the default one first.
+    pub fn new(cidrs: &[IpNet], range: RangeInclusive<u16>) -> Self {
+        let empty = |cidr: &IpNet| Addresses {
+            cidr: *cidr,
+            taken: BTreeSet::new(),
+        };
+        Self {
+            addresses: cidrs.iter().map(empty).collect(),
+            range,
+            ports: BTreeSet::new(),
+        }
+    }
+
+    pub fn range(&self) -> &RangeInclusive<u16> {
+        &self.range
+    }
+
+    /// The families of which there are addresses, the default one first.
+    pub fn families(&self) -> Vec<IpFamily> {
+        self.addresses.iter().map(Addresses::family).collect()
+    }
+
+    fn of(&mut self, family: IpFamily) -> Result<&mut Addresses, Taken> {
+        let mut all = self.addresses.iter_mut();
+        all.find(|addresses| addresses.family() == family)
+            .ok_or(Taken::OutOfRange)
+    }
+
+    /// Takes this address.
+    pub fn take_address(&mut self, address: IpAddr) -> Result<(), Taken> {
+        self.of(IpFamily::of(address))?.take(address)
+    }
+
+    /// Takes any address of a family, from the upper part of the range as long as there is one: the lower part is
+    /// for those who choose theirs.
+    pub fn take_any_address(&mut self, family: IpFamily) -> Result<IpAddr, Taken> {
+        self.of(family)?.take_any()
     }
 
     /// Takes this port.
@@ -129,13 +165,23 @@ impl Pools {
 
     /// Takes what is in use, whether it fits the ranges or not.
     pub fn take_all(&mut self, held: &Held) {
-        self.addresses.extend(&held.addresses);
+        for address in &held.addresses {
+            if let Ok(addresses) = self.of(IpFamily::of(*address)) {
+                addresses.taken.insert(*address);
+            }
+        }
         self.ports.extend(&held.ports);
     }
 
     pub fn give_back(&mut self, held: &Held) {
-        self.addresses.retain(|address| !held.addresses.contains(address));
-        self.ports.retain(|port| !held.ports.contains(port));
+        for addresses in &mut self.addresses {
+            held.addresses.iter().for_each(|address| {
+                addresses.taken.remove(address);
+            });
+        }
+        held.ports.iter().for_each(|port| {
+            self.ports.remove(port);
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use knode_api::field::FieldError;
+use knode_kinds::ip_families::IpFamily;
 use serde_json::{Value, json};
 
 use super::Held;
@@ -58,46 +59,6 @@ fn node_port(port: &Value) -> Option<u16> {
         .filter(|p| *p > 0)
 }
 
-/// What an update leaves out stays as it was, as long as the new type has it (upstream's
-/// `patchAllocatedValues`).
-pub(crate) fn keep_allocated(new: &mut Value, old: &Value) {
-    let has_address = |service: &Value| service_type(service) != "ExternalName";
-    if has_address(new) && has_address(old) && is_blank(&new["spec"]["clusterIP"]) {
-        for field in ["clusterIP", "clusterIPs"] {
-            if is_blank(&new["spec"][field]) && !is_blank(&old["spec"][field]) {
-                new["spec"][field] = old["spec"][field].clone();
-            }
-        }
-    }
-    let has_ports = |service: &Value| matches!(service_type(service), "NodePort" | "LoadBalancer");
-    if has_ports(new) && has_ports(old) {
-        keep_node_ports(new, old);
-    }
-}
-
-fn is_blank(value: &Value) -> bool {
-    value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty)
-}
-
-fn keep_node_ports(new: &mut Value, old: &Value) {
-    let same = |a: &Value, b: &Value| {
-        a["port"] == b["port"]
-            && a["protocol"].as_str().unwrap_or("TCP") == b["protocol"].as_str().unwrap_or("TCP")
-    };
-    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        let before = ports(&old["spec"])
-            .find(|before| same(before, port))
-            .and_then(node_port);
-        if let (None, Some(before)) = (node_port(port), before) {
-            port["nodePort"] = before.into();
-        }
-    }
-    let health = &old["spec"]["healthCheckNodePort"];
-    if new["spec"]["healthCheckNodePort"].is_null() && !health.is_null() && needs_health_port(new) {
-        new["spec"]["healthCheckNodePort"] = health.clone();
-    }
-}
-
 fn needs_health_port(service: &Value) -> bool {
     service_type(service) == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
 }
@@ -113,14 +74,18 @@ pub(crate) fn fill(
         return Ok(());
     }
     let mut errors = Vec::new();
-    errors.extend(fill_address(pools, service, before, taken).err());
+    errors.extend(fill_addresses(pools, service, before, taken).err());
     if matches!(service_type(service), "NodePort" | "LoadBalancer") {
         errors.extend(fill_ports(pools, service, before, taken));
+    }
+    if needs_health_port(service) {
+        errors.extend(fill_health_port(pools, service, before, taken));
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-fn fill_address(
+/// An address of each of the service's families, which are settled already.
+fn fill_addresses(
     pools: &mut Pools,
     service: &mut Value,
     before: &Held,
@@ -130,86 +95,90 @@ fn fill_address(
         .into_iter()
         .map(str::to_owned)
         .collect();
-    let failed = |address: &str, why: &str| {
-        let text = format!("failed to allocate IP {address}: {why}");
-        FieldError::invalid("spec.clusterIPs", wanted.clone(), text)
-    };
     if wanted.first().is_some_and(|first| first == "None") {
-        service["spec"]["clusterIP"] = "None".into();
-        service["spec"]["clusterIPs"] = json!(["None"]);
-        return settle_family(pools, service);
+        return Ok(());
     }
-    if wanted.is_empty() {
-        let full = "failed to allocate a serviceIP: range is full";
-        let address = pools
-            .take_any_address()
-            .map_err(|_| FieldError::invalid("spec.clusterIPs", wanted.clone(), full))?;
-        taken.addresses.push(address);
-        service["spec"]["clusterIP"] = address.to_string().into();
-        service["spec"]["clusterIPs"] = json!([address.to_string()]);
-    }
-    for text in &wanted {
-        let Ok(address) = text.parse::<IpAddr>() else {
-            continue;
+    let families: Vec<IpFamily> = families(&service["spec"]).collect();
+    let mut all = Vec::new();
+    for (index, family) in families.into_iter().enumerate() {
+        let address = match wanted.get(index) {
+            Some(text) => named_address(pools, text, &wanted, before)?,
+            None => Some(any_address(pools, family, &wanted)?),
         };
-        if before.addresses.contains(&address) {
-            continue;
-        }
-        match pools.take_address(address) {
-            Ok(()) => taken.addresses.push(address),
-            Err(Taken::OutOfRange) => {
-                return Err(failed(
-                    text,
-                    "the provided network does not match the current range",
-                ));
-            }
-            Err(Taken::Allocated) => return Err(failed(text, "provided IP is already allocated")),
-            Err(Taken::Full) => return Err(failed(text, "range is full")),
-        }
+        taken.addresses.extend(address);
+        let text = wanted.get(index).cloned();
+        all.extend(text.or_else(|| address.map(|address| address.to_string())));
     }
-    if let Some(first) = wanted.first() {
+    if let Some(first) = all.first() {
         service["spec"]["clusterIP"] = first.as_str().into();
-        service["spec"]["clusterIPs"] = json!(wanted);
+        service["spec"]["clusterIPs"] = json!(all);
     }
-    settle_family(pools, service)
+    Ok(())
 }
 
-/// One family: that of the range.
-fn settle_family(pools: &Pools, service: &mut Value) -> Result<(), FieldError> {
-    let family = if pools.is_ipv6() { "IPv6" } else { "IPv4" };
-    let spec = &mut service["spec"];
-    let headless_without_selector = spec["clusterIP"] == "None" && is_blank(&spec["selector"]);
-    if is_blank(&spec["ipFamilyPolicy"]) {
-        let policy = if headless_without_selector {
-            "RequireDualStack"
-        } else {
-            "SingleStack"
-        };
-        spec["ipFamilyPolicy"] = policy.into();
-    }
-    if is_blank(&spec["ipFamilies"]) {
-        spec["ipFamilies"] = match headless_without_selector && spec["ipFamilyPolicy"] == "RequireDualStack" {
-            true => json!(["IPv4", "IPv6"]),
-            false => json!([family]),
-        };
-    }
-    let other = spec["ipFamilies"][0]
-        .as_str()
-        .filter(|given| *given != family)
-        .map(str::to_owned);
-    match other {
-        Some(given) if !headless_without_selector => Err(FieldError::invalid(
-            "spec.ipFamilies[0]",
-            given,
-            "not configured on this cluster",
-        )),
-        _ => Ok(()),
+fn families(spec: &Value) -> impl Iterator<Item = IpFamily> {
+    let names = spec["ipFamilies"].as_array().into_iter().flatten();
+    names.filter_map(|name| IpFamily::named(name.as_str()?))
+}
+
+/// Takes the address that the service asks for, unless it has it already.
+fn named_address(
+    pools: &mut Pools,
+    text: &str,
+    wanted: &[String],
+    before: &Held,
+) -> Result<Option<IpAddr>, FieldError> {
+    let Some(address) = text.parse().ok().filter(|a| !before.addresses.contains(a)) else {
+        return Ok(None);
+    };
+    let why = match pools.take_address(address) {
+        Ok(()) => return Ok(Some(address)),
+        Err(Taken::OutOfRange) => "the provided network does not match the current range",
+        Err(Taken::Allocated) => "provided IP is already allocated",
+        Err(Taken::Full) => "range is full",
+    };
+    let why = format!("failed to allocate IP {text}: {why}");
+    Err(FieldError::invalid("spec.clusterIPs", wanted.to_vec(), why))
+}
+
+fn any_address(pools: &mut Pools, family: IpFamily, wanted: &[String]) -> Result<IpAddr, FieldError> {
+    let full = "failed to allocate a serviceIP: range is full";
+    let taken = pools.take_any_address(family);
+    taken.map_err(|_| FieldError::invalid("spec.clusterIPs", wanted.to_vec(), full))
+}
+
+/// The port at which nodes tell a load balancer whether they have endpoints.
+fn fill_health_port(
+    pools: &mut Pools,
+    service: &mut Value,
+    before: &Held,
+    taken: &mut Held,
+) -> Option<FieldError> {
+    const PATH: &str = "spec.healthCheckNodePort";
+    let field = &mut service["spec"]["healthCheckNodePort"];
+    let given = field.as_u64().and_then(|port| u16::try_from(port).ok());
+    match given.filter(|port| *port > 0) {
+        Some(port) if before.ports.contains(&port) => None,
+        Some(port) => take_port(pools, port, PATH, taken),
+        None => match pools.take_any_port() {
+            Ok(port) => {
+                taken.ports.push(port);
+                *field = port.into();
+                None
+            }
+            Err(_) => Some(FieldError::invalid(
+                PATH,
+                0,
+                "failed to allocate a HealthCheck NodePort 0: range is full",
+            )),
+        },
     }
 }
 
 fn fill_ports(pools: &mut Pools, service: &mut Value, before: &Held, taken: &mut Held) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let count = ports(&service["spec"]).count();
+    let none_unless_asked = service["spec"]["allocateLoadBalancerNodePorts"] == false;
     for index in 0..count {
         let path = format!("spec.ports[{index}].nodePort");
         let given = node_port(&service["spec"]["ports"][index]);
@@ -217,6 +186,7 @@ fn fill_ports(pools: &mut Pools, service: &mut Value, before: &Held, taken: &mut
             // Two protocols of one service may share a port.
             Some(port) if before.ports.contains(&port) || taken.ports.contains(&port) => {}
             Some(port) => errors.extend(take_port(pools, port, &path, taken)),
+            None if none_unless_asked => {}
             None => match shared_port(&service["spec"], index).map_or_else(|| pools.take_any_port(), Ok) {
                 Ok(port) => {
                     taken.ports.push(port);

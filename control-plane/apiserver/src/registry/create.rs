@@ -71,6 +71,9 @@ async fn attempt(
     strategy.prepare_for_create(&mut object);
     strategy.stamp(&mut object, &Value::Null, now());
     let name = meta::text(&object, "name").to_owned();
+    core.allocators
+        .settle(ask.kind, &mut object, &Value::Null)
+        .map_err(|errors| Refused::Failed(ask.invalid(&name, &errors)))?;
     let mut errors = knode_kinds::rows::meta::validate(ask.kind, &object);
     errors.extend(strategy.validate(&object));
     if !errors.is_empty() {

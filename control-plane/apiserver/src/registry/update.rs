@@ -141,8 +141,11 @@ fn prepare(core: &Arc<Core>, ask: &mut Ask, mut new: Value, old: &Value) -> Resu
     strategy.default(&mut new);
     let errors = match ask.subresource.map(|s| s.name) {
         None => {
-            admission::before_update(core, ask, &mut new, old)?;
+            admission::before_update(ask, &mut new);
             strategy.prepare_for_update(&mut new, old);
+            core.allocators
+                .settle(ask.kind, &mut new, old)
+                .map_err(|errors| ask.invalid(&ask.info.name, &errors))?;
             let mut errors = knode_kinds::rows::meta::validate_update(ask.kind, &new, old);
             errors.extend(strategy.validate_update(&new, old));
             errors

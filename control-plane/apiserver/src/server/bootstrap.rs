@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use knode_kinds::ip_families::IpFamily;
 use knode_store::Expect;
 use serde_json::{Value, json};
 
@@ -130,18 +131,11 @@ fn priority_class(name: &str, value: i64, text: &str) -> Value {
 
 /// The Service `kubernetes`, which leads to this server, and its endpoints.
 fn kubernetes_service(core: &Core) -> Vec<Value> {
-    let Some(address) = core
-        .config
-        .kubernetes_address()
-        .map(|address| address.to_string())
-    else {
+    let Some(address) = core.config.kubernetes_address() else {
         return Vec::new();
     };
-    let family = if core.config.service_cidr.addr().is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
+    let family = IpFamily::of(address).name();
+    let address = address.to_string();
     let advertise = core.config.advertise;
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let service = json!({"kind": "Service", "apiVersion": "v1",

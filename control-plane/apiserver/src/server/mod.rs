@@ -97,7 +97,7 @@ impl ApiServer {
         let tls = Arc::new(tls::server_config(&config)?);
         let kubelets = crate::kubelet::Kubelets::new(&config)?;
         let cache = Cache::start(&store).await.map_err(Error::Load)?;
-        let allocators = Allocators::new(Pools::new(config.service_cidr, config.node_port_range.clone()));
+        let allocators = Allocators::new(Pools::new(&config.service_cidrs, config.node_port_range.clone()));
         let authenticator = Authenticator::new(&config, cache.clone());
         let authorizer = Authorizer::new(cache.clone());
         let closing = watch::Sender::new(false);

@@ -90,7 +90,7 @@ pub fn config(pki: &ControlPlanePki) -> ApiServerConfig {
         kubelet_client: tls(&pki.kubelet_client),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-        service_cidr: "10.96.0.0/16".parse().expect("a network"),
+        service_cidrs: vec!["10.96.0.0/16".parse().expect("a network")],
         node_port_range: 30000..=32767,
         advertise: SocketAddr::from(([10, 99, 0, 1], 6443)),
         static_tokens: Default::default(),
@@ -99,12 +99,17 @@ pub fn config(pki: &ControlPlanePki) -> ApiServerConfig {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// With another configuration than the usual one.
+    pub async fn start_with(change: impl FnOnce(&mut ApiServerConfig)) -> Self {
         let dir = scratch();
         let pki = pki(&dir);
         let store = Store::open(dir.0.join("state.db")).await.expect("a store");
-        let api = ApiServer::start(config(&pki), store.clone())
-            .await
-            .expect("a server");
+        let mut config = config(&pki);
+        change(&mut config);
+        let api = ApiServer::start(config, store.clone()).await.expect("a server");
         Self { api, store, pki, dir }
     }
 

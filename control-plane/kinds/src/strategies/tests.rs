@@ -1,6 +1,7 @@
 use knode_api::field::FieldErrorKind;
 use serde_json::{Value, json};
 
+use crate::ip_families::{IpFamily, settle};
 use crate::{Kind, find};
 
 fn kind(group: &str, plural: &str) -> &'static Kind {
@@ -63,6 +64,7 @@ fn service(spec: Value) -> Value {
     let strategy = kind("", "services").strategy;
     strategy.default(&mut service);
     strategy.prepare_for_create(&mut service);
+    settle(&mut service, &Value::Null, &[IpFamily::V4]).unwrap();
     service
 }
 
@@ -97,6 +99,7 @@ fn services_keep_what_was_allocated() {
     strategy.prepare_for_update(&mut new, &old);
     assert_eq!(new["spec"]["clusterIP"], "10.0.0.5");
     assert_eq!(new["spec"]["ports"][0]["nodePort"], 30001);
+    settle(&mut new, &old, &[IpFamily::V4]).unwrap();
     assert!(strategy.validate_update(&new, &old).is_empty());
     let mut plain = old.clone();
     plain["spec"]["type"] = "ClusterIP".into();
@@ -104,6 +107,22 @@ fn services_keep_what_was_allocated() {
     strategy.prepare_for_update(&mut plain, &old);
     assert!(plain["spec"]["ports"][0].get("nodePort").is_none());
     assert!(plain["spec"].get("externalTrafficPolicy").is_none());
+}
+
+#[test]
+fn a_nodes_range_is_the_first_of_its_ranges() {
+    let after = |spec: Value| {
+        let mut node = json!({"spec": spec});
+        kind("", "nodes").strategy.default(&mut node);
+        node["spec"].clone()
+    };
+    let (four, six) = ("10.1.0.0/24", "fd00:1::/64");
+    let both = json!({"podCIDR": four, "podCIDRs": [four, six]});
+    assert_eq!(after(json!({"podCIDRs": [four, six]})), both);
+    assert_eq!(after(both.clone()), both);
+    let one = json!({"podCIDR": six, "podCIDRs": [six]});
+    assert_eq!(after(json!({"podCIDR": six})), one);
+    assert_eq!(after(json!({"podCIDR": six, "podCIDRs": [four, six]})), one);
 }
 
 #[test]

@@ -20,9 +20,13 @@ pub(crate) fn update(new: &Value, old: &Value) -> Errors {
     let mut errors = create(new);
     let path = Path::new("spec");
     let before = list(old, "/spec/podCIDRs");
-    if !before.is_empty() && before != list(new, "/spec/podCIDRs") {
+    let now = list(new, "/spec/podCIDRs");
+    if !before.is_empty() && before != now {
         let words = "node updates may not change podCIDR except from \"\" to valid";
-        errors.push(FieldError::forbidden(path.child("podCIDRs"), words));
+        let differing = before.iter().zip(now).filter(|(a, b)| a != b).count();
+        let count = if before.len() == now.len() { differing } else { 1 };
+        let error = FieldError::forbidden(path.child("podCIDRs"), words);
+        errors.extend(std::iter::repeat_n(error, count));
     }
     let provider = text(old, "/spec/providerID");
     if !provider.is_empty() && provider != text(new, "/spec/providerID") {
@@ -70,6 +74,15 @@ fn pod_ranges(errors: &mut Errors, node: &Value) {
             let words = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             errors.push(FieldError::invalid(path.index(i), range, words));
         }
+    }
+    let all = list(node, "/spec/podCIDRs");
+    let families: BTreeSet<_> = all
+        .iter()
+        .filter_map(|range| Some(range.as_str()?.contains(':')))
+        .collect();
+    if all.len() > 1 && families.len() != all.len() {
+        let words = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(path, Value::Array(all.to_vec()), words));
     }
 }
 

@@ -205,6 +205,116 @@ fn services() {
 }
 
 #[test]
+fn addresses_of_services() {
+    let with = |mut spec: Value| {
+        spec["ports"] = json!([{"port": 80}]);
+        errors_of("", "services", json!({"spec": spec}))
+    };
+    let two = |one: &str, other: &str| json!({"clusterIP": one, "clusterIPs": [one, other]});
+    let cases = [
+        (
+            json!({"clusterIPs": ["10.0.0.1"]}),
+            "spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: must be empty when `clusterIP` is not specified",
+        ),
+        (
+            two("10.0.0.1", "10.0.0.2"),
+            "spec.clusterIPs: Invalid value: [\"10.0.0.1\",\"10.0.0.2\"]: may specify no more than one IP for each IP family",
+        ),
+        (
+            two("None", "10.0.0.2"),
+            "spec.clusterIPs: Invalid value: [\"None\",\"10.0.0.2\"]: 'None' must be the first and only value",
+        ),
+        (
+            json!({"ipFamilies": ["IPv5"]}),
+            "spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"",
+        ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv4"]}),
+            "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
+        ),
+        (
+            json!({"ipFamilyPolicy": "Dual"}),
+            "spec.ipFamilyPolicy: Unsupported value: \"Dual\": supported values: \"PreferDualStack\", \"RequireDualStack\", \"SingleStack\"",
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "ipFamilies": ["IPv4"]}),
+            "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+        ),
+    ];
+    for (spec, wanted) in cases {
+        assert_eq!(with(spec), [wanted]);
+    }
+    assert_eq!(with(two("10.0.0.1", "fd00::1")), Vec::<String>::new());
+}
+
+#[test]
+fn the_first_address_of_a_service_stays() {
+    let service = |spec: Value| {
+        let mut service = json!({"kind": "Service", "spec": spec});
+        service["spec"]["ports"] = json!([{"port": 80}]);
+        find("", "v1", "services").unwrap().strategy.default(&mut service);
+        service
+    };
+    let old = service(
+        json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"],
+        "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}),
+    );
+    let update = |spec: Value| {
+        let strategy = find("", "v1", "services").unwrap().strategy;
+        let errors = strategy.validate_update(&service(spec), &old);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        update(
+            json!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.2", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"]})
+        ),
+        ["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\",\"fd00::1\"]: may not change once set"]
+    );
+    assert_eq!(
+        update(
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack"})
+        ),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        update(
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4", "IPv6"],
+            "ipFamilyPolicy": "PreferDualStack"})
+        ),
+        [
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary clusterIP"
+        ]
+    );
+}
+
+#[test]
+fn ranges_of_a_node_stay_once_given() {
+    let strategy = find("", "v1", "nodes").unwrap().strategy;
+    let node = |ranges: &[&str]| {
+        let mut node = json!({"metadata": {"name": "n"}, "spec": {"podCIDRs": ranges}});
+        strategy.default(&mut node);
+        node
+    };
+    let update = |new: &[&str], old: &[&str]| -> Vec<String> {
+        let errors = strategy.validate_update(&node(new), &node(old));
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let (four, six) = ("10.1.0.0/24", "fd00:1::/64");
+    let kept = "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid";
+    assert_eq!(update(&[four, six], &[]), Vec::<String>::new());
+    assert_eq!(update(&[four, six], &[four, six]), Vec::<String>::new());
+    assert_eq!(update(&[four], &[four, six]), [kept]);
+    assert_eq!(update(&[four, "fd00:2::/64"], &[four, six]), [kept]);
+    assert_eq!(
+        update(&[four, "10.2.0.0/24"], &[]),
+        [
+            "spec.podCIDRs: Invalid value: [\"10.1.0.0/24\",\"10.2.0.0/24\"]: may specify no more than one CIDR for each IP family"
+        ]
+    );
+}
+
+#[test]
 fn roles_and_bindings() {
     assert_eq!(
         errors_of(
