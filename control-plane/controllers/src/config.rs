@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use knode_client::{Client, Clock};
 use knode_pki::CertificateAuthority;
 
@@ -16,10 +17,18 @@ pub struct ControllersConfig {
     pub signer: Option<Arc<CertificateAuthority>>,
     /// The CA certificates that pods verify the API server by, PEM: `kube-root-ca.crt`.
     pub root_ca_pem: String,
-    /// The addresses of pods, of which each node gets a subnet.
-    pub pod_cidr: ipnet::Ipv4Net,
-    /// Prefix length of a node's subnet, 24 by default.
-    pub node_cidr_mask: u8,
+    /// The addresses of pods: one range, or one of each family, the primary first.
+    pub pod_ranges: Vec<PodRange>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// A range of pod addresses, of which each node gets a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodRange {
+    /// The range.
+    pub cidr: IpNet,
+    /// Prefix length of a node's subnet (`--node-cidr-mask-size-ipv4`, `-ipv6`; 24 and 64 by default), not
+    /// shorter than the range's own.
+    pub node_mask: u8,
 }

@@ -36,7 +36,7 @@ pub enum Error {
         /// The node without one.
         node: String,
         /// The cluster's pod addresses.
-        pod_cidr: ipnet::Ipv4Net,
+        pod_cidr: ipnet::IpNet,
     },
 }
 

@@ -22,6 +22,6 @@ mod service_account;
 mod tokens;
 mod unseen;
 
-pub use config::ControllersConfig;
+pub use config::{ControllersConfig, PodRange};
 pub use error::{Error, Result};
 pub use runner::run;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity, UserInfo};
 use knode_client::{Client, SystemClock};
-use knode_controllers::ControllersConfig;
+use knode_controllers::{ControllersConfig, PodRange};
 use knode_pki::kubeconfig::{Access, Kubeconfig, Material};
 use knode_pki::{ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, files};
 use knode_store::Store;
@@ -129,8 +129,10 @@ impl Plan<'_> {
             }),
             signer: Some(Arc::new(pki.ca.clone())),
             root_ca_pem: pki.ca.cert_pem().to_owned(),
-            pod_cidr: self.options.pod_cidr,
-            node_cidr_mask: NODE_CIDR_MASK.max(self.options.pod_cidr.prefix_len()),
+            pod_ranges: vec![PodRange {
+                cidr: self.options.pod_cidr.into(),
+                node_mask: NODE_CIDR_MASK.max(self.options.pod_cidr.prefix_len()),
+            }],
             clock: Arc::new(SystemClock::default()),
         };
         tasks.spawn(knode_controllers::run(config, end.clone().requested()));

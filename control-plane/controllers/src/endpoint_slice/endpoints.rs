@@ -1,13 +1,14 @@
-//! The older Endpoints object: all members in one; pure.
+//! The older Endpoints object: all members in one, by their addresses of the service's primary family; pure.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service,
 };
 use kube::api::ObjectMeta;
 
-use super::members::{Member, Port};
+use super::members::{Member, Port, families};
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
@@ -25,7 +26,8 @@ pub(super) fn is_ours(endpoints: &Endpoints) -> bool {
 
 /// The object as it should be; nothing if it is.
 pub(super) fn plan(service: &Service, members: &[Member], existing: Option<&Endpoints>) -> Option<Endpoints> {
-    let subsets = subsets(members);
+    let family = families(service).first().copied().unwrap_or_default();
+    let subsets = subsets(members, family);
     let labels = labels(service);
     if let Some(there) = existing
         && there.subsets.clone().unwrap_or_default() == subsets
@@ -54,15 +56,13 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-fn subsets(members: &[Member]) -> Vec<EndpointSubset> {
+fn subsets(members: &[Member], family: &str) -> Vec<EndpointSubset> {
     let mut groups = BTreeMap::<&Vec<Port>, (Vec<EndpointAddress>, Vec<EndpointAddress>)>::new();
     for m in members.iter().filter(|m| !m.terminating || m.ready) {
+        let Some(ip) = m.address(family) else { continue };
         let (ready, waiting) = groups.entry(&m.ports).or_default();
-        if m.ready {
-            ready.push(address(m))
-        } else {
-            waiting.push(address(m))
-        }
+        let list = if m.ready { ready } else { waiting };
+        list.push(address(m, ip));
     }
     let some = |v: Vec<EndpointAddress>| (!v.is_empty()).then_some(v);
     let subset = |(ports, (ready, waiting)): (&Vec<Port>, (Vec<_>, Vec<_>))| EndpointSubset {
@@ -82,7 +82,7 @@ fn port(p: &Port) -> EndpointPort {
     }
 }
 
-fn address(m: &Member) -> EndpointAddress {
+fn address(m: &Member, ip: IpAddr) -> EndpointAddress {
     let reference = ObjectReference {
         kind: Some("Pod".into()),
         namespace: Some(m.namespace.clone()),
@@ -91,7 +91,7 @@ fn address(m: &Member) -> EndpointAddress {
         ..ObjectReference::default()
     };
     EndpointAddress {
-        ip: m.ips.first().map(ToString::to_string).unwrap_or_default(),
+        ip: ip.to_string(),
         hostname: m.hostname.clone(),
         node_name: m.node.clone(),
         target_ref: Some(reference),

@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::is_ready;
 
+const IPV4: &str = "IPv4";
+const IPV6: &str = "IPv6";
+
 /// A port of a service as one pod offers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Port {
@@ -36,6 +39,26 @@ pub(super) struct Member {
     pub terminating: bool,
     /// When its readiness last changed.
     pub changed: Option<Time>,
+}
+
+impl Member {
+    /// The pod's address of a family.
+    pub fn address(&self, family: &str) -> Option<IpAddr> {
+        let mut all = self.ips.iter();
+        all.find(|ip| ip.is_ipv6() == (family == IPV6)).copied()
+    }
+}
+
+/// The address families that a service speaks, the primary first.
+pub(super) fn families(service: &Service) -> Vec<&'static str> {
+    let spec = service.spec.as_ref();
+    let asked = spec.and_then(|s| s.ip_families.as_deref()).unwrap_or_default();
+    let known = |family: &String| if family == IPV6 { IPV6 } else { IPV4 };
+    match spec.and_then(|s| s.cluster_ip.as_deref()) {
+        _ if !asked.is_empty() => asked.iter().map(known).collect(),
+        Some(address) if address.contains(':') => vec![IPV6],
+        _ => vec![IPV4],
+    }
 }
 
 /// Whether the service selects pods at all.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::ObjectMeta;
 
-use super::members::{Member, Port};
+use super::members::{Member, Port, families};
 use crate::owner::controller_of;
 
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -87,24 +87,11 @@ fn reuse(changes: Vec<SliceChange>, existing: &[Arc<EndpointSlice>]) -> Vec<Slic
     changes
 }
 
-fn families(service: &Service) -> Vec<&'static str> {
-    let asked = service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
-    let all = asked.map(|f| {
-        f.iter()
-            .map(|f| if f == "IPv6" { "IPv6" } else { "IPv4" })
-            .collect()
-    });
-    all.filter(|f: &Vec<_>| !f.is_empty())
-        .unwrap_or_else(|| vec!["IPv4"])
-}
-
 fn group(service: &Service, members: &[Member]) -> BTreeMap<Group, Vec<Endpoint>> {
     let mut groups = BTreeMap::<Group, Vec<Endpoint>>::new();
     for family in families(service) {
         for m in members {
-            let Some(ip) = m.ips.iter().find(|ip| ip.is_ipv6() == (family == "IPv6")) else {
-                continue;
-            };
+            let Some(ip) = m.address(family) else { continue };
             groups
                 .entry((family, m.ports.clone()))
                 .or_default()
@@ -271,7 +258,7 @@ fn new_slice(service: &Service, (family, ports): &Group, endpoints: &[Endpoint])
 
 #[cfg(test)]
 mod tests {
-    use super::super::members;
+    use super::super::{endpoints, members};
     use super::*;
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
@@ -370,5 +357,39 @@ mod tests {
             10
         );
         assert_eq!(reconcile(&mut slices, &pods), 0);
+    }
+
+    #[test]
+    fn each_family_of_the_service_has_slices_of_its_own() {
+        let mut service = service();
+        let spec = service.spec.as_mut().unwrap();
+        spec.ip_families = Some(vec!["IPv6".into(), "IPv4".into()]);
+        let mut both = pod(1, true, false).as_ref().clone();
+        let ips = json!([{"ip": "10.1.0.2"}, {"ip": "fd00:1::2"}]);
+        both.status.as_mut().unwrap().pod_ips = serde_json::from_value(ips).unwrap();
+        let pods = [Arc::new(both), pod(2, true, false)];
+        let told = |service: &Service, slices: &mut Vec<Arc<EndpointSlice>>| {
+            let changes = plan(service, &members::of(service, &pods), slices);
+            apply(slices, changes);
+            let mut told: Vec<_> = slices
+                .iter()
+                .map(|s| {
+                    let endpoints = s.endpoints.iter().flatten();
+                    let addresses: Vec<_> = endpoints.flat_map(|e| e.addresses.clone()).collect();
+                    (s.address_type.clone(), addresses.join(","))
+                })
+                .collect();
+            told.sort();
+            told
+        };
+        let mut slices = Vec::new();
+        let four = ("IPv4".to_owned(), "10.1.0.2,10.1.0.3".to_owned());
+        let six = ("IPv6".to_owned(), "fd00:1::2".to_owned());
+        assert_eq!(told(&service, &mut slices), [four.clone(), six]);
+        let older = endpoints::plan(&service, &members::of(&service, &pods), None).unwrap();
+        let subsets = older.subsets.unwrap();
+        assert_eq!(subsets[0].addresses.as_ref().unwrap()[0].ip, "fd00:1::2");
+        service.spec.as_mut().unwrap().ip_families = Some(vec!["IPv4".into()]);
+        assert_eq!(told(&service, &mut slices), [four]);
     }
 }
