@@ -1,7 +1,7 @@
 //! Hosts as network namespaces. None has a way out: no default route, nothing but what the test connects.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -212,6 +212,15 @@ impl Lan {
         // An address that appears by itself, a second later, would look like something left behind.
         host.ip("link set eth0 addrgenmode none");
         host.ip("link set eth0 up");
+    }
+
+    /// Gives a host that is plugged in an IPv6 address too, usable at once.
+    ///
+    /// # Panics
+    /// When it can't have it.
+    #[track_caller]
+    pub fn number(&self, host: &Host, address: Ipv6Addr, prefix: u8) {
+        host.ip(&format!("-6 address add {address}/{prefix} dev eth0 nodad"));
     }
 
     /// Makes a host and plugs it in.
