@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+mod announce;
 mod error;
 mod events;
 mod handle;
@@ -18,6 +19,7 @@ mod request;
 pub mod sysctl;
 mod transport;
 
+pub use announce::announce;
 pub use error::{Error, Result, Tolerate};
 pub use events::{Event, Events, Topic};
 pub use handle::Handle;
@@ -33,3 +35,4 @@ pub use request::{
     delete_link, delete_neighbour, delete_route, delete_rule, replace_address, replace_fdb,
     replace_neighbour, replace_route,
 };
+pub use request::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};

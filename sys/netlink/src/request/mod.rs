@@ -5,6 +5,7 @@ mod link;
 mod neighbour;
 mod route;
 mod rule;
+mod tc;
 
 use std::fmt;
 
@@ -26,6 +27,7 @@ pub use route::{add_route, delete_route, replace_route};
 pub(crate) use route::{dump_routes, get_route};
 pub(crate) use rule::dump_rules;
 pub use rule::{add_rule, delete_rule};
+pub use tc::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};
 
 /// Must be new.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
