@@ -3,28 +3,38 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use knode_netlink::{
-    Address, Handle, LinkChange, MacAddr, Netns, Route, Tolerate, VethSpec, add_veth, change_link,
-    delete_group, delete_link, replace_address, replace_route, sysctl,
+    Address, Handle, LinkChange, MacAddr, Netns, Request, Route, Tolerate, VethSpec, add_veth, announce,
+    change_link, delete_group, replace_address, replace_route, sysctl,
 };
 
+use crate::bandwidth::{self, Bandwidth};
+use crate::config::Subnet;
 use crate::error::{Error, Result};
+use crate::{ipam, name};
 
-/// Group of cables that are about to be removed.
+/// Group of links that are about to be removed.
 const LEAVING: u32 = 0x6b6e_6f64;
 
 /// How a sandbox is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
-    /// Its addresses, the first one primary.
+    /// Its addresses, IPv4 first, which is the primary one.
     pub ips: Vec<IpAddr>,
-    /// Its default router: the bridge.
-    pub gateway: IpAddr,
+    /// Its default router for each of its addresses: the bridge.
+    pub gateways: Vec<IpAddr>,
     /// The host's end of its cable.
     pub host_link: String,
     /// Its interface's Ethernet address.
     pub mac: MacAddr,
+}
+
+/// One of the pod's addresses with its network's prefix, and the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assigned {
+    pub net: IpNet,
+    pub gateway: IpAddr,
 }
 
 /// A cable to lay.
@@ -34,14 +44,26 @@ pub(crate) struct Plan<'a> {
     pub interface: &'a str,
     pub bridge: u32,
     pub mtu: u32,
-    pub address: Ipv4Net,
-    pub gateway: Ipv4Addr,
+    /// IPv4 first.
+    pub addresses: &'a [Assigned],
+    pub mac: MacAddr,
+    /// Addresses that others may remember with another Ethernet address.
+    pub announced: &'a [IpAddr],
+    pub bandwidth: Bandwidth,
 }
 
-impl Plan<'_> {
-    /// The pod's Ethernet address, by its IP address: whoever has that next has the same, so no cache is stale.
-    pub fn mac(&self) -> MacAddr {
-        MacAddr::of_ipv4(self.address.addr())
+/// The Ethernet address that goes with an IP address: whoever has that next has the same, so no cache is stale. An
+/// IPv6 address goes with the IPv4 address that has the same place in its network, if there is one.
+pub(crate) fn natural_mac(subnet: Subnet, ip: IpAddr) -> MacAddr {
+    let counterpart = match (ip, subnet.ipv4, subnet.ipv6) {
+        (IpAddr::V6(_), Some(ipv4), Some(ipv6)) => {
+            ipam::counterpart(IpNet::V4(ipv4), IpNet::V6(ipv6), ip).unwrap_or(ip)
+        }
+        _ => ip,
+    };
+    match counterpart {
+        IpAddr::V4(ip) => MacAddr::of_ipv4(ip),
+        IpAddr::V6(ip) => MacAddr::of_ipv4(Ipv4Addr::from(u128::from(ip) as u32)),
     }
 }
 
@@ -56,35 +78,30 @@ pub(crate) fn connect(handle: &Handle, netns: &Path, plan: &Plan<'_>) -> Result<
         }
         other => other.map_err(Error::netlink("lay the cable"))?,
     }
+    bandwidth::limit(handle, plan.host_link, plan.mtu, plan.bandwidth)?;
+    // Before the pod is up, so that it does not hear somebody speak in its name.
+    announce(plan.bridge, plan.mac, plan.announced).map_err(Error::netlink("announce the pod"))?;
     netns
         .run(|| configure(plan))
         .map_err(Error::netlink("enter the sandbox"))?
 }
 
-/// Removes cables, both ends of each; one that is not there is no error. Several cost hardly more than one: the
-/// kernel waits for all processors once a deletion.
+/// Removes cables, both ends of each, and what holds back what comes in by them; one that is not there is no error.
+/// Several cost hardly more than one: the kernel waits for all processors once a deletion.
 pub(crate) fn remove(handle: &Handle, host_links: &[String]) -> Result<()> {
     let failed = || Error::netlink("remove cables");
-    if let [link] = host_links {
-        return handle
-            .execute(delete_link(link.as_str()))
-            .or_gone()
-            .map_err(failed());
-    }
     let grouped = LinkChange {
         group: Some(LEAVING),
         ..LinkChange::default()
     };
-    let requests = host_links
-        .iter()
-        .map(|link| change_link(link.as_str(), &grouped))
-        .collect();
+    let both = host_links.iter().flat_map(|link| [link.clone(), name::ifb(link)]);
+    let mut requests: Vec<_> = both.map(|link| change_link(link.as_str(), &grouped)).collect();
+    requests.push(delete_group(LEAVING));
     let results = handle.execute_all(requests).map_err(failed())?;
     results
         .into_iter()
         .try_for_each(Tolerate::or_gone)
-        .map_err(failed())?;
-    handle.execute(delete_group(LEAVING)).or_gone().map_err(failed())
+        .map_err(failed())
 }
 
 fn cable(handle: &Handle, netns: &Netns, plan: &Plan<'_>) -> knode_netlink::Result<()> {
@@ -93,7 +110,7 @@ fn cable(handle: &Handle, netns: &Netns, plan: &Plan<'_>) -> knode_netlink::Resu
         mtu: plan.mtu,
         master: Some(plan.bridge),
         peer_name: plan.interface,
-        peer_mac: Some(plan.mac()),
+        peer_mac: Some(plan.mac),
         peer_netns: Some(netns),
     };
     let hairpin = LinkChange {
@@ -107,7 +124,7 @@ fn cable(handle: &Handle, netns: &Netns, plan: &Plan<'_>) -> knode_netlink::Resu
 /// Runs inside the sandbox.
 fn configure(plan: &Plan<'_>) -> Result<()> {
     let failed = || Error::netlink(format!("configure {}", plan.interface));
-    sysctl::set_if_present(&format!("ipv6/conf/{}/accept_dad", plan.interface), "0").map_err(failed())?;
+    settings(plan).map_err(failed())?;
     let handle = Handle::open().map_err(failed())?;
     let up = LinkChange {
         up: Some(true),
@@ -120,16 +137,73 @@ fn configure(plan: &Plan<'_>) -> Result<()> {
             object: plan.interface.to_owned(),
         })
     })?;
-    let address = Address {
-        index: link.index,
-        net: IpNet::V4(plan.address),
-    };
-    let default = IpNet::V4(Ipv4Net::default());
-    let route = Route::via(default, IpAddr::V4(plan.gateway), link.index);
-    let requests = vec![
-        change_link(link.index, &up),
-        replace_address(&address),
-        replace_route(&route),
-    ];
+    let mut requests = vec![change_link(link.index, &up)];
+    requests.extend(plan.addresses.iter().flat_map(|a| requests_of(a, link.index)));
     handle.execute_each(requests).map_err(failed())
+}
+
+/// IPv6 as a pod needs it: addresses that can be used at once, no router but ours.
+fn settings(plan: &Plan<'_>) -> knode_netlink::Result<()> {
+    let key = |name: &str| format!("ipv6/conf/{}/{name}", plan.interface);
+    sysctl::set_if_present(&key("accept_dad"), "0")?;
+    sysctl::set_if_present(&key("accept_ra"), "0")?;
+    if plan.addresses.iter().any(|a| a.gateway.is_ipv6()) {
+        sysctl::set_if_present(&key("disable_ipv6"), "0")?;
+    }
+    Ok(())
+}
+
+fn requests_of(assigned: &Assigned, index: u32) -> [Request; 2] {
+    let everywhere = match assigned.net {
+        IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
+        IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
+    };
+    debug_assert_eq!(everywhere.addr().is_ipv6(), assigned.gateway.is_ipv6());
+    let address = Address {
+        index,
+        net: assigned.net,
+    };
+    let route = Route::via(everywhere, assigned.gateway, index);
+    [replace_address(&address), replace_route(&route)]
+}
+
+/// Whether an address is one that the kernel gives to links by itself.
+pub(crate) fn is_link_local(net: IpNet) -> bool {
+    match net.addr() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(ipv4: Option<&str>, ipv6: Option<&str>) -> Subnet {
+        Subnet {
+            ipv4: ipv4.map(|net| net.parse().unwrap()),
+            ipv6: ipv6.map(|net| net.parse().unwrap()),
+            mtu: 1450,
+        }
+    }
+
+    fn mac(subnet: Subnet, ip: &str) -> String {
+        natural_mac(subnet, ip.parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn both_addresses_of_a_place_have_one_ethernet_address() {
+        let dual = subnet(Some("172.30.65.0/24"), Some("fd00:65::/64"));
+        assert_eq!(mac(dual, "172.30.65.7"), "0a:58:ac:1e:41:07");
+        assert_eq!(mac(dual, "fd00:65::7"), "0a:58:ac:1e:41:07");
+        assert_eq!(
+            mac(dual, "fd00:65::1:7"),
+            "0a:58:00:01:00:07",
+            "no such place in IPv4"
+        );
+        assert_eq!(
+            mac(subnet(None, Some("fd00:65::/64")), "fd00:65::7"),
+            "0a:58:00:00:00:07"
+        );
+    }
 }

@@ -1,13 +1,12 @@
 //! The bridge: made, taken up, repaired.
 
-use std::net::Ipv4Addr;
-
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use knode_netlink::{
-    Address, BridgeSpec, Handle, Link, LinkChange, LinkKind, MacAddr, Request, Tolerate, add_bridge,
-    change_link, delete_address, replace_address, sysctl,
+    Address, BridgeSpec, Handle, Link, LinkChange, LinkKind, Request, Tolerate, add_bridge, change_link,
+    delete_address, replace_address, sysctl,
 };
 
+use crate::attach::{is_link_local, natural_mac};
 use crate::error::{Error, Result};
 use crate::{Subnet, ipam, name};
 
@@ -16,27 +15,27 @@ use crate::{Subnet, ipam, name};
 struct Changes {
     mtu: Option<u32>,
     up: bool,
-    add: Option<Ipv4Net>,
-    remove: Vec<Ipv4Net>,
+    add: Vec<IpNet>,
+    remove: Vec<IpNet>,
 }
 
 /// Makes the bridge what `subnet` asks for and returns its index. Settings of the host that it needs are set.
 pub(crate) fn ensure(handle: &Handle, bridge: &str, subnet: Subnet) -> Result<u32> {
-    let gateway = ipam::gateway(subnet.ipv4)?;
+    let gateways = gateways(subnet)?;
     let failed = || Error::netlink(format!("set up bridge {bridge}"));
+    forward(subnet)?;
     if let Some(link) = handle.link(bridge).map_err(failed())? {
         let ports = ports(handle, link.index)?;
-        return take_up(handle, &link, subnet, gateway, !ports.is_empty());
+        return take_up(handle, &link, subnet, &gateways, !ports.is_empty());
     }
     let spec = BridgeSpec {
         name: bridge,
-        mac: Some(MacAddr::of_ipv4(gateway)),
+        mac: gateways.first().map(|net| natural_mac(subnet, net.addr())),
         mtu: subnet.mtu,
     };
     handle.execute(add_bridge(&spec)).or_exists().map_err(failed())?;
-    forward()?;
     match handle.link(bridge).map_err(failed())? {
-        Some(link) => take_up(handle, &link, subnet, gateway, false),
+        Some(link) => take_up(handle, &link, subnet, &gateways, false),
         None => Err(failed()(knode_netlink::Error::NotFound {
             op: "get link",
             object: bridge.to_owned(),
@@ -56,55 +55,85 @@ pub(crate) fn ports(handle: &Handle, bridge: u32) -> Result<Vec<Link>> {
 }
 
 /// Packets of pods pass through the host, those within the bridge past its packet filter (services need it).
-pub(crate) fn forward() -> Result<()> {
-    let settings = sysctl::set("ipv4/ip_forward", "1")
-        .and_then(|()| sysctl::set_if_present("bridge/bridge-nf-call-iptables", "1"));
+pub(crate) fn forward(subnet: Subnet) -> Result<()> {
+    let ipv4 = || {
+        sysctl::set("ipv4/ip_forward", "1")?;
+        sysctl::set_if_present("bridge/bridge-nf-call-iptables", "1")
+    };
+    let ipv6 = || {
+        sysctl::set("ipv6/conf/all/forwarding", "1")?;
+        sysctl::set_if_present("bridge/bridge-nf-call-ip6tables", "1")
+    };
+    let mut settings = Ok(());
+    if subnet.ipv4.is_some() {
+        settings = settings.and_then(|()| ipv4());
+    }
+    if subnet.ipv6.is_some() {
+        settings = settings.and_then(|()| ipv6());
+    }
     settings.map_err(Error::netlink("let packets of pods pass"))
 }
 
-fn take_up(handle: &Handle, link: &Link, subnet: Subnet, gateway: Ipv4Addr, in_use: bool) -> Result<u32> {
+/// The bridge's addresses, IPv4 first.
+fn gateways(subnet: Subnet) -> Result<Vec<IpNet>> {
+    let gateway = |net: IpNet| Ok(IpNet::new_assert(ipam::gateway(net)?, net.prefix_len()));
+    let gateways: Vec<_> = subnet.networks().map(gateway).collect::<Result<_>>()?;
+    if gateways.is_empty() {
+        return Err(Error::NotReady);
+    }
+    Ok(gateways)
+}
+
+fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet], in_use: bool) -> Result<u32> {
     if link.kind != LinkKind::Bridge {
         return Err(Error::NotABridge(link.name.clone()));
     }
     let failed = || Error::netlink(format!("set up bridge {}", link.name));
     let addresses = handle.addresses(Some(link.index)).map_err(failed())?;
-    let addresses: Vec<_> = addresses.into_iter().filter_map(|a| ipv4(a.net)).collect();
-    let want = Ipv4Net::new_assert(gateway, subnet.ipv4.prefix_len());
+    let addresses: Vec<_> = addresses.into_iter().map(|a| a.net).collect();
     let changes = compare(link, &addresses, want, subnet.mtu);
-    if let Some(has) = changes.remove.first().filter(|_| in_use && changes.add.is_some()) {
+    if in_use && let Some((has, want)) = replaced(&changes) {
         return Err(Error::SubnetChanged {
             bridge: link.name.clone(),
-            has: *has,
-            want: subnet.ipv4,
+            has,
+            want: want.trunc(),
         });
     }
+    settings(&link.name).map_err(failed())?;
     handle
         .execute_each(requests(link.index, &changes))
         .map_err(failed())?;
     Ok(link.index)
 }
 
-fn ipv4(net: IpNet) -> Option<Ipv4Net> {
-    match net {
-        IpNet::V4(net) => Some(net),
-        IpNet::V6(_) => None,
-    }
+/// The bridge listens to no router, and its own addresses are nobody else's: nothing to wait for.
+fn settings(bridge: &str) -> knode_netlink::Result<()> {
+    sysctl::set_if_present(&format!("ipv6/conf/{bridge}/accept_ra"), "0")?;
+    sysctl::set_if_present(&format!("ipv6/conf/{bridge}/accept_dad"), "0")
 }
 
-fn compare(link: &Link, addresses: &[Ipv4Net], want: Ipv4Net, mtu: u32) -> Changes {
+fn compare(link: &Link, addresses: &[IpNet], want: &[IpNet], mtu: u32) -> Changes {
+    let strange = |has: &&IpNet| !want.contains(has) && !is_link_local(**has);
     Changes {
         mtu: (link.mtu != mtu).then_some(mtu),
         up: !link.up,
-        add: (!addresses.contains(&want)).then_some(want),
-        remove: addresses.iter().copied().filter(|a| *a != want).collect(),
+        add: want.iter().filter(|w| !addresses.contains(w)).copied().collect(),
+        remove: addresses.iter().filter(strange).copied().collect(),
     }
 }
 
-fn requests(index: u32, changes: &Changes) -> Vec<Request> {
-    let address = |net: Ipv4Net| Address {
-        index,
-        net: IpNet::V4(net),
+/// An address that another of its family is to replace. Pods have lost their router then.
+fn replaced(changes: &Changes) -> Option<(IpNet, IpNet)> {
+    let same_family = |a: &IpNet, b: &IpNet| a.addr().is_ipv4() == b.addr().is_ipv4();
+    let pair = |want: &IpNet| {
+        let has = changes.remove.iter().find(|has| same_family(has, want))?;
+        Some((*has, *want))
     };
+    changes.add.iter().find_map(pair)
+}
+
+fn requests(index: u32, changes: &Changes) -> Vec<Request> {
+    let address = |net: &IpNet| Address { index, net: *net };
     let mut requests = Vec::new();
     if changes.up || changes.mtu.is_some() {
         let change = LinkChange {
@@ -114,7 +143,7 @@ fn requests(index: u32, changes: &Changes) -> Vec<Request> {
         };
         requests.push(change_link(index, &change));
     }
-    requests.extend(changes.remove.iter().map(|net| delete_address(&address(*net))));
-    requests.extend(changes.add.map(|net| replace_address(&address(net))));
+    requests.extend(changes.remove.iter().map(|net| delete_address(&address(net))));
+    requests.extend(changes.add.iter().map(|net| replace_address(&address(net))));
     requests
 }

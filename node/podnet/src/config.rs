@@ -1,15 +1,28 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use knode_netlink::MacAddr;
 
-/// The node's part of the pod network.
+use crate::bandwidth::Bandwidth;
+
+/// The node's part of the pod network. At least one family is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnet {
-    /// Addresses of this node's pods; the first one is the bridge's.
-    pub ipv4: Ipv4Net,
+    /// IPv4 addresses of this node's pods; the first one is the bridge's.
+    pub ipv4: Option<Ipv4Net>,
+    /// Their IPv6 addresses; the first one is the bridge's.
+    pub ipv6: Option<Ipv6Net>,
     /// Largest packet that crosses the pod network whole, bytes.
     pub mtu: u32,
+}
+
+impl Subnet {
+    /// The networks, IPv4 first. Every pod has an address of each.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let ipv4 = self.ipv4.map(IpNet::V4);
+        ipv4.into_iter().chain(self.ipv6.map(IpNet::V6))
+    }
 }
 
 /// How the pod network is set up.
@@ -43,6 +56,26 @@ pub struct AddRequest {
     pub netns: PathBuf,
     /// Ports of the host that lead to it.
     pub port_mappings: Vec<PortMapping>,
+    /// How fast it may send and receive.
+    pub bandwidth: Bandwidth,
+    /// Addresses that it must have, at most one of each family; free ones of the subnet otherwise.
+    pub ips: Vec<IpAddr>,
+    /// Ethernet address that its interface must have; one that follows from its address otherwise.
+    pub mac: Option<MacAddr>,
+}
+
+impl AddRequest {
+    /// A sandbox without ports and limits, with whatever address is free.
+    pub fn new(sandbox_id: impl Into<String>, netns: impl Into<PathBuf>) -> Self {
+        Self {
+            sandbox_id: sandbox_id.into(),
+            netns: netns.into(),
+            port_mappings: Vec::new(),
+            bandwidth: Bandwidth::default(),
+            ips: Vec::new(),
+            mac: None,
+        }
+    }
 }
 
 /// A port of the host that leads to a port of a pod.
@@ -54,7 +87,8 @@ pub struct PortMapping {
     pub host_port: u16,
     /// Port in the pod, not 0.
     pub container_port: u16,
-    /// Address of the host that is served; all where none is given.
+    /// Address of the host that is served; all of both families where none is given, all of one family where it is
+    /// that family's unspecified address.
     pub host_ip: Option<IpAddr>,
 }
 

@@ -1,9 +1,9 @@
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::config::Protocol;
 
@@ -18,16 +18,16 @@ pub enum Error {
     NotReady,
     /// The subnet is too small for a bridge and a pod.
     #[error("subnet {0} has no room for pods")]
-    SubnetTooSmall(Ipv4Net),
+    SubnetTooSmall(IpNet),
     /// The subnet changed under running pods.
     #[error("bridge {bridge} has {has} and pods use it, but the node's subnet is {want} now")]
     SubnetChanged {
         /// The bridge.
         bridge: String,
         /// Its present address.
-        has: Ipv4Net,
+        has: IpNet,
         /// The subnet that it should serve.
-        want: Ipv4Net,
+        want: IpNet,
     },
     /// Something else has the bridge's name.
     #[error("link {0} exists and is no bridge")]
@@ -36,7 +36,7 @@ pub enum Error {
     #[error("no free address in {subnet}: {taken} are taken")]
     Exhausted {
         /// The subnet.
-        subnet: Ipv4Net,
+        subnet: IpNet,
         /// How many are taken.
         taken: usize,
     },
@@ -67,12 +67,12 @@ pub enum Error {
         source: knode_netlink::Error,
     },
     /// A step of `add` went wrong and was undone.
-    #[error("connect sandbox {sandbox} as {ip}")]
+    #[error("connect sandbox {sandbox} as {}", list(ips))]
     Attach {
         /// The sandbox.
         sandbox: String,
-        /// Its would-be address.
-        ip: Ipv4Addr,
+        /// Its would-be addresses.
+        ips: Vec<IpAddr>,
         /// Why it failed.
         #[source]
         source: Box<Error>,
@@ -86,8 +86,23 @@ pub enum Error {
         #[source]
         source: Arc<Error>,
     },
+    /// An address that was asked for is none of the pods' ones.
+    #[error("{0} is no address for a pod of this node")]
+    AddressOutside(IpAddr),
+    /// An address that was asked for has somebody else.
+    #[error("{ip} is taken by {holder}")]
+    AddressTaken {
+        /// The address.
+        ip: IpAddr,
+        /// The sandbox that has it.
+        holder: String,
+    },
     /// Another pod has the port.
-    #[error("host port {port}/{protocol}{} is taken by the pod {holder}", host_ip.map(|ip| format!(" of {ip}")).unwrap_or_default())]
+    #[error(
+        "host port {port}/{protocol}{} is taken by the pod {holder}{}",
+        of(host_ip),
+        of_sandbox(sandbox)
+    )]
     HostPortTaken {
         /// Transport.
         protocol: Protocol,
@@ -96,7 +111,20 @@ pub enum Error {
         /// The port.
         port: u16,
         /// Address of the pod that has it.
-        holder: Ipv4Addr,
+        holder: IpAddr,
+        /// That pod's sandbox, where it is known.
+        sandbox: Option<String>,
+    },
+    /// The host's address and the pod's are of different families.
+    #[error(
+        "host port of {host_ip}: the pod has no address of that family, only {}",
+        list(pod)
+    )]
+    HostPortFamily {
+        /// Address of the host that was asked for.
+        host_ip: IpAddr,
+        /// Addresses of the pod.
+        pod: Vec<IpAddr>,
     },
     /// Rules for host ports.
     #[error("{what}")]
@@ -125,4 +153,18 @@ impl Error {
     pub(crate) fn nft(what: &'static str) -> impl FnOnce(knode_nft::Error) -> Self {
         move |source| Self::Nft { what, source }
     }
+}
+
+fn of(host_ip: &Option<IpAddr>) -> String {
+    host_ip.map(|ip| format!(" of {ip}")).unwrap_or_default()
+}
+
+fn of_sandbox(sandbox: &Option<String>) -> String {
+    let named = sandbox.as_ref().map(|id| format!(" (sandbox {id})"));
+    named.unwrap_or_default()
+}
+
+fn list(ips: &[IpAddr]) -> String {
+    let texts: Vec<_> = ips.iter().map(IpAddr::to_string).collect();
+    texts.join(", ")
 }

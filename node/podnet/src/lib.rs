@@ -6,6 +6,7 @@
 //! What is in the kernel and in the lease directory is the state; a new process takes it up as it is.
 
 mod attach;
+mod bandwidth;
 mod bridge;
 mod cni;
 mod config;
@@ -17,6 +18,7 @@ mod name;
 mod network;
 
 pub use attach::Attachment;
+pub use bandwidth::{Bandwidth, RateLimit};
 pub use cni::{Answer as CniAnswer, plugin as cni_plugin};
 pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};
 pub use error::{Error, Result};

@@ -1,12 +1,14 @@
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipnet::Ipv4Net;
-use knode_netlink::{Event, Events, Handle, LinkChange, LinkKind, Tolerate, Topic, change_link, delete_link};
+use ipnet::IpNet;
+use knode_netlink::{
+    Event, Events, Handle, Link, LinkChange, LinkKind, Tolerate, Topic, change_link, delete_link,
+};
 use tokio::sync::{Semaphore, watch};
 
-use crate::attach::{self, Attachment, Plan};
+use crate::attach::{self, Assigned, Attachment, Plan, natural_mac};
 use crate::config::{AddRequest, Config, Subnet};
 use crate::error::{Error, Result};
 use crate::hostport::{self, HostPorts};
@@ -40,6 +42,8 @@ struct Inner {
     subnet: watch::Receiver<Option<Subnet>>,
     slots: Semaphore,
     problem: Mutex<Option<String>>,
+    /// What the bridge was last made fit for by this process.
+    ensured: Mutex<Option<Subnet>>,
     /// Opened by the first pod that comes or goes.
     host_ports: Mutex<Option<HostPorts>>,
     leaving: Leaving,
@@ -63,6 +67,7 @@ impl PodNet {
                 subnet,
                 slots,
                 problem,
+                ensured: Mutex::new(None),
                 host_ports: Mutex::new(None),
                 leaving: Leaving::default(),
             }),
@@ -141,13 +146,13 @@ impl PodNet {
     ///
     /// # Errors
     /// [`Error::Netlink`], [`Error::LeaseFile`].
-    pub async fn gc(&self, live: HashSet<String>) -> Result<Vec<Ipv4Addr>> {
+    pub async fn gc(&self, live: HashSet<String>) -> Result<Vec<IpAddr>> {
         self.blocking("collecting garbage", move |inner| inner.gc(&live))
             .await
     }
 
     /// Addresses in use and whose they are.
-    pub fn leases(&self) -> Vec<(Ipv4Addr, String)> {
+    pub fn leases(&self) -> Vec<(IpAddr, String)> {
         lock(&self.inner.ipam)
             .owners()
             .map(|(ip, owner)| (ip, owner.to_owned()))
@@ -187,38 +192,58 @@ impl PodNet {
 impl Inner {
     fn add(&self, request: &AddRequest) -> Result<Attachment> {
         let subnet = (*self.subnet.borrow()).ok_or(Error::NotReady)?;
-        let ip = lock(&self.ipam).acquire(subnet.ipv4, &request.sandbox_id)?;
-        self.connect(request, subnet, ip).map_err(|source| {
+        let ips = lock(&self.ipam).acquire(subnet, &request.sandbox_id, &request.ips)?;
+        self.connect(request, subnet, &ips).map_err(|source| {
             if let Err(undo) = self.remove(std::slice::from_ref(&request.sandbox_id)) {
-                tracing::warn!(error = &undo as &dyn std::error::Error, %ip, "a failed connection was not undone");
+                tracing::warn!(
+                    error = &undo as &dyn std::error::Error,
+                    ?ips,
+                    "a failed connection was not undone"
+                );
             }
-            Error::Attach { sandbox: request.sandbox_id.clone(), ip, source: Box::new(source) }
+            Error::Attach {
+                sandbox: request.sandbox_id.clone(),
+                ips,
+                source: Box::new(source),
+            }
         })
     }
 
-    fn connect(&self, request: &AddRequest, subnet: Subnet, ip: Ipv4Addr) -> Result<Attachment> {
+    fn connect(&self, request: &AddRequest, subnet: Subnet, ips: &[IpAddr]) -> Result<Attachment> {
         let host_link = name::host_link(&request.sandbox_id);
         let bridge = self.bridge(subnet)?;
-        let gateway = ipam::gateway(subnet.ipv4)?;
+        let addresses = assigned(subnet, ips)?;
+        let natural = ips.first().map(|ip| natural_mac(subnet, *ip));
+        let mac = request.mac.or(natural).ok_or(Error::NotReady)?;
+        let unnatural = ips.iter().filter(|ip| natural_mac(subnet, **ip) != mac);
         let plan = Plan {
             host_link: &host_link,
             interface: &self.config.interface,
             bridge,
             mtu: subnet.mtu,
-            address: Ipv4Net::new_assert(ip, subnet.ipv4.prefix_len()),
-            gateway,
+            addresses: &addresses,
+            mac,
+            announced: &unnatural.copied().collect::<Vec<_>>(),
+            bandwidth: request.bandwidth,
         };
         attach::connect(&self.handle, &request.netns, &plan)?;
         if !request.port_mappings.is_empty() {
-            self.host_ports(|ports| ports.add(&self.config.bridge, ip, &request.port_mappings))?;
+            let sandbox_of = |ip| self.sandbox_of(ip);
+            let (bridge, mappings) = (&self.config.bridge, &request.port_mappings);
+            self.host_ports(|ports| ports.add(bridge, ips, mappings, sandbox_of))?;
         }
-        let mac = plan.mac();
         Ok(Attachment {
-            ips: vec![IpAddr::V4(ip)],
-            gateway: IpAddr::V4(gateway),
+            ips: ips.to_vec(),
+            gateways: addresses.iter().map(|a| a.gateway).collect(),
             host_link,
             mac,
         })
+    }
+
+    fn sandbox_of(&self, ip: IpAddr) -> Option<String> {
+        let ipam = lock(&self.ipam);
+        let owner = ipam.owners().find(|(taken, _)| *taken == ip)?.1;
+        Some(owner.to_owned())
     }
 
     /// Index of the bridge, which is there unless somebody deleted it just now.
@@ -228,10 +253,17 @@ impl Inner {
             .handle
             .link(name.as_str())
             .map_err(Error::netlink("look for the bridge"))?;
-        match known.filter(|l| l.kind == LinkKind::Bridge && l.up && l.mtu == subnet.mtu) {
+        let seen = *lock(&self.ensured) == Some(subnet);
+        match known.filter(|l| seen && l.kind == LinkKind::Bridge && l.up && l.mtu == subnet.mtu) {
             Some(link) => Ok(link.index),
-            None => bridge::ensure(&self.handle, name, subnet),
+            None => self.ensure(subnet),
         }
+    }
+
+    fn ensure(&self, subnet: Subnet) -> Result<u32> {
+        let index = bridge::ensure(&self.handle, &self.config.bridge, subnet)?;
+        *lock(&self.ensured) = Some(subnet);
+        Ok(index)
     }
 
     fn remove(&self, sandboxes: &[String]) -> Result<()> {
@@ -252,10 +284,10 @@ impl Inner {
             .try_for_each(|id| lock(&self.ipam).release(id).map(drop))
     }
 
-    fn gc(&self, live: &HashSet<String>) -> Result<Vec<Ipv4Addr>> {
+    fn gc(&self, live: &HashSet<String>) -> Result<Vec<IpAddr>> {
         let keep: HashSet<String> = live.iter().map(|id| name::host_link(id)).collect();
         remove_cables(&self.handle, |link| !keep.contains(link))?;
-        let living: HashSet<Ipv4Addr> = lock(&self.ipam)
+        let living: HashSet<IpAddr> = lock(&self.ipam)
             .owners()
             .filter(|(_, owner)| live.contains(*owner))
             .map(|(ip, _)| ip)
@@ -278,8 +310,7 @@ impl Inner {
         let Some(subnet) = *self.subnet.borrow() else {
             return Ok(());
         };
-        bridge::forward()?;
-        let bridge = bridge::ensure(&self.handle, &self.config.bridge, subnet)?;
+        let bridge = self.ensure(subnet)?;
         let change = LinkChange {
             master: Some(bridge),
             hairpin: Some(true),
@@ -334,18 +365,34 @@ pub fn teardown(config: &Config) -> Vec<Error> {
     errors
 }
 
-/// Removes pod cables whose host link `gone` says so of.
+/// Removes pods' links whose cable `gone` says so of.
 fn remove_cables(handle: &Handle, gone: impl Fn(&str) -> bool) -> Result<()> {
     let links = handle.links().map_err(Error::netlink("look for cables"))?;
-    let ours = links
-        .into_iter()
-        .filter(|l| l.kind == LinkKind::Veth && name::is_host_link(&l.name));
-    let names: Vec<_> = ours.map(|l| l.name).filter(|name| gone(name)).collect();
-    if names.is_empty() {
-        Ok(())
-    } else {
-        attach::remove(handle, &names)
+    let ours = |link: &Link| match &link.kind {
+        LinkKind::Veth => true,
+        LinkKind::Other(kind) => kind == "ifb",
+        _ => false,
+    };
+    let cables = links
+        .iter()
+        .filter(|l| ours(l))
+        .filter_map(|l| name::cable_of(&l.name));
+    let cables: HashSet<_> = cables.filter(|cable| gone(cable)).collect();
+    if cables.is_empty() {
+        return Ok(());
     }
+    attach::remove(handle, &cables.into_iter().collect::<Vec<_>>())
+}
+
+/// The addresses with their prefixes and routers.
+fn assigned(subnet: Subnet, ips: &[IpAddr]) -> Result<Vec<Assigned>> {
+    let assign = |(network, ip): (IpNet, &IpAddr)| {
+        Ok(Assigned {
+            net: IpNet::new_assert(*ip, network.prefix_len()),
+            gateway: ipam::gateway(network)?,
+        })
+    };
+    subnet.networks().zip(ips).map(assign).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,25 +4,16 @@
 
 mod common;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use common::{Pod, TempDir, ask, on_host};
-use knode_netlink::{
-    Address, Handle, LinkChange, Netns, Route, VethSpec, add_address, add_route, add_veth, change_link,
-};
-use knode_podnet::{AddRequest, Config, Error, PodNet, PortMapping, Protocol, Subnet, teardown};
-use tokio::sync::watch;
-
-const OUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+use common::outside::{OUTER, OUTER6, neighbour};
+use common::{Pod, TempDir, ask, link_names, on_host, request};
+use knode_netlink::{Address, Handle, Netns, Route, add_route};
+use knode_podnet::{AddRequest, Config, Error, PodNet, PortMapping, Protocol, teardown};
 
 fn open(dir: &TempDir) -> PodNet {
-    let subnet = Subnet {
-        ipv4: "172.30.65.0/24".parse().unwrap(),
-        mtu: 1450,
-    };
-    // The receiver keeps the last value when the sender is gone.
-    let (_, receiver) = watch::channel(Some(subnet));
-    PodNet::open(Config::new(&dir.0), receiver).unwrap()
+    let subnet = common::subnet(Some("172.30.65.0/24"), Some("fd00:0:0:65::/64"), 1450);
+    common::open(dir, subnet)
 }
 
 fn port(protocol: Protocol, host_port: u16, host_ip: Option<IpAddr>) -> PortMapping {
@@ -40,60 +31,20 @@ fn tcp(host_port: u16) -> PortMapping {
 
 async fn add(net: &PodNet, id: &str, pod: &Pod, ports: &[PortMapping]) -> Result<Ipv4Addr, Error> {
     let request = AddRequest {
-        sandbox_id: id.into(),
-        netns: pod.path.clone(),
         port_mappings: ports.to_vec(),
+        ..request(id, pod)
     };
-    match net.add(request).await?.ips[0] {
-        IpAddr::V4(ip) => Ok(ip),
-        IpAddr::V6(ip) => panic!("{ip}"),
+    match net.add(request).await?.ips[..] {
+        [IpAddr::V4(ip), IpAddr::V6(_)] => Ok(ip),
+        ref other => panic!("{other:?}"),
     }
 }
 
-/// A machine beside the host, which has the address `OUTER` towards it.
-fn neighbour() -> Netns {
-    let netns = Netns::anonymous().unwrap();
-    let host = Handle::open().unwrap();
-    let spec = VethSpec {
-        name: "outer",
-        mtu: 1500,
-        master: None,
-        peer_name: "eth0",
-        peer_mac: None,
-        peer_netns: Some(&netns),
-    };
-    host.execute(add_veth(&spec)).unwrap();
-    let index = host.link("outer").unwrap().unwrap().index;
-    host.execute(add_address(&Address {
-        index,
-        net: "192.0.2.1/24".parse().unwrap(),
-    }))
-    .unwrap();
-    let inside = Handle::open_in(&netns).unwrap();
-    let index = inside.link("eth0").unwrap().unwrap().index;
-    let up = LinkChange {
-        up: Some(true),
-        ..LinkChange::default()
-    };
-    let route = Route::via("0.0.0.0/0".parse().unwrap(), OUTER.into(), index);
-    let address = Address {
-        index,
-        net: "192.0.2.2/24".parse().unwrap(),
-    };
-    inside
-        .execute_each(vec![
-            change_link("eth0", &up),
-            add_address(&address),
-            add_route(&route),
-        ])
-        .unwrap();
-    netns
-}
-
 /// Whether a connection is refused or not answered.
-fn closed(netns: &Netns, to: (Ipv4Addr, u16)) -> bool {
+fn closed(netns: &Netns, (ip, port): (impl Into<IpAddr>, u16)) -> bool {
+    let to = SocketAddr::new(ip.into(), port);
     let connect =
-        || std::net::TcpStream::connect_timeout(&to.into(), std::time::Duration::from_millis(300)).is_err();
+        || std::net::TcpStream::connect_timeout(&to, std::time::Duration::from_millis(300)).is_err();
     netns.run(connect).unwrap()
 }
 
@@ -179,8 +130,11 @@ fn a_port_goes_with_its_pod_and_outlives_the_process() {
         server.join().unwrap();
         let holder = add(&net, "b", &Pod::new(), &[tcp(8080)]).await.unwrap_err();
         let text = std::error::Error::source(&holder).unwrap().to_string();
-        assert_eq!(text, "host port 8080/TCP is taken by the pod 172.30.65.2");
-        assert_eq!(net.leases().len(), 1, "nothing of the refused pod is left");
+        assert_eq!(
+            text,
+            "host port 8080/TCP is taken by the pod 172.30.65.2 (sandbox a)"
+        );
+        assert_eq!(net.leases().len(), 2, "nothing of the refused pod is left");
 
         let _listening = pod
             .netns
@@ -255,24 +209,129 @@ fn datagrams_follow_the_port_to_the_next_pod() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_and_teardown_leaves_nothing() {
+fn a_port_answers_from_every_side_over_ipv6() {
     let dir = TempDir::new();
     on_host(|| async {
-        let net = open(&dir);
-        let v6 = port(Protocol::Tcp, 80, Some("2001:db8::1".parse().unwrap()));
-        let error = add(&net, "a", &Pod::new(), &[v6]).await.unwrap_err();
+        let (net, outside, pod, other) = (open(&dir), neighbour(), Pod::new(), Pod::new());
+        add(&net, "a", &pod, &[tcp(8080)]).await.unwrap();
+        add(&net, "b", &other, &[]).await.unwrap();
+        let from = |netns: &Netns, to: Ipv6Addr| {
+            let server = pod.serve_tcp6(80);
+            let answer = netns.run(|| ask((to.into(), 8080), 1)).unwrap();
+            server.join().unwrap();
+            answer
+        };
+        let host = Netns::current().unwrap();
+        assert_eq!(
+            from(&outside, OUTER6),
+            "2001:db8::2 1",
+            "from outside, source kept"
+        );
+        assert_eq!(
+            from(&host, OUTER6),
+            "2001:db8::1 1",
+            "from the host by its address"
+        );
+        assert_eq!(from(&other.netns, OUTER6), "fd00:0:0:65::3 1", "from another pod");
+        assert_eq!(from(&pod.netns, OUTER6), "fd00:0:0:65::1 1", "from itself");
+        // The kernel lets no packet of ::1 out, so that it stays the host's own.
+        let _own = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 8080)).unwrap();
+        assert!(!closed(&host, (Ipv6Addr::LOCALHOST, 8080)));
+    });
+}
+
+#[test]
+fn the_family_of_the_hosts_address_decides() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let (net, outside, pod) = (open(&dir), neighbour(), Pod::new());
+        let any4 = port(Protocol::Tcp, 8080, Some(Ipv4Addr::UNSPECIFIED.into()));
+        let one6 = port(Protocol::Tcp, 8081, Some(OUTER6.into()));
+        add(&net, "a", &pod, &[any4, one6]).await.unwrap();
+        let server = pod.serve_tcp6(80);
+        let answer = outside.run(|| ask((OUTER6.into(), 8081), 1)).unwrap();
+        assert_eq!(answer, "2001:db8::2 1");
+        server.join().unwrap();
+        let server = pod.serve_tcp(80);
+        let answer = outside.run(|| ask((OUTER.into(), 8080), 1)).unwrap();
+        assert_eq!(answer, "192.0.2.2 1");
+        server.join().unwrap();
+        let _listening = pod
+            .netns
+            .run(|| std::net::TcpListener::bind("[::]:80").unwrap())
+            .unwrap();
+        assert!(closed(&outside, (OUTER6, 8080)) && closed(&outside, (OUTER, 8081)));
+    });
+}
+
+#[test]
+fn a_pod_without_the_family_is_refused() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let net = common::open(&dir, common::subnet(Some("172.30.65.0/24"), None, 1450));
+        let (pod, v6) = (Pod::new(), port(Protocol::Tcp, 80, Some(OUTER6.into())));
+        let wanted = AddRequest {
+            port_mappings: vec![v6],
+            ..request("a", &pod)
+        };
+        let error = net.add(wanted).await.unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(source, "host port on 2001:db8::1 (IPv6) is not supported");
-        let pod = Pod::new();
+        let text = "host port of 2001:db8::1: the pod has no address of that family, only 172.30.65.2";
+        assert_eq!(source, text);
+        assert_eq!(net.leases(), []);
+        assert_eq!(link_names(&Handle::open().unwrap()), ["cni0"]);
+    });
+}
+
+/// Everything in both tables, as `nft` shows it, without the counters of handles.
+fn ruleset() -> String {
+    let output = std::process::Command::new("nft")
+        .args(["list", "ruleset"])
+        .output();
+    let output = output.expect("these tests need nft");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn restarts_double_nothing_and_the_last_pod_leaves_no_port() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let (net, pod, other) = (open(&dir), Pod::new(), Pod::new());
+        let ports = [tcp(8080), port(Protocol::Udp, 53, Some(OUTER6.into()))];
+        add(&net, "a", &pod, &ports).await.unwrap();
+        let before = ruleset();
+        for elements in [
+            "tcp . 8080 : 172.30.65.2 . 80",
+            "tcp . 8080 : fd00:0:0:65::2 . 80",
+        ] {
+            assert_eq!(before.matches(elements).count(), 1, "{elements} in {before}");
+        }
+        drop(net);
+        for _ in 0..3 {
+            let net = open(&dir);
+            add(&net, "b", &other, &[tcp(9090)]).await.unwrap();
+            net.remove("b").await.unwrap();
+        }
+        assert_eq!(ruleset(), before);
+        let net = open(&dir);
+        let live = std::collections::HashSet::from(["a".to_owned()]);
+        net.gc(live).await.unwrap();
+        assert_eq!(ruleset(), before, "a living pod's ports stay");
+        net.remove("a").await.unwrap();
+        assert!(!ruleset().contains("172.30.65.2") && !ruleset().contains("fd00:0:0:65::2"));
+    });
+}
+
+#[test]
+fn teardown_leaves_nothing() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let (net, pod) = (open(&dir), Pod::new());
         add(&net, "b", &pod, &[tcp(8080), port(Protocol::Sctp, 8080, None)])
             .await
             .unwrap();
         drop(net);
         assert_eq!(teardown(&Config::new(&dir.0)).len(), 0);
-        let tables = knode_nft::Socket::open()
-            .unwrap()
-            .tables(knode_nft::Family::Ip)
-            .unwrap();
-        assert_eq!(tables, []);
+        assert_eq!(ruleset(), "");
     });
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use common::{Pod, TempDir, ask, eventually, on_host};
+use common::{Pod, TempDir, ask, echo, eventually, link_names, on_host, request};
 use knode_netlink::{Handle, LinkKind, delete_link};
 use knode_podnet::{AddRequest, Config, Error, PodNet, Status, Subnet, teardown};
 use tokio::sync::watch;
@@ -16,39 +16,16 @@ use tokio::sync::watch;
 const MTU: u32 = 1450;
 
 fn subnet() -> Subnet {
-    Subnet {
-        ipv4: "172.30.65.0/24".parse().unwrap(),
-        mtu: MTU,
-    }
+    common::subnet(Some("172.30.65.0/24"), None, MTU)
 }
 
 fn ip(last: u8) -> IpAddr {
     Ipv4Addr::new(172, 30, 65, last).into()
 }
 
-fn request(id: &str, pod: &Pod) -> AddRequest {
-    AddRequest {
-        sandbox_id: id.into(),
-        netns: pod.path.clone(),
-        port_mappings: Vec::new(),
-    }
-}
-
 fn open(dir: &TempDir) -> (PodNet, watch::Sender<Option<Subnet>>) {
     let (sender, receiver) = watch::channel(Some(subnet()));
     (PodNet::open(Config::new(&dir.0), receiver).unwrap(), sender)
-}
-
-fn link_names(handle: &Handle) -> Vec<String> {
-    let mut names: Vec<_> = handle
-        .links()
-        .unwrap()
-        .into_iter()
-        .map(|l| l.name)
-        .filter(|n| n != "lo")
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -60,7 +37,7 @@ fn pods_reach_each_other_and_the_host() {
         let first = net.add(request("a", &a)).await.unwrap();
         let second = net.add(request("b", &b)).await.unwrap();
         assert_eq!((first.ips, second.ips), (vec![ip(2)], vec![ip(3)]));
-        assert_eq!(first.gateway, ip(1));
+        assert_eq!(first.gateways, [ip(1)]);
 
         let server = b.serve_tcp(80);
         assert_eq!(
@@ -72,17 +49,11 @@ fn pods_reach_each_other_and_the_host() {
         let server = b.serve_tcp(80);
         assert_eq!(ask((ip(3), 80), 10), "172.30.65.1 10", "host to pod");
         server.join().unwrap();
-        let echo = common::echo_udp(&b, 53);
-        let heard = a.netns.run(|| {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-            socket
-                .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-                .unwrap();
-            socket.send_to(&[1; MTU as usize - 28], (ip(3), 53)).unwrap();
-            socket.recv(&mut [0; 2048]).unwrap()
-        });
-        assert_eq!(heard.unwrap(), MTU as usize - 28, "a datagram of full size");
-        echo.join().unwrap();
+        let echoing = common::echo_udp(&b, 53);
+        let full = MTU as usize - 28;
+        let heard = a.netns.run(|| echo((ip(3), 53), full)).unwrap();
+        assert_eq!(heard, full, "a datagram of full size");
+        echoing.join().unwrap();
     });
 }
 
@@ -153,7 +124,7 @@ fn a_restart_takes_up_bridge_and_leases() {
         drop(net);
 
         let (net, _subnet) = open(&dir);
-        assert_eq!(net.leases(), [(Ipv4Addr::new(172, 30, 65, 2), "a".to_owned())]);
+        assert_eq!(net.leases(), [(ip(2), "a".to_owned())]);
         assert_eq!(net.add(request("b", &b)).await.unwrap().ips, [ip(3)]);
         // Whether it is running follows its ports, some time later.
         let same = |link: &knode_netlink::Link| (link.index, link.mac, link.mtu, link.up);
@@ -222,10 +193,7 @@ fn collection_spares_the_living() {
             net.add(request(id, pod)).await.unwrap();
         }
         let freed = net.gc(HashSet::from(["b".to_owned()])).await.unwrap();
-        assert_eq!(
-            freed,
-            [Ipv4Addr::new(172, 30, 65, 2), Ipv4Addr::new(172, 30, 65, 4)]
-        );
+        assert_eq!(freed, [ip(2), ip(4)]);
         let inside = |pod: &Pod| pod.handle().link("eth0").unwrap().is_some();
         assert_eq!(pods.each_ref().map(inside), [false, true, false]);
     });
@@ -307,10 +275,7 @@ fn a_changed_subnet_is_refused_under_pods_and_taken_without() {
         let (net, sender) = open(&dir);
         let pod = Pod::new();
         net.add(request("a", &pod)).await.unwrap();
-        let other = Subnet {
-            ipv4: "172.30.66.0/24".parse().unwrap(),
-            mtu: MTU,
-        };
+        let other = common::subnet(Some("172.30.66.0/24"), None, MTU);
         sender.send(Some(other)).unwrap();
         let running = tokio::spawn({
             let net = net.clone();
@@ -373,7 +338,7 @@ fn many_leave_together() {
             task.await.unwrap().unwrap();
         }
         println!("30 pods removed at once: {:?}", started.elapsed());
-        assert_eq!(net.leases(), [(Ipv4Addr::new(172, 30, 65, 32), "s30".to_owned())]);
+        assert_eq!(net.leases(), [(ip(32), "s30".to_owned())]);
         assert_eq!(
             link_names(&Handle::open().unwrap()).len(),
             2,
@@ -421,7 +386,7 @@ fn many_at_once() {
             .find(|(_, owner)| owner == "s0")
             .unwrap()
             .0;
-        assert!(pods[29].ask((first.into(), 80), 1).ends_with(" 1"));
+        assert!(pods[29].ask((first, 80), 1).ends_with(" 1"));
         server.join().unwrap();
     });
 }

@@ -1,5 +1,6 @@
 //! The node: engine, pod network, overlay, proxy and kubelet, wired together.
 
+mod bandwidth;
 mod cgroups;
 mod commands;
 pub mod eviction;
@@ -193,7 +194,8 @@ impl Plan<'_> {
         tasks.spawn(async move {
             loop {
                 let now = own.borrow_and_update().map(|s| Subnet {
-                    ipv4: s.ipv4,
+                    ipv4: Some(s.ipv4),
+                    ipv6: None,
                     mtu: s.mtu,
                 });
                 subnet.send_replace(now);

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use knode_engine::net::{NetError, NetRequest, NetResult, NetStatus, PodNetwork, PortMapping, Protocol};
-use knode_podnet::{AddRequest, PodNet, Status};
+use knode_podnet::{AddRequest, Bandwidth, PodNet, RateLimit, Status};
+
+use super::bandwidth::rates;
 
 /// Adapter: what the engine asks, answered by the built-in pod network.
 pub struct BuiltIn(pub PodNet);
@@ -24,12 +26,17 @@ fn mapping(m: &PortMapping) -> knode_podnet::PortMapping {
 #[async_trait]
 impl PodNetwork for BuiltIn {
     async fn add(&self, request: &NetRequest) -> Result<NetResult, NetError> {
+        let rates = rates(&request.annotations)?;
+        let bandwidth = Bandwidth {
+            ingress: rates.ingress.map(RateLimit::of),
+            egress: rates.egress.map(RateLimit::of),
+        };
         let attachment = self
             .0
             .add(AddRequest {
-                sandbox_id: request.sandbox_id.clone(),
-                netns: request.netns.clone(),
                 port_mappings: request.port_mappings.iter().map(mapping).collect(),
+                bandwidth,
+                ..AddRequest::new(&request.sandbox_id, &request.netns)
             })
             .await?;
         Ok(NetResult { ips: attachment.ips })

@@ -1,15 +1,15 @@
 //! What the engine asks for: environment and standard input; pure.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::VERSIONS;
 use super::error::CniError;
-use crate::config::{PortMapping, Protocol, Subnet};
+use super::runtime::RuntimeConfig;
+use crate::config::Subnet;
 
 /// A call.
 #[derive(Debug)]
@@ -46,14 +46,20 @@ pub(super) struct NetConf {
     pub cni_version: String,
     #[serde(default)]
     pub name: String,
+    /// Under which name the plugin is called.
+    #[serde(rename = "type", default)]
+    pub plugin: String,
     /// The node's part of the pod network; otherwise the subnet file tells it.
     pub subnet: Option<Ipv4Net>,
-    /// With `subnet`: largest packet, bytes.
+    /// The same of IPv6.
+    pub ipv6_subnet: Option<Ipv6Net>,
+    /// With a subnet: largest packet, bytes.
     pub mtu: Option<u32>,
     #[serde(default = "subnet_file")]
     pub subnet_file: PathBuf,
-    #[serde(default = "data_dir")]
-    pub data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
+    /// Passed on in the result.
+    pub dns: Option<Value>,
     #[serde(default = "bridge")]
     pub bridge: String,
     #[serde(default)]
@@ -61,25 +67,6 @@ pub(super) struct NetConf {
     pub prev_result: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments", default)]
     pub valid: Option<Vec<Valid>>,
-}
-
-/// What the engine adds for one container.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RuntimeConfig {
-    #[serde(default)]
-    port_mappings: Option<Vec<Mapping>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Mapping {
-    host_port: i64,
-    container_port: i64,
-    #[serde(default)]
-    protocol: String,
-    #[serde(rename = "hostIP", default)]
-    host_ip: String,
 }
 
 /// An attachment that lives.
@@ -94,9 +81,8 @@ fn subnet_file() -> PathBuf {
     "/run/flannel/subnet.env".into()
 }
 
-fn data_dir() -> PathBuf {
-    "/var/lib/cni/networks/knode".into()
-}
+/// Where upstream's host-local keeps its leases too, a directory for each network.
+const DATA_DIR: &str = "/var/lib/cni/networks";
 
 fn bridge() -> String {
     "cni0".into()
@@ -153,47 +139,37 @@ impl NetConf {
         if self.name.is_empty() {
             return Err(CniError::new(CniError::CONFIG, "the network has no name"));
         }
+        if !is_name(&self.name) {
+            let message = format!("{:?} is no name of a network", self.name);
+            return Err(CniError::new(CniError::CONFIG, message));
+        }
         Ok(())
+    }
+
+    /// Directory of the network's leases.
+    pub fn data_dir(&self) -> PathBuf {
+        let default = || PathBuf::from(DATA_DIR).join(&self.name);
+        self.data_dir.clone().unwrap_or_else(default)
+    }
+
+    /// The node's part of the pod network, if the configuration tells it.
+    pub fn own_subnet(&self) -> Option<Subnet> {
+        let some = self.subnet.is_some() || self.ipv6_subnet.is_some();
+        some.then_some(Subnet {
+            ipv4: self.subnet.map(|net| net.trunc()),
+            ipv6: self.ipv6_subnet.map(|net| net.trunc()),
+            mtu: self.mtu?,
+        })
+    }
+
+    /// Whether results tell the size of packets.
+    pub fn has_mtu(&self) -> bool {
+        VERSIONS.iter().position(|v| *v == self.cni_version) >= VERSIONS.iter().position(|v| *v == "1.1.0")
     }
 
     /// Whether results are written in the form of before 1.0.
     pub fn is_old(&self) -> bool {
         self.cni_version.starts_with("0.")
-    }
-
-    /// The ports of the host that lead to the container.
-    pub fn port_mappings(&self) -> Result<Vec<PortMapping>, CniError> {
-        let mappings = self.runtime_config.port_mappings.iter().flatten();
-        mappings.map(Mapping::read).collect()
-    }
-}
-
-impl Mapping {
-    fn read(&self) -> Result<PortMapping, CniError> {
-        let wrong = |what: String| CniError::new(CniError::CONFIG, format!("portMappings: {what}"));
-        let port = |n: i64| match u16::try_from(n) {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err(wrong(format!("{n} is no port"))),
-        };
-        let protocol = match self.protocol.to_ascii_lowercase().as_str() {
-            "" | "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "sctp" => Protocol::Sctp,
-            other => return Err(wrong(format!("{other:?} is no transport"))),
-        };
-        let host_ip = match self.host_ip.as_str() {
-            "" => None,
-            text => {
-                let ip: Result<IpAddr, _> = text.parse();
-                Some(ip.map_err(|_| wrong(format!("{text:?} is no address")))?)
-            }
-        };
-        Ok(PortMapping {
-            protocol,
-            host_port: port(self.host_port)?,
-            container_port: port(self.container_port)?,
-            host_ip,
-        })
     }
 }
 
@@ -214,8 +190,7 @@ fn attached(get: &impl Fn(&str) -> Option<String>, living: bool) -> Result<Attac
         return Err(missing("CNI_NETNS"));
     }
     let container = get("CNI_CONTAINERID").ok_or_else(|| missing("CNI_CONTAINERID"))?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if !container.starts_with(|c: char| c.is_ascii_alphanumeric()) || !container.chars().all(allowed) {
+    if !is_name(&container) {
         let message = format!("CNI_CONTAINERID {container:?} is no container's");
         return Err(CniError::new(CniError::ENVIRONMENT, message));
     }
@@ -235,12 +210,27 @@ fn missing(variable: &str) -> CniError {
     CniError::new(CniError::ENVIRONMENT, format!("{variable} is missing"))
 }
 
-/// Reads the overlay's subnet file.
+/// What the specification allows as names of networks and containers.
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
+}
+
+/// Reads the overlay's subnet file; what it says must be right, and one family at least must be there.
 pub(super) fn subnet_of(text: &str) -> Option<Subnet> {
     let get = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-    let net: Ipv4Net = get("FLANNEL_SUBNET")?.parse().ok()?;
-    Some(Subnet {
-        ipv4: net.trunc(),
+    let ipv4: Option<Ipv4Net> = match get("FLANNEL_SUBNET").filter(|v| !v.is_empty()) {
+        Some(net) => Some(net.parse().ok()?),
+        None => None,
+    };
+    let ipv6: Option<Ipv6Net> = match get("FLANNEL_IPV6_SUBNET").filter(|v| !v.is_empty()) {
+        Some(net) => Some(net.parse().ok()?),
+        None => None,
+    };
+    let some = ipv4.is_some() || ipv6.is_some();
+    some.then_some(Subnet {
+        ipv4: ipv4.map(|net| net.trunc()),
+        ipv6: ipv6.map(|net| net.trunc()),
         mtu: get("FLANNEL_MTU")?.parse().ok()?,
     })
 }

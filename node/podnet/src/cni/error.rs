@@ -48,6 +48,7 @@ impl From<Error> for CniError {
             Error::NotReady | Error::Locked(_) | Error::Exhausted { .. } => Self::TRY_AGAIN,
             Error::LeaseFile { .. } => Self::IO,
             Error::Unsupported(_) => Self::UNSUPPORTED,
+            Error::AddressOutside(_) => Self::CONFIG,
             _ => Self::FAILED,
         };
         let mut causes = Vec::new();

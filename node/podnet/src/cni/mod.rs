@@ -5,7 +5,9 @@ mod answer;
 mod call;
 mod check;
 mod error;
+mod loopback;
 mod plugin;
+mod runtime;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use super::answer;
 use super::call::{Attached, Call, Command, NetConf, id, subnet_of};
 use super::check::check;
 use super::error::CniError;
+use super::loopback;
 use crate::config::{AddRequest, Config, Subnet};
 use crate::error::Error;
 use crate::network::PodNet;
@@ -54,6 +55,9 @@ fn version_of(input: &[u8]) -> String {
 
 async fn execute(call: &Call) -> Result<String, CniError> {
     let conf = &call.conf;
+    if conf.plugin == loopback::TYPE {
+        return loopback::execute(call);
+    }
     match &call.command {
         Command::Version => Ok(answer::versions(&conf.cni_version).to_string()),
         Command::Status => match subnet(conf) {
@@ -73,26 +77,27 @@ async fn execute(call: &Call) -> Result<String, CniError> {
             let prev = conf.prev_result.as_ref();
             let prev = prev.ok_or_else(|| CniError::new(CniError::CONFIG, "CHECK needs prevResult"))?;
             let network = Locked::open(conf, &attached.interface, None).await?;
-            let leases = network.podnet.leases();
-            let ip = leases
-                .iter()
-                .find(|(_, owner)| *owner == attached.id())
-                .map(|(ip, _)| *ip);
-            check(attached, ip, prev).map(|()| String::new())
+            let leases = network.podnet.leases().into_iter();
+            let own = leases.filter(|(_, owner)| *owner == attached.id());
+            let ips: Vec<_> = own.map(|(ip, _)| ip).collect();
+            check(attached, &ips, prev).map(|()| String::new())
         }
         Command::Gc => collect(conf).await,
     }
 }
 
 async fn add(conf: &NetConf, attached: &Attached) -> Result<String, CniError> {
-    let (subnet, ports) = (subnet(conf)?, conf.port_mappings()?);
+    let (subnet, asked) = (subnet(conf)?, &conf.runtime_config);
     let netns = attached.netns.clone().unwrap_or_default();
-    let network = Locked::open(conf, &attached.interface, Some(subnet)).await?;
     let request = AddRequest {
         sandbox_id: attached.id(),
         netns: netns.clone(),
-        port_mappings: ports,
+        port_mappings: asked.port_mappings()?,
+        bandwidth: asked.bandwidth()?,
+        ips: asked.ips()?,
+        mac: asked.mac()?,
     };
+    let network = Locked::open(conf, &attached.interface, Some(subnet)).await?;
     let attachment = network.podnet.add(request).await?;
     Ok(answer::added(conf, &attachment, subnet, (&attached.interface, &netns)).to_string())
 }
@@ -103,20 +108,17 @@ async fn collect(conf: &NetConf) -> Result<String, CniError> {
     let valid = valid.ok_or_else(|| CniError::new(CniError::CONFIG, "GC needs cni.dev/valid-attachments"))?;
     let live: HashSet<_> = valid.iter().map(|v| id(&v.container, &v.ifname)).collect();
     let network = Locked::open(conf, "eth0", None).await?;
-    for (_, owner) in network.podnet.leases() {
-        if !live.contains(&owner) {
-            network.podnet.remove(&owner).await?;
-        }
+    let owners = network.podnet.leases().into_iter().map(|(_, owner)| owner);
+    let dead: HashSet<_> = owners.filter(|owner| !live.contains(owner)).collect();
+    for owner in dead {
+        network.podnet.remove(&owner).await?;
     }
     Ok(String::new())
 }
 
 fn subnet(conf: &NetConf) -> Result<Subnet, CniError> {
-    if let (Some(ipv4), Some(mtu)) = (conf.subnet, conf.mtu) {
-        return Ok(Subnet {
-            ipv4: ipv4.trunc(),
-            mtu,
-        });
+    if let Some(subnet) = conf.own_subnet() {
+        return Ok(subnet);
     }
     let path = &conf.subnet_file;
     let unknown = |why: String| {
@@ -137,7 +139,7 @@ struct Locked {
 
 impl Locked {
     async fn open(conf: &NetConf, interface: &str, subnet: Option<Subnet>) -> Result<Self, CniError> {
-        let directory = conf.data_dir.clone();
+        let directory = conf.data_dir();
         let wait = tokio::task::spawn_blocking(move || turn(&directory));
         let turn = wait
             .await
@@ -146,7 +148,7 @@ impl Locked {
         let config = Config {
             bridge: conf.bridge.clone(),
             interface: interface.to_owned(),
-            data_dir: conf.data_dir.clone(),
+            data_dir: conf.data_dir(),
         };
         Ok(Self {
             podnet: PodNet::open(config, receiver)?,

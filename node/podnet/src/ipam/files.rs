@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct LeaseFiles {
     leases: PathBuf,
-    last: PathBuf,
+    /// Hints where the rounds go on, IPv4's first.
+    last: [PathBuf; 2],
     /// For syncing names.
     directory: File,
     _lock: Flock<File>,
@@ -38,14 +39,14 @@ impl LeaseFiles {
         let handle = File::open(&leases).map_err(failed("open", &leases))?;
         Ok(Self {
             leases,
-            last: directory.join("last"),
+            last: ["last", "last6"].map(|name| directory.join(name)),
             directory: handle,
             _lock: lock,
         })
     }
 
     /// All leases. A file without its newline was never acted upon (the lease comes before the link): removed.
-    pub fn load(&self) -> Result<BTreeMap<Ipv4Addr, String>> {
+    pub fn load(&self) -> Result<BTreeMap<IpAddr, String>> {
         let mut taken = BTreeMap::new();
         for entry in fs::read_dir(&self.leases).map_err(failed("read", &self.leases))? {
             let path = entry.map_err(failed("read", &self.leases))?.path();
@@ -70,7 +71,7 @@ impl LeaseFiles {
     }
 
     /// Records a lease durably; `false` when the address has one already.
-    pub fn create(&self, ip: Ipv4Addr, sandbox: &str) -> Result<bool> {
+    pub fn create(&self, ip: IpAddr, sandbox: &str) -> Result<bool> {
         let path = self.path(ip);
         let mut file = match OpenOptions::new().create_new(true).write(true).open(&path) {
             Ok(file) => file,
@@ -90,7 +91,7 @@ impl LeaseFiles {
     }
 
     /// Removes a lease; none is no error. A removal that power loss undoes is made good by the next collection.
-    pub fn remove(&self, ip: Ipv4Addr) -> Result<()> {
+    pub fn remove(&self, ip: IpAddr) -> Result<()> {
         let path = self.path(ip);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(e)),
@@ -98,19 +99,22 @@ impl LeaseFiles {
         }
     }
 
-    /// Where the round goes on.
-    pub fn last(&self) -> Option<Ipv4Addr> {
-        fs::read_to_string(&self.last).ok()?.trim().parse().ok()
+    /// Where each family's round goes on.
+    pub fn last(&self) -> [Option<IpAddr>; 2] {
+        self.last
+            .each_ref()
+            .map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
     }
 
-    /// Remembers where the round goes on; only a hint.
-    pub fn remember_last(&self, ip: Ipv4Addr) {
-        if let Err(error) = fs::write(&self.last, format!("{ip}\n")) {
+    /// Remembers where the round of the address's family goes on; only a hint.
+    pub fn remember_last(&self, ip: IpAddr) {
+        let path = &self.last[usize::from(ip.is_ipv6())];
+        if let Err(error) = fs::write(path, format!("{ip}\n")) {
             tracing::debug!(%error, "the last address is not remembered; the round starts over after a restart");
         }
     }
 
-    fn path(&self, ip: Ipv4Addr) -> PathBuf {
+    fn path(&self, ip: IpAddr) -> PathBuf {
         self.leases.join(ip.to_string())
     }
 }

@@ -1,38 +1,72 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::error::{Error, Result};
 
-/// The bridge's address: the first after the network's own, which is the overlay device's.
-pub(crate) fn gateway(subnet: Ipv4Net) -> Result<Ipv4Addr> {
-    let (first, last) = bounds(subnet).ok_or(Error::SubnetTooSmall(subnet))?;
-    debug_assert!(first <= last);
-    Ok(Ipv4Addr::from(first - 1))
+/// Before the first pod's address: the network's own, which is the overlay device's, and the bridge's.
+const RESERVED: u128 = 2;
+
+/// The bridge's address: the first after the network's own.
+pub(crate) fn gateway(subnet: IpNet) -> Result<IpAddr> {
+    let (first, _) = bounds(subnet).ok_or(Error::SubnetTooSmall(subnet))?;
+    Ok(address(subnet, first - 1))
+}
+
+/// Whether a pod may have the address.
+pub(super) fn contains(subnet: IpNet, ip: IpAddr) -> bool {
+    let within = |(first, last)| (first..=last).contains(&number(ip));
+    subnet.contains(&ip) && bounds(subnet).is_some_and(within)
+}
+
+/// The address that has the same place in `subnet` as `ip` has in `other`; `None` when there is none for pods.
+pub(crate) fn counterpart(subnet: IpNet, other: IpNet, ip: IpAddr) -> Option<IpAddr> {
+    let place = number(ip).checked_sub(number(other.network()))?;
+    let (first, last) = bounds(subnet)?;
+    let there = number(subnet.network()).checked_add(place)?;
+    // The bridges' addresses are counterparts too.
+    (first - 1..=last)
+        .contains(&there)
+        .then(|| address(subnet, there))
 }
 
 /// The first free address after `last`, around the end to the beginning; `None` when all are taken.
 pub(super) fn next_free(
-    subnet: Ipv4Net,
-    last: Option<Ipv4Addr>,
-    taken: impl Fn(Ipv4Addr) -> bool,
-) -> Option<Ipv4Addr> {
+    subnet: IpNet,
+    last: Option<IpAddr>,
+    taken: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
     let (first, end) = bounds(subnet)?;
     let start = last
-        .map(u32::from)
+        .map(number)
         .filter(|l| (first..end).contains(l))
         .map_or(first, |l| l + 1);
     (start..=end)
         .chain(first..start)
-        .map(Ipv4Addr::from)
+        .map(|n| address(subnet, n))
         .find(|ip| !taken(*ip))
 }
 
-/// First and last address for pods: without network, bridge and broadcast.
-fn bounds(subnet: Ipv4Net) -> Option<(u32, u32)> {
-    let (first, last) = (
-        u32::from(subnet.network()) + 2,
-        u32::from(subnet.broadcast()).checked_sub(1)?,
-    );
-    (subnet.prefix_len() <= 30 && first <= last).then_some((first, last))
+/// First and last address for pods: without network, bridge, and IPv4's broadcast.
+fn bounds(subnet: IpNet) -> Option<(u128, u128)> {
+    let broadcast = u128::from(matches!(subnet, IpNet::V4(_)));
+    let first = number(subnet.network()) + RESERVED;
+    let last = number(subnet.broadcast()).checked_sub(broadcast)?;
+    let roomy = subnet.max_prefix_len() - subnet.prefix_len() >= 2;
+    (roomy && first <= last).then_some((first, last))
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => ip.into(),
+    }
+}
+
+/// The address with that number, in the subnet's family.
+fn address(subnet: IpNet, number: u128) -> IpAddr {
+    match subnet {
+        IpNet::V4(_) => Ipv4Addr::from(number as u32).into(),
+        IpNet::V6(_) => Ipv6Addr::from(number).into(),
+    }
 }

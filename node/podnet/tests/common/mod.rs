@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod outside;
+
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use knode_netlink::{Handle, LinkChange, Netns, change_link};
+use knode_podnet::{AddRequest, Config, PodNet, Subnet};
+use tokio::sync::watch;
 
 /// A directory that is removed with its value.
 pub struct TempDir(pub PathBuf);
@@ -74,12 +78,18 @@ impl Pod {
         Handle::open_in(&self.netns).unwrap()
     }
 
-    /// Answers one TCP connection with what it says and who it is seen as.
+    /// Answers one TCP connection over IPv4 with who it is seen as and how much it says.
     pub fn serve_tcp(&self, port: u16) -> std::thread::JoinHandle<()> {
-        let listener = self
-            .netns
-            .run(|| TcpListener::bind(("0.0.0.0", port)).unwrap())
-            .unwrap();
+        self.serve(SocketAddr::from(([0; 4], port)))
+    }
+
+    /// The same over IPv6.
+    pub fn serve_tcp6(&self, port: u16) -> std::thread::JoinHandle<()> {
+        self.serve(SocketAddr::from(([0; 16], port)))
+    }
+
+    fn serve(&self, at: SocketAddr) -> std::thread::JoinHandle<()> {
+        let listener = self.netns.run(|| TcpListener::bind(at).unwrap()).unwrap();
         std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             let mut heard = Vec::new();
@@ -107,17 +117,63 @@ pub fn ask((ip, port): (IpAddr, u16), bytes: usize) -> String {
     answer
 }
 
-/// Answers one datagram.
+/// Answers one datagram, of either family.
 pub fn echo_udp(pod: &Pod, port: u16) -> std::thread::JoinHandle<()> {
-    let socket = pod
-        .netns
-        .run(|| UdpSocket::bind(("0.0.0.0", port)).unwrap())
-        .unwrap();
+    let socket = pod.netns.run(|| UdpSocket::bind(("::", port)).unwrap()).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
         let (length, peer) = socket.recv_from(&mut buffer).unwrap();
         socket.send_to(&buffer[..length], peer).unwrap();
     })
+}
+
+/// Sends a datagram of so many bytes and returns how many came back.
+pub fn echo(to: (IpAddr, u16), bytes: usize) -> usize {
+    let from: IpAddr = if to.0.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    let socket = UdpSocket::bind((from, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(&vec![1; bytes], to).unwrap();
+    socket.recv(&mut [0; 65_536]).unwrap()
+}
+
+/// The node's subnet, of the families given.
+pub fn subnet(ipv4: Option<&str>, ipv6: Option<&str>, mtu: u32) -> Subnet {
+    Subnet {
+        ipv4: ipv4.map(|net| net.parse().unwrap()),
+        ipv6: ipv6.map(|net| net.parse().unwrap()),
+        mtu,
+    }
+}
+
+/// A pod network whose subnet stays as it is.
+pub fn open(dir: &TempDir, subnet: Subnet) -> PodNet {
+    // The receiver keeps the last value when the sender is gone.
+    let (_, receiver) = watch::channel(Some(subnet));
+    PodNet::open(Config::new(&dir.0), receiver).unwrap()
+}
+
+/// A sandbox without any wishes.
+pub fn request(id: &str, pod: &Pod) -> AddRequest {
+    AddRequest::new(id, &pod.path)
+}
+
+/// Names of all links but the loopback.
+pub fn link_names(handle: &Handle) -> Vec<String> {
+    let links = handle.links().unwrap().into_iter().map(|l| l.name);
+    let mut names: Vec<_> = links.filter(|n| n != "lo").collect();
+    names.sort();
+    names
+}
+
+/// A setting below `/proc/sys/net` of a namespace.
+pub fn sysctl(netns: &Netns, key: &str) -> String {
+    let path = format!("/proc/sys/net/{key}");
+    let read = || std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    netns.run(read).unwrap().trim().to_owned()
 }
 
 /// Waits until `probe` gives a value; fails with what `seen` shows.
