@@ -10,7 +10,9 @@
 
 mod announce;
 mod error;
+pub mod ethtool;
 mod events;
+pub mod generic;
 mod handle;
 mod model;
 mod netns;
@@ -24,15 +26,15 @@ pub use error::{Error, Result, Tolerate};
 pub use events::{Event, Events, Topic};
 pub use handle::Handle;
 pub use model::{
-    Address, FdbEntry, Link, LinkKind, MacAddr, Neighbour, ParseMacError, Route, RouteScope, Rule, Vxlan,
-    is_link_name,
+    Address, FdbEntry, IpTunnel, Link, LinkKind, MacAddr, Neighbour, ParseMacError, Route, RouteScope, Rule,
+    Vxlan, is_link_name,
 };
 pub use netns::Netns;
 pub use readiness::Readiness;
 pub use request::{
-    BridgeSpec, LinkChange, LinkRef, Request, VethSpec, add_address, add_bridge, add_fdb, add_neighbour,
-    add_route, add_rule, add_veth, add_vxlan, change_link, delete_address, delete_fdb, delete_group,
-    delete_link, delete_neighbour, delete_route, delete_rule, replace_address, replace_fdb,
-    replace_neighbour, replace_route,
+    BridgeSpec, LinkChange, LinkRef, Request, VethSpec, add_address, add_bridge, add_fdb, add_ipip,
+    add_neighbour, add_route, add_rule, add_veth, add_vxlan, add_wireguard, change_link, delete_address,
+    delete_fdb, delete_group, delete_link, delete_neighbour, delete_route, delete_rule, replace_address,
+    replace_fdb, replace_neighbour, replace_route,
 };
 pub use request::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};

@@ -40,6 +40,7 @@ fn vxlan(handle: &Handle) -> Link {
         local: Some(ip("192.0.2.1")),
         underlay: None,
         learning: false,
+        gbp: false,
     };
     handle
         .execute(add_vxlan(

@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoIpTunnel, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 
 use super::MacAddr;
@@ -47,6 +47,10 @@ pub enum LinkKind {
     Veth,
     /// VXLAN tunnel.
     Vxlan(Vxlan),
+    /// IPv4 in IPv4.
+    Ipip(IpTunnel),
+    /// WireGuard.
+    Wireguard,
     /// Any other, by the kernel's name for it.
     Other(String),
 }
@@ -64,6 +68,17 @@ pub struct Vxlan {
     pub underlay: Option<u32>,
     /// Learns stations from traffic.
     pub learning: bool,
+    /// Carries the group of its policy in the header (group policy extension).
+    pub gbp: bool,
+}
+
+/// Attributes of a tunnel that wraps packets in IP alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IpTunnel {
+    /// Source address of what it sends.
+    pub local: Option<IpAddr>,
+    /// The only peer; none for one to many.
+    pub remote: Option<IpAddr>,
 }
 
 impl Link {
@@ -106,8 +121,13 @@ impl Link {
             LinkInfo::Kind(InfoKind::Bridge) => self.kind = LinkKind::Bridge,
             LinkInfo::Kind(InfoKind::Veth) => self.kind = LinkKind::Veth,
             LinkInfo::Kind(InfoKind::Vxlan) => self.kind = LinkKind::Vxlan(Vxlan::default()),
+            LinkInfo::Kind(InfoKind::IpIp) => self.kind = LinkKind::Ipip(IpTunnel::default()),
+            LinkInfo::Kind(InfoKind::Wireguard) => self.kind = LinkKind::Wireguard,
             LinkInfo::Kind(other) => self.kind = LinkKind::Other(other.to_string()),
             LinkInfo::Data(InfoData::Vxlan(infos)) => self.kind = LinkKind::Vxlan(Vxlan::from_infos(infos)),
+            LinkInfo::Data(InfoData::IpTunnel(infos)) if matches!(self.kind, LinkKind::Ipip(_)) => {
+                self.kind = LinkKind::Ipip(IpTunnel::from_infos(infos));
+            }
             LinkInfo::PortData(InfoPortData::BridgePort(infos)) => {
                 self.hairpin = infos.iter().find_map(|i| match i {
                     InfoBridgePort::HairpinMode(on) => Some(*on),
@@ -130,6 +150,7 @@ impl Vxlan {
                 InfoVxlan::Local6(ip) => vxlan.local = Some(IpAddr::V6(*ip)),
                 InfoVxlan::Link(index) => vxlan.underlay = Some(*index),
                 InfoVxlan::Learning(on) => vxlan.learning = *on,
+                InfoVxlan::Gbp => vxlan.gbp = true,
                 _ => {}
             }
         }
@@ -147,7 +168,30 @@ impl Vxlan {
             IpAddr::V6(ip) => InfoVxlan::Local6(ip),
         }));
         infos.extend(self.underlay.map(InfoVxlan::Link));
+        infos.extend(self.gbp.then_some(InfoVxlan::Gbp));
         infos
+    }
+}
+
+impl IpTunnel {
+    fn from_infos(infos: &[InfoIpTunnel]) -> Self {
+        let mut tunnel = Self::default();
+        for info in infos {
+            match info {
+                InfoIpTunnel::Local(ip) => tunnel.local = Some(*ip).filter(|ip| !ip.is_unspecified()),
+                InfoIpTunnel::Remote(ip) => tunnel.remote = Some(*ip).filter(|ip| !ip.is_unspecified()),
+                _ => {}
+            }
+        }
+        tunnel
+    }
+
+    pub(crate) fn infos(&self) -> Vec<InfoIpTunnel> {
+        let local = self.local.map(InfoIpTunnel::Local);
+        local
+            .into_iter()
+            .chain(self.remote.map(InfoIpTunnel::Remote))
+            .collect()
     }
 }
 

@@ -8,7 +8,7 @@ mod route;
 mod rule;
 
 pub use address::Address;
-pub use link::{Link, LinkKind, Vxlan, is_link_name};
+pub use link::{IpTunnel, Link, LinkKind, Vxlan, is_link_name};
 pub use mac::{MacAddr, ParseMacError};
 pub use neighbour::{FdbEntry, Neighbour};
 pub use route::{Route, RouteScope};

@@ -213,7 +213,7 @@ pub(crate) fn dump_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-fn named(name: &str) -> LinkMessage {
+pub(super) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     message

@@ -6,6 +6,7 @@ mod neighbour;
 mod route;
 mod rule;
 mod tc;
+mod tunnel;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub(crate) use route::{dump_routes, get_route};
 pub(crate) use rule::dump_rules;
 pub use rule::{add_rule, delete_rule};
 pub use tc::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};
+pub use tunnel::{add_ipip, add_wireguard};
 
 /// Must be new.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
