@@ -29,9 +29,9 @@ pub enum Error {
     #[error("the node's subnet {subnet} lies outside the pod network {network}")]
     SubnetOutside {
         /// The subnet.
-        subnet: ipnet::Ipv4Net,
+        subnet: ipnet::IpNet,
         /// The network.
-        network: ipnet::Ipv4Net,
+        network: ipnet::IpNet,
     },
     /// Links, routes, neighbours.
     #[error("{what}")]
@@ -62,6 +62,28 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A command of the administrator's cannot be run.
+    #[error("run command {command:?}")]
+    CommandStart {
+        /// The command.
+        command: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A command of the administrator's failed.
+    #[error("command {command:?} ended with {status}: {output}")]
+    Command {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it said.
+        output: String,
+    },
+    /// The file of WireGuard's private key holds none.
+    #[error("{} holds no WireGuard key", .0.display())]
+    KeyFile(PathBuf),
     /// The runtime is shutting down.
     #[error("stopped while {0}")]
     Stopped(&'static str),

@@ -1,18 +1,18 @@
 //! Reads the kernel and takes the planner's steps; decides nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use knode_netlink::{
-    Address, FdbEntry, Handle, LinkChange, Neighbour, Request, Route, Tolerate, add_vxlan, change_link,
-    delete_address, delete_fdb, delete_link, delete_neighbour, delete_route, replace_address, replace_fdb,
-    replace_neighbour, replace_route, sysctl,
+    Address, FdbEntry, Handle, LinkChange, Neighbour, Request, Route, Tolerate, add_ipip, add_vxlan,
+    change_link, delete_address, delete_fdb, delete_link, delete_neighbour, delete_route, ethtool,
+    replace_address, replace_fdb, replace_neighbour, replace_route, sysctl,
 };
 
 use crate::error::{Error, Result};
 use crate::flags::Interfaces;
 use crate::overlap::HostRoute;
-use crate::plan::{Desired, Device, Observed, Step, plan};
+use crate::plan::{Desired, Device, Observed, Step, Tunnel, ipip_device, plan};
 use crate::underlay::{self, Underlay, Wish};
 
 /// The network configuration of one namespace. Its calls block.
@@ -30,6 +30,11 @@ impl Kernel {
         Ok(Self {
             handle: Handle::open().map_err(Error::netlink("open route netlink"))?,
         })
+    }
+
+    /// The socket to it.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Chooses the interface to the other nodes.
@@ -77,6 +82,9 @@ impl Kernel {
     /// # Errors
     /// [`Error::Netlink`]; the other steps were taken all the same.
     pub fn reconcile(&self, desired: &Desired) -> Result<(Vec<Step>, Option<u32>)> {
+        if desired.device.is_none() && desired.peers.is_none() {
+            return Ok((Vec::new(), None));
+        }
         let observed = self.observe(desired)?;
         let steps = plan(desired, &observed);
         let index = self.apply(desired, &steps)?;
@@ -111,6 +119,17 @@ impl Kernel {
             .extend(self.handle.routes(Some(desired.underlay)).map_err(failed())?);
         observed.routes.retain(|r| r.table == Route::TABLE_MAIN);
         Ok(observed)
+    }
+
+    /// Refuses by name where the kernel has no device of IPv4 in IPv4.
+    pub(crate) fn require_ipip(&self, local: Ipv4Addr) -> Result<()> {
+        let (name, tunnel) = ipip_device(local);
+        match self.handle.execute(add_ipip(name, &tunnel)).or_exists() {
+            Err(knode_netlink::Error::Unsupported { .. }) => Err(Error::Unsupported(
+                "backend ipip on this kernel, which has no ipip device (CONFIG_NET_IPIP)".to_owned(),
+            )),
+            other => other.map_err(Error::netlink("set up the tunnel device")),
+        }
     }
 
     /// The Ethernet address of a link, if there is one of that name.
@@ -153,6 +172,9 @@ impl Kernel {
         };
         let index = link.map(|l| l.index).ok_or_else(missing).map_err(failed())?;
         sysctl::set_if_present(&format!("ipv6/conf/{}/accept_ra", device.name), "0").map_err(failed())?;
+        if device.own_checksums && ethtool::tx_checksum(&device.name).map_err(failed())? {
+            ethtool::set_tx_checksum(&device.name, false).map_err(failed())?;
+        }
         Ok(index)
     }
 }
@@ -187,17 +209,27 @@ pub fn host_routes() -> Result<Vec<HostRoute>> {
 
 fn device_requests(step: &Step) -> Vec<Request> {
     let change = |device: &Device| {
+        let mac = match device.tunnel {
+            Tunnel::Vxlan(mac, _) => Some(mac),
+            Tunnel::Ipip(_) => None,
+        };
         let change = LinkChange {
             up: Some(true),
             mtu: Some(device.mtu),
-            mac: Some(device.mac),
+            mac,
             ..LinkChange::default()
         };
         change_link(device.name.as_str(), &change)
     };
     match step {
         Step::DeleteDevice(index) => vec![delete_link(*index)],
-        Step::CreateDevice(d) => vec![add_vxlan(&d.name, d.mac, d.mtu, &d.vxlan), change(d)],
+        Step::CreateDevice(d) => {
+            let add = match &d.tunnel {
+                Tunnel::Vxlan(mac, vxlan) => add_vxlan(&d.name, *mac, d.mtu, vxlan),
+                Tunnel::Ipip(tunnel) => add_ipip(&d.name, tunnel),
+            };
+            vec![add, change(d)]
+        }
         Step::ChangeDevice(d) => vec![change(d)],
         _ => Vec::new(),
     }
@@ -213,10 +245,7 @@ fn request(step: &Step, index: u32, underlay: u32) -> Option<Request> {
     Some(match step {
         Step::DeleteDevice(_) | Step::CreateDevice(_) | Step::ChangeDevice(_) => return None,
         Step::DropAddress(net) => delete_address(&Address { index, net: *net }),
-        Step::SetAddress(net) => replace_address(&Address {
-            index,
-            net: IpNet::V4(*net),
-        }),
+        Step::SetAddress(net) => replace_address(&Address { index, net: *net }),
         Step::DropRoute(route) => delete_route(route),
         Step::DropNeighbour(entry) => delete_neighbour(entry),
         Step::DropFdb(entry) => delete_fdb(entry),

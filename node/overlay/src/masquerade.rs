@@ -1,16 +1,16 @@
 //! The overlay's nftables rules: a table of our own, put in place whole, the host's rules untouched.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
-use knode_nft::matching::{ipv4_daddr, ipv4_saddr};
+use ipnet::IpNet;
+use knode_nft::matching::{daddr, saddr};
 use knode_nft::{
     Batch, Chain, ChainKind, CmpOp, Expr, Family, Hook, NatFlags, Rule, Socket, TableRef, Verdict,
 };
 
 use crate::error::{Error, Result};
 
-/// Name of the table, family `ip`.
+/// Name of the tables, one in the family `ip` and one in `ip6`.
 pub const TABLE: &str = "knode-overlay";
 
 const POSTROUTING: &str = "postrouting";
@@ -20,27 +20,33 @@ const PRIORITY_SRCNAT: i32 = 100;
 /// `filter`.
 const PRIORITY_FILTER: i32 = 0;
 const MULTICAST: (Ipv4Addr, u8) = (Ipv4Addr::new(224, 0, 0, 0), 4);
+const MULTICAST_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
 
-/// What the rules are made of.
+/// What the rules of one family are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Masquerade {
     /// The pod network.
-    pub network: Ipv4Net,
+    pub network: IpNet,
     /// The node's part of it.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// Masquerade what leaves the pod network; otherwise only let it pass.
     pub enabled: bool,
 }
 
-/// The table.
-pub(crate) fn table() -> TableRef {
-    TableRef::new(Family::Ip, TABLE)
+/// The table of a family.
+pub(crate) fn table(family: Family) -> TableRef {
+    TableRef::new(family, TABLE)
+}
+
+/// Whether a table is one of ours.
+pub(crate) fn is_ours(other: &TableRef) -> bool {
+    [Family::Ip, Family::Ip6].iter().any(|f| *other == table(*f))
 }
 
 impl Masquerade {
     /// The transaction that puts the table in place of an older one.
     pub fn ruleset(&self) -> Batch {
-        let mut batch = Batch::new(table());
+        let mut batch = Batch::new(table(self.family()));
         batch.add_table();
         batch.delete_table();
         batch.add_table();
@@ -77,6 +83,15 @@ impl Masquerade {
             .map_err(Error::nft("set up masquerading"))
     }
 
+    /// The family that they are for.
+    pub(crate) fn family(&self) -> Family {
+        if self.network.addr().is_ipv4() {
+            Family::Ip
+        } else {
+            Family::Ip6
+        }
+    }
+
     fn forward(&self) -> [Rule; 2] {
         let accept = || Expr::Verdict(Verdict::Accept);
         [
@@ -92,7 +107,11 @@ impl Masquerade {
         let stay = || vec![Expr::Verdict(Verdict::Return)];
         let masquerade = || vec![Expr::Masquerade(NatFlags::FULLY_RANDOM)];
         let (any, not) = (CmpOp::Eq, CmpOp::Neq);
-        let unicast = ipv4_daddr(not, MULTICAST.0, MULTICAST.1);
+        let (multicast, bits): (IpAddr, u8) = match self.network {
+            IpNet::V4(_) => (MULTICAST.0.into(), MULTICAST.1),
+            IpNet::V6(_) => (MULTICAST_V6.0.into(), MULTICAST_V6.1),
+        };
+        let unicast = daddr(not, multicast, bits);
         [
             rule(
                 POSTROUTING,
@@ -110,22 +129,30 @@ impl Masquerade {
     }
 }
 
-/// Removes the table; none is no error.
-pub(crate) fn remove(socket: &mut Socket) -> Result<()> {
-    let mut batch = Batch::new(table());
+/// Removes a family's table; none is no error.
+pub(crate) fn remove(socket: &mut Socket, family: Family) -> Result<()> {
+    let mut batch = Batch::new(table(family));
     batch.add_table();
     batch.delete_table();
     socket.commit(&batch).map_err(Error::nft("remove masquerading"))
+}
+
+/// Removes a family's table where there is one.
+pub(crate) fn remove_if_present(socket: &mut Socket, family: Family) -> Result<()> {
+    let there = socket
+        .has_table(&table(family))
+        .map_err(Error::nft("look for masquerading"))?;
+    if there { remove(socket, family) } else { Ok(()) }
 }
 
 fn rule(chain: &str, parts: impl IntoIterator<Item = Vec<Expr>>) -> Rule {
     Rule::new(chain, parts.into_iter().flatten().collect::<Vec<_>>())
 }
 
-fn from(op: CmpOp, net: Ipv4Net) -> Vec<Expr> {
-    ipv4_saddr(op, net.network(), net.prefix_len())
+fn from(op: CmpOp, net: IpNet) -> Vec<Expr> {
+    saddr(op, net.network(), net.prefix_len())
 }
 
-fn to(op: CmpOp, net: Ipv4Net) -> Vec<Expr> {
-    ipv4_daddr(op, net.network(), net.prefix_len())
+fn to(op: CmpOp, net: IpNet) -> Vec<Expr> {
+    daddr(op, net.network(), net.prefix_len())
 }

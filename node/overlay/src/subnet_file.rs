@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result};
 
@@ -16,6 +16,8 @@ pub struct SubnetFile {
     pub network: Ipv4Net,
     /// The node's subnet.
     pub subnet: Ipv4Net,
+    /// The IPv6 pod network and the node's subnet of it.
+    pub ipv6: Option<(Ipv6Net, Ipv6Net)>,
     /// Largest packet on the overlay, bytes.
     pub mtu: u32,
     /// Packets that leave the pod network are masqueraded by the overlay.
@@ -31,13 +33,17 @@ impl SubnetFile {
     /// Upstream's text, in upstream's order.
     pub fn render(&self) -> String {
         let first = Ipv4Addr::from(u32::from(self.subnet.network()).wrapping_add(1));
-        format!(
-            "FLANNEL_NETWORK={}\nFLANNEL_SUBNET={first}/{}\nFLANNEL_MTU={}\nFLANNEL_IPMASQ={}\n",
-            self.network,
-            self.subnet.prefix_len(),
-            self.mtu,
-            self.masquerade
-        )
+        let length = self.subnet.prefix_len();
+        let mut text = format!(
+            "FLANNEL_NETWORK={}\nFLANNEL_SUBNET={first}/{length}\n",
+            self.network
+        );
+        if let Some((network, subnet)) = self.ipv6 {
+            let first = Ipv6Addr::from(u128::from(subnet.network()).wrapping_add(1));
+            let length = subnet.prefix_len();
+            text += &format!("FLANNEL_IPV6_NETWORK={network}\nFLANNEL_IPV6_SUBNET={first}/{length}\n");
+        }
+        text + &format!("FLANNEL_MTU={}\nFLANNEL_IPMASQ={}\n", self.mtu, self.masquerade)
     }
 
     /// Reads such a text; unknown lines are passed over.
@@ -49,11 +55,20 @@ impl SubnetFile {
             let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
             value.ok_or(SubnetFileError(key))
         };
-        let net = |key| get(key)?.parse().map_err(|_| SubnetFileError(key));
-        let subnet: Ipv4Net = net("FLANNEL_SUBNET")?;
+        let v4 = |key| get(key)?.parse().map_err(|_| SubnetFileError(key));
+        let v6 = |key| get(key)?.parse().map_err(|_| SubnetFileError(key));
+        let subnet: Ipv4Net = v4("FLANNEL_SUBNET")?;
+        let ipv6 = match get("FLANNEL_IPV6_SUBNET") {
+            Ok(_) => {
+                let subnet: Ipv6Net = v6("FLANNEL_IPV6_SUBNET")?;
+                Some((v6("FLANNEL_IPV6_NETWORK")?, subnet.trunc()))
+            }
+            Err(_) => None,
+        };
         Ok(Self {
-            network: net("FLANNEL_NETWORK")?,
+            network: v4("FLANNEL_NETWORK")?,
             subnet: subnet.trunc(),
+            ipv6,
             mtu: get("FLANNEL_MTU")?
                 .parse()
                 .map_err(|_| SubnetFileError("FLANNEL_MTU"))?,
@@ -97,6 +112,7 @@ mod tests {
         SubnetFile {
             network: "172.30.0.0/16".parse().unwrap(),
             subnet: "172.30.65.0/24".parse().unwrap(),
+            ipv6: None,
             mtu: 1450,
             masquerade: true,
         }
@@ -107,6 +123,28 @@ mod tests {
         let text = "FLANNEL_NETWORK=172.30.0.0/16\nFLANNEL_SUBNET=172.30.65.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
         assert_eq!(seed().render(), text);
         assert_eq!(SubnetFile::parse(text).unwrap(), seed());
+    }
+
+    #[test]
+    fn dual_stack_has_upstreams_order_too() {
+        let text = "FLANNEL_NETWORK=172.30.0.0/16\nFLANNEL_SUBNET=172.30.65.1/24\n\
+                    FLANNEL_IPV6_NETWORK=fc00:1::/48\nFLANNEL_IPV6_SUBNET=fc00:1:0:41::1/64\n\
+                    FLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n";
+        let networks = ["fc00:1::/48", "fc00:1:0:41::/64"].map(|n| n.parse().unwrap());
+        let dual = SubnetFile {
+            ipv6: Some(networks.into()),
+            mtu: 1430,
+            masquerade: false,
+            ..seed()
+        };
+        assert_eq!(dual.render(), text);
+        assert_eq!(SubnetFile::parse(text).unwrap(), dual);
+        let half = "FLANNEL_SUBNET=172.30.65.1/24\nFLANNEL_IPV6_SUBNET=fc00::1/64\n";
+        let error = SubnetFile::parse(half).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the subnet file has no usable FLANNEL_IPV6_NETWORK"
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use knode_netlink::{Handle, Tolerate, delete_link, delete_route};
-use knode_nft::Socket;
+use knode_nft::{Family, Socket};
 
-use crate::config::{Backend, NetConf};
+use crate::config::NetConf;
 use crate::error::Error;
 use crate::masquerade;
-use crate::plan::is_direct_route;
+use crate::plan::{device_names, is_direct_route};
 use crate::subnet_file::SubnetFile;
 
 /// Removes what the overlay left in the calling thread's namespace: device with its routes, plain routes, rules,
@@ -17,17 +17,22 @@ pub fn teardown(conf: &NetConf, subnet_file: &Path) -> Vec<Error> {
         Ok(handle) => errors.extend(links_and_routes(&handle, conf)),
         Err(error) => errors.push(Error::netlink("open route netlink")(error)),
     }
-    let rules = Socket::open().map_err(Error::nft("open nftables"));
-    errors.extend(rules.and_then(|mut socket| masquerade::remove(&mut socket)).err());
+    match Socket::open() {
+        Ok(mut socket) => {
+            let families = [Family::Ip, Family::Ip6].into_iter();
+            errors.extend(families.filter_map(|family| masquerade::remove(&mut socket, family).err()));
+        }
+        Err(error) => errors.push(Error::nft("open nftables")(error)),
+    }
     errors.extend(SubnetFile::remove(subnet_file).err());
     errors
 }
 
 fn links_and_routes(handle: &Handle, conf: &NetConf) -> Vec<Error> {
-    let mut requests = Vec::new();
-    if let Backend::Vxlan(vxlan) = &conf.backend {
-        requests.push(delete_link(format!("flannel.{}", vxlan.vni).as_str()));
-    }
+    let mut requests: Vec<_> = device_names(conf)
+        .iter()
+        .map(|name| delete_link(name.as_str()))
+        .collect();
     match handle.routes(None) {
         Ok(routes) => requests.extend(routes.iter().filter(|r| is_direct_route(r)).map(delete_route)),
         Err(error) => return vec![Error::netlink("read the host's routes")(error)],

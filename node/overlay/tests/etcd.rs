@@ -42,13 +42,11 @@ fn config(cluster: &Cluster, conf: &str) -> EtcdConfig {
 }
 
 fn attributes(n: u8) -> LeaseAttributes {
-    LeaseAttributes {
-        public_ip: Ipv4Addr::new(192, 0, 2, n),
-        backend: BackendData::Vxlan {
-            vni: 1,
-            mac: MacAddr([2, 0, 0, 0, 0, n]),
-        },
-    }
+    let backend = BackendData::Vxlan {
+        vni: 1,
+        mac: MacAddr([2, 0, 0, 0, 0, n]),
+    };
+    LeaseAttributes::ipv4(Ipv4Addr::new(192, 0, 2, n), backend)
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

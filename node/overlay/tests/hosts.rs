@@ -116,6 +116,7 @@ fn device_file_and_channel_are_upstreams() {
         two.subnets[0],
         Subnet {
             ipv4: "172.30.1.0/24".parse().unwrap(),
+            ipv6: None,
             mtu: MTU
         }
     );

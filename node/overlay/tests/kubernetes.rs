@@ -17,10 +17,7 @@ fn attributes(n: u8) -> LeaseAttributes {
         vni: 1,
         mac: MacAddr([2, 0, 0, 0, 0, n]),
     };
-    LeaseAttributes {
-        public_ip: Ipv4Addr::new(192, 0, 2, n),
-        backend,
-    }
+    LeaseAttributes::ipv4(Ipv4Addr::new(192, 0, 2, n), backend)
 }
 
 fn node(name: &str, cidr: Option<&str>) -> Value {
@@ -109,6 +106,7 @@ async fn a_new_process_finds_its_old_address() {
     let want = Previous {
         mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
         public_ip_overwrite: Some(Ipv4Addr::new(203, 0, 113, 1)),
+        ..Previous::default()
     };
     assert_eq!(
         soon("the node", store.previous(Ipv4Addr::UNSPECIFIED))
@@ -167,4 +165,51 @@ async fn a_refusal_names_the_node() {
         .await
         .unwrap_err();
     assert_eq!(error.to_string(), "record the lease of node a");
+}
+
+#[tokio::test]
+async fn both_families_are_upstreams_annotations_and_go_again() {
+    let mut both = node("a", Some("172.30.1.0/24"));
+    both["spec"]["podCIDRs"] = json!(["172.30.1.0/24", "fd00:0:0:1::/64"]);
+    let server = Server::new([both]);
+    let store = KubernetesLeases::start(server.client(), "a");
+    let four = attributes(1);
+    let mac_v6 = MacAddr([2, 0, 0, 0, 0, 0x61]);
+    let dual = LeaseAttributes {
+        public_ipv6: Some("2001:db8::1".parse().unwrap()),
+        backend_v6: Some(BackendData::Vxlan { vni: 1, mac: mac_v6 }),
+        ..four.clone()
+    };
+    let lease = soon("the lease", store.acquire(&dual)).await.unwrap();
+    assert_eq!(lease.ipv6_subnet.unwrap().to_string(), "fd00:0:0:1::/64");
+    let annotation = |name: &str| server.node("a")["metadata"]["annotations"][name].clone();
+    let data = r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:61"}"#;
+    assert_eq!(annotation("flannel.alpha.coreos.com/backend-v6-data"), data);
+    assert_eq!(annotation("flannel.alpha.coreos.com/public-ipv6"), "2001:db8::1");
+    let own = leases(&store, "the own lease", |l| l.own.as_ref() == Some(&lease));
+    own.await;
+    let previous = soon("the node", store.previous(Ipv4Addr::UNSPECIFIED))
+        .await
+        .unwrap();
+    assert_eq!(previous.mac_v6, Some(mac_v6));
+
+    soon("the lease", store.acquire(&four)).await.unwrap();
+    assert_eq!(
+        annotation("flannel.alpha.coreos.com/backend-v6-data"),
+        Value::Null
+    );
+    assert_eq!(annotation("flannel.alpha.coreos.com/public-ipv6"), Value::Null);
+}
+
+#[tokio::test]
+async fn a_node_without_ipv6_in_a_network_that_has_it_is_told() {
+    let server = Server::new([node("a", Some("172.30.1.0/24"))]);
+    let store = KubernetesLeases::start(server.client(), "a");
+    let dual = LeaseAttributes {
+        public_ipv6: Some("2001:db8::1".parse().unwrap()),
+        backend_v6: Some(BackendData::HostGw),
+        ..attributes(1)
+    };
+    let error = soon("the answer", store.acquire(&dual)).await.unwrap_err();
+    assert_eq!(error.to_string(), "node a has no IPv6 subnet in spec.podCIDRs");
 }

@@ -10,14 +10,18 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The lease store of the node that this daemon runs on: `NODE_NAME`, or that of the pod `POD_NAME` in
 /// `POD_NAMESPACE`, as upstream.
-pub async fn leases(kubeconfig: Option<&Path>, announce: bool) -> anyhow::Result<KubernetesLeases> {
+pub async fn leases(
+    kubeconfig: Option<&Path>,
+    prefix: &str,
+    announce: bool,
+) -> anyhow::Result<KubernetesLeases> {
     let connected = match kubeconfig {
         Some(path) => knode_client::from_kubeconfig(path)
             .with_context(|| format!("use -kubeconfig-file {}", path.display()))?,
         None => knode_client::connect(&account()?).context("use the pod's account")?,
     };
     let node = node_name(&connected.client).await?;
-    Ok(KubernetesLeases::start(connected.client, node).announcing(announce))
+    Ok(KubernetesLeases::start_prefixed(connected.client, node, prefix).announcing(announce))
 }
 
 /// The way to the API server that a pod has by its account.

@@ -6,6 +6,7 @@ mod kubernetes;
 
 pub use kubernetes::account;
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,16 +46,29 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(WRONG_FLAG));
         }
     };
+    let (overlay, health) = tokio::select! {
+        prepared = prepare(&flags) => prepared?,
+        signal = shutdown::asked_by_signal() => return Ok(ending(signal?)),
+    };
+    let subnet = overlay.subnet();
     tokio::select! {
-        ended = serve(flags) => ended.map(|()| ExitCode::FAILURE),
+        ended = overlay.run() => ended.map(|()| ExitCode::FAILURE).map_err(Into::into),
+        () = report(subnet, &flags.subnet_file) => Ok(ExitCode::FAILURE),
+        ended = health::serve(health) => ended.map(|()| ExitCode::FAILURE),
         signal = shutdown::asked_by_signal() => {
-            tracing::info!("{}: shutting down; what the pods need stays", signal?);
-            Ok(ExitCode::SUCCESS)
+            let code = ending(signal?);
+            overlay.shutdown().await?;
+            Ok(code)
         }
     }
 }
 
-async fn serve(flags: Flags) -> anyhow::Result<()> {
+fn ending(signal: &str) -> ExitCode {
+    tracing::info!("{signal}: shutting down; what the pods need stays");
+    ExitCode::SUCCESS
+}
+
+async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)> {
     // Where health is to be asked for it is answered from the beginning, as upstream does.
     let health = flags.healthz.map(health::bind).transpose()?;
     let kernel = Kernel::open().context("look at the network")?;
@@ -68,23 +82,23 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     );
     let told = flags.public_ip.unwrap_or(underlay.ip);
     tracing::info!("Using {told} as external address");
-    let (conf, store) = leases(&flags).await?;
+    let (conf, store) = leases(flags).await?;
+    if conf.ipv6.is_some() {
+        let told = flags.public_ipv6.or(underlay.ipv6.map(|net| net.addr()));
+        let told = told.map_or("no address".to_owned(), |ip| ip.to_string());
+        tracing::info!("Using {told} as external address for IPv6");
+    }
     let config = Config {
         conf,
         wish: Wish {
             public_ip: flags.public_ip,
+            public_ipv6: flags.public_ipv6,
             ..Wish::default()
         },
         masquerade: flags.masquerade,
         subnet_file: flags.subnet_file.clone(),
     };
-    let overlay = Overlay::over(config, store, underlay)?;
-    let subnet = overlay.subnet();
-    tokio::select! {
-        ended = overlay.run() => ended.map_err(Into::into),
-        () = report(subnet, &flags.subnet_file) => Ok(()),
-        ended = health::serve(health) => ended,
-    }
+    Ok((Overlay::over(config, store, underlay)?, health))
 }
 
 /// Says when the subnet is there, to the log and to the service manager.
@@ -93,6 +107,9 @@ async fn report(mut subnet: tokio::sync::watch::Receiver<Option<knode_overlay::S
         if let Some(subnet) = *subnet.borrow_and_update() {
             tracing::info!("Wrote subnet file to {}", file.display());
             tracing::info!("Lease acquired: {}", subnet.ipv4);
+            if let Some(ipv6) = subnet.ipv6 {
+                tracing::info!("IPv6 lease acquired: {ipv6}");
+            }
             if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -122,12 +139,13 @@ async fn leases(flags: &Flags) -> anyhow::Result<(NetConf, Arc<dyn LeaseStore>)>
         LeasesIn::Kubernetes {
             kubeconfig,
             net_config,
+            prefix,
             announce,
         } => {
             let text = std::fs::read_to_string(net_config);
             let text = text.with_context(|| format!("read {}", net_config.display()))?;
             let conf = NetConf::parse(&text)?;
-            let store = kubernetes::leases(kubeconfig.as_deref(), *announce).await?;
+            let store = kubernetes::leases(kubeconfig.as_deref(), prefix, *announce).await?;
             Ok((conf, Arc::new(store)))
         }
     }

@@ -5,7 +5,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ pub use syntax::FlagError;
 
 /// Upstream's prefix of environment variables.
 const ENVIRONMENT: &str = "FLANNELD";
-const ANNOTATIONS: &str = "flannel.alpha.coreos.com";
 /// Minutes in a lease.
 const LEASE_MINUTES: u64 = 24 * 60;
 
@@ -40,6 +39,8 @@ pub struct Flags {
     pub interfaces: Interfaces,
     /// Address to tell the others instead of the interface's.
     pub public_ip: Option<Ipv4Addr>,
+    /// Likewise for IPv6.
+    pub public_ipv6: Option<Ipv6Addr>,
     /// Where to write the subnet file.
     pub subnet_file: PathBuf,
     /// Masquerade what leaves the pod network.
@@ -68,6 +69,8 @@ pub enum LeasesIn {
         kubeconfig: Option<PathBuf>,
         /// The file with the network's configuration.
         net_config: PathBuf,
+        /// What the names of the nodes' annotations begin with.
+        prefix: String,
         /// Tell the cluster when the network works.
         announce: bool,
     },
@@ -104,6 +107,7 @@ impl Flags {
                 can_reach: given.optional("iface-can-reach")?,
             },
             public_ip: given.optional("public-ip")?,
+            public_ipv6: given.optional("public-ipv6")?,
             subnet_file: given.text("subnet-file").into(),
             masquerade: given.0.is(FLAGS, "ip-masq"),
             healthz: given.healthz()?,
@@ -168,6 +172,7 @@ impl Given {
             return Ok(LeasesIn::Kubernetes {
                 kubeconfig: self.path("kubeconfig-file"),
                 net_config: self.text("net-config-path").into(),
+                prefix: self.text("kube-annotation-prefix").to_owned(),
                 announce: self.0.is(FLAGS, "set-node-network-unavailable"),
             });
         }
@@ -209,16 +214,11 @@ impl Given {
             let refusal = || invalid(name, self.text(name), "this is not supported");
             if wrong { Err(refusal()) } else { Ok(()) }
         };
-        refuse("public-ipv6", !self.text("public-ipv6").is_empty())?;
         refuse("ip-blackhole-route", self.0.is(FLAGS, "ip-blackhole-route"))?;
         refuse(
             "iptables-forward-rules",
             !self.0.is(FLAGS, "iptables-forward-rules"),
         )?;
-        refuse("kube-api-url", !self.text("kube-api-url").is_empty())?;
-        refuse(
-            "kube-annotation-prefix",
-            self.text("kube-annotation-prefix") != ANNOTATIONS,
-        )
+        refuse("kube-api-url", !self.text("kube-api-url").is_empty())
     }
 }

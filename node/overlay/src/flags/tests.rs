@@ -86,6 +86,7 @@ fn kubernetes_as_the_daemon_set_has_it() {
     let LeasesIn::Kubernetes {
         kubeconfig,
         net_config,
+        prefix,
         announce,
     } = flags.leases
     else {
@@ -93,6 +94,7 @@ fn kubernetes_as_the_daemon_set_has_it() {
     };
     assert_eq!((kubeconfig, announce), (None, true));
     assert_eq!(net_config, PathBuf::from("/etc/kube-flannel/net-conf.json"));
+    assert_eq!(prefix, "flannel.alpha.coreos.com");
     assert_eq!(flags.healthz, Some("0.0.0.0:8471".parse().unwrap()));
     assert_eq!(flags.verbosity, 4);
 }
@@ -108,7 +110,8 @@ fn nonsense_names_the_flag() {
         let text = problem(&["-subnet-lease-renew-margin", minutes]);
         assert!(text.contains("-subnet-lease-renew-margin"), "{text}");
     }
-    assert!(problem(&["-public-ipv6=2001:db8::1"]).contains("not supported"));
+    assert!(problem(&["-public-ipv6=192.0.2.1"]).contains("-public-ipv6"));
+    assert!(problem(&["-ip-blackhole-route"]).contains("not supported"));
     assert_eq!(run(&["-h"], &[]).unwrap_err(), FlagError::Help);
     let env = run(&[], &[("FLANNELD_IP_MASQ", "perhaps")]);
     assert!(env.unwrap_err().to_string().contains("-ip-masq"));
@@ -127,4 +130,11 @@ fn the_rest_is_left_over() {
         Ok(Invocation::Version)
     ));
     assert!(Flags::usage("flanneld").contains("  -iface value (may be repeated)\n"));
+}
+
+#[test]
+fn addresses_to_tell_are_of_their_family() {
+    let flags = run(&["-public-ip=203.0.113.1", "-public-ipv6=2001:db8::1"], &[]).unwrap();
+    assert_eq!(flags.public_ip, Some("203.0.113.1".parse().unwrap()));
+    assert_eq!(flags.public_ipv6, Some("2001:db8::1".parse().unwrap()));
 }

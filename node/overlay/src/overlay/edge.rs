@@ -1,11 +1,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use knode_nft::{Monitor, Socket};
+use knode_nft::{Family, Monitor, Socket};
 
 use super::Subnet;
+use crate::config::NetConf;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::masquerade::Masquerade;
+use crate::lease::Lease;
+use crate::masquerade::{self, Masquerade};
 use crate::plan::{Desired, Step};
 use crate::underlay::Underlay;
 
@@ -19,7 +21,8 @@ pub(super) struct Edge {
 /// What a reconciliation came to.
 pub(super) struct Outcome {
     pub steps: Vec<Step>,
-    pub device: Option<u32>,
+    /// The device's index of each family.
+    pub devices: Vec<Option<u32>>,
 }
 
 impl Edge {
@@ -38,12 +41,24 @@ impl Edge {
         Monitor::open(Some(self.nft_address)).map_err(Error::nft("watch the rules"))
     }
 
-    pub async fn reconcile(self: &Arc<Self>, desired: &Desired) -> Result<Outcome> {
-        let (edge, desired) = (Arc::clone(self), desired.clone());
+    /// Goes on with the other family after an error, and returns the first.
+    pub async fn reconcile(self: &Arc<Self>, desired: &[Desired]) -> Result<Outcome> {
+        let (edge, desired) = (Arc::clone(self), desired.to_vec());
         let work = move || {
-            edge.kernel
-                .reconcile(&desired)
-                .map(|(steps, device)| Outcome { steps, device })
+            let (mut steps, mut devices, mut failed) = (Vec::new(), Vec::new(), None);
+            for side in &desired {
+                match edge.kernel.reconcile(side) {
+                    Ok((taken, device)) => {
+                        steps.extend(taken);
+                        devices.push(device);
+                    }
+                    Err(error) => {
+                        devices.push(None);
+                        failed = failed.or(Some(error));
+                    }
+                }
+            }
+            failed.map_or(Ok(Outcome { steps, devices }), Err)
         };
         blocking("changing the overlay", work).await
     }
@@ -53,9 +68,19 @@ impl Edge {
         blocking("looking at the interface", move || edge.kernel.follow(&current)).await
     }
 
-    pub async fn masquerade(self: &Arc<Self>, rules: Masquerade) -> Result<()> {
+    /// Puts the rules in place; a family that has none any more loses its table.
+    pub async fn masquerade(self: &Arc<Self>, rules: Vec<Masquerade>) -> Result<()> {
         let edge = Arc::clone(self);
-        let work = move || rules.apply(&mut edge.nft.lock().unwrap_or_else(PoisonError::into_inner));
+        let work = move || {
+            let mut socket = edge.nft.lock().unwrap_or_else(PoisonError::into_inner);
+            for family in [Family::Ip, Family::Ip6] {
+                match rules.iter().find(|r| r.family() == family) {
+                    Some(rules) => rules.apply(&mut socket)?,
+                    None => masquerade::remove_if_present(&mut socket, family)?,
+                }
+            }
+            Ok(())
+        };
         blocking("setting up masquerading", work).await
     }
 }
@@ -70,10 +95,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 impl Subnet {
-    pub(super) fn of(desired: &Desired, own: &crate::lease::Lease) -> Self {
+    /// `mtu` is given where no device of `desired` decides it.
+    pub(super) fn of(conf: &NetConf, desired: &[Desired], own: &Lease, mtu: Option<u32>) -> Self {
+        let smallest = desired.iter().map(|d| d.mtu).min().unwrap_or_default();
         Self {
             ipv4: own.subnet,
-            mtu: desired.mtu,
+            ipv6: conf.ipv6.and(own.ipv6_subnet),
+            mtu: mtu.unwrap_or(smallest),
         }
     }
 }

@@ -1,23 +1,24 @@
 //! The runner: waits, and lets the planner's steps be taken.
 
+mod attributes;
+mod carrier;
 mod edge;
 mod session;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use knode_client::{Backoff, Retry};
-use knode_netlink::MacAddr;
 use tokio::sync::watch;
 
 use crate::config::{Backend, NetConf};
 use crate::error::{Error, Result};
-use crate::lease::{BackendData, Lease, LeaseAttributes};
-use crate::store::{LeaseStore, Previous};
+use crate::extension;
+use crate::lease::{Lease, LeaseAttributes};
+use crate::store::LeaseStore;
 use crate::underlay::{Underlay, Wish};
+use carrier::Carrier;
 use edge::Edge;
 
 /// How the overlay is set up on this node.
@@ -38,7 +39,9 @@ pub struct Config {
 pub struct Subnet {
     /// Addresses of this node's pods.
     pub ipv4: Ipv4Net,
-    /// Largest packet that crosses the overlay whole, bytes.
+    /// Their IPv6 addresses, where the network has such.
+    pub ipv6: Option<Ipv6Net>,
+    /// Largest packet that crosses the overlay whole, bytes; of two families the smaller one's.
     pub mtu: u32,
 }
 
@@ -62,7 +65,7 @@ impl Overlay {
         Self::start(config, store, edge, underlay)
     }
 
-    /// Likewise over an interface that was chosen already; of the wish in `config` only the address to tell counts.
+    /// Likewise over an interface that was chosen already; of the wish in `config` only the addresses to tell count.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for backends that are not built, [`Error::Netlink`], [`Error::Nft`].
@@ -95,52 +98,52 @@ impl Overlay {
     /// Takes the lease and keeps the kernel as it should be, until dropped. What it made stays then.
     ///
     /// # Errors
+    /// [`Error::Unsupported`] when the kernel lacks what the backend needs, [`Error::Underlay`] without an IPv6 address
+    /// in a network that has IPv6, [`Error::Command`] when one of the administrator's commands at the start fails,
     /// [`Error::Netlink`] or [`Error::Nft`] when the kernel's notices cannot be read, [`Error::SubnetOutside`],
     /// [`Error::Store`] when the store has ended. All else is tried again.
     pub async fn run(&self) -> Result<()> {
-        let attributes = self.attributes().await?;
+        let carrier = Carrier::prepare(self).await?;
+        let attributes = self.attributes(&carrier).await?;
         let own = self.acquire(&attributes).await?;
-        session::run(self, attributes, own).await
+        if let Backend::Extension(commands) = &self.config.conf.backend
+            && let Some(call) = extension::post_startup(&self.config.conf, commands, &own)
+        {
+            extension::run(&call).await?;
+        }
+        session::run(self, carrier, attributes, own).await
     }
 
-    async fn attributes(&self) -> Result<LeaseAttributes> {
-        let op = "ask for what an earlier start left";
-        let told = self.config.wish.public_ip.unwrap_or(self.underlay.ip);
-        let previous = self.persist(op, || self.store.previous(told)).await?;
-        let public_ip = previous.public_ip_overwrite.unwrap_or(told);
-        Ok(LeaseAttributes {
-            public_ip,
-            backend: self.backend(&previous)?,
-        })
-    }
-
-    fn backend(&self, previous: &Previous) -> Result<BackendData> {
-        let Backend::Vxlan(vxlan) = &self.config.conf.backend else {
-            return Ok(BackendData::HostGw);
-        };
-        let mac = match previous.mac {
-            Some(mac) => mac,
-            None => self
-                .edge
-                .kernel
-                .mac_of(&format!("flannel.{}", vxlan.vni))?
-                .map_or_else(random_mac, Ok)?,
-        };
-        Ok(BackendData::Vxlan { vni: vxlan.vni, mac })
+    /// What an administrator wants done at the end (`ShutdownCommand` of the backend `extension`). The overlay's work
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::CommandStart`].
+    pub async fn shutdown(&self) -> Result<()> {
+        if let Backend::Extension(commands) = &self.config.conf.backend
+            && let Some(call) = extension::shutdown(commands)
+        {
+            extension::run(&call).await?;
+        }
+        Ok(())
     }
 
     async fn acquire(&self, attributes: &LeaseAttributes) -> Result<Lease> {
         let lease = self
             .persist("take the node's lease", || self.store.acquire(attributes))
             .await?;
-        let network = self.config.conf.network;
-        if !network.contains(&lease.subnet) {
-            return Err(Error::SubnetOutside {
-                subnet: lease.subnet,
-                network,
-            });
+        let conf = &self.config.conf;
+        let ipv6 = conf
+            .ipv6
+            .and_then(|v6| Some((lease.ipv6_subnet?.into(), v6.network.into())));
+        let sides: [Option<(IpNet, IpNet)>; 2] = [Some((lease.subnet.into(), conf.network.into())), ipv6];
+        for (subnet, network) in sides.into_iter().flatten() {
+            if !network.contains(&subnet) {
+                return Err(Error::SubnetOutside { subnet, network });
+            }
         }
-        tracing::info!(subnet = %lease.subnet, public_ip = %lease.attributes.public_ip, "subnet leased");
+        let public_ip = lease.attributes.public_ip;
+        tracing::info!(subnet = %lease.subnet, ipv6 = ?lease.ipv6_subnet, %public_ip, "subnet leased");
         Ok(lease)
     }
 
@@ -177,22 +180,14 @@ impl Overlay {
 /// Refuses by name what is not built.
 fn supported(conf: &NetConf) -> Result<()> {
     let missing = match &conf.backend {
-        _ if conf.ipv6_network.is_some() => "IPv6 in the overlay".to_owned(),
-        Backend::Vxlan(_) | Backend::HostGw => return Ok(()),
         Backend::Other(name) if name == "udp" => {
             "backend udp, which flannel takes when the network's configuration names none; \
              {\"Backend\":{\"Type\":\"vxlan\"}} does its work"
                 .to_owned()
         }
         Backend::Other(name) => format!("backend {name}"),
+        Backend::Ipip { .. } if conf.ipv6.is_some() => "IPv6 through backend ipip".to_owned(),
+        _ => return Ok(()),
     };
     Err(Error::Unsupported(missing))
-}
-
-fn random_mac() -> Result<MacAddr> {
-    let path = std::path::Path::new("/dev/urandom");
-    let mut bytes = [0; 6];
-    let read = File::open(path).and_then(|mut f| f.read_exact(&mut bytes));
-    read.map_err(Error::file("read", path))?;
-    Ok(MacAddr::local(bytes))
 }

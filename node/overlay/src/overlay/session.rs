@@ -2,10 +2,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use knode_client::{Backoff, Retry};
-use knode_netlink::{Events, Readiness, Topic};
+use knode_netlink::{Event, Events, Readiness, Topic};
 use knode_nft::{Monitor, Notice};
 use tokio::time::Instant;
 
+use super::carrier::Carrier;
 use super::{Overlay, Subnet, edge};
 use crate::error::{Error, Result};
 use crate::lease::{Lease, LeaseAttributes, Leases};
@@ -38,7 +39,12 @@ enum Wake {
 type Pending<'a, T> = Option<Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>>;
 
 /// Serves a lease until dropped.
-pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lease) -> Result<()> {
+pub(super) async fn run(
+    overlay: &Overlay,
+    carrier: Carrier,
+    attributes: LeaseAttributes,
+    own: Lease,
+) -> Result<()> {
     let topics = [Topic::Links, Topic::Addresses, Topic::Routes, Topic::Neighbours];
     let mut events = Events::open(&topics).map_err(Error::netlink("watch the network"))?;
     let mut rules = RuleWatch::open(overlay)?;
@@ -46,10 +52,11 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
     let mut session = Session {
         overlay,
         attributes,
-        desired: Desired::derive(&overlay.config.conf, &overlay.underlay, &own, None),
+        desired: Desired::of(&overlay.config.conf, &overlay.underlay, &own, None),
+        carrier,
         underlay: overlay.underlay.clone(),
         own,
-        device: None,
+        devices: Vec::new(),
         rules: false,
         again: None,
         retry: Retry::new(AGAIN),
@@ -71,7 +78,7 @@ pub(super) async fn run(overlay: &Overlay, attributes: LeaseAttributes, own: Lea
                         tokio::time::sleep(SETTLE).await;
                         break Wake::Underlay;
                     }
-                    if session.desired.concerned(session.device, &event) {
+                    if session.concerned(&event) {
                         tokio::time::sleep(SETTLE).await;
                         break Wake::Kernel;
                     }
@@ -94,8 +101,11 @@ struct Session<'a> {
     attributes: LeaseAttributes,
     own: Lease,
     underlay: Underlay,
-    desired: Desired,
-    device: Option<u32>,
+    /// A value for each family.
+    desired: Vec<Desired>,
+    /// The tunnel device's index of each.
+    devices: Vec<Option<u32>>,
+    carrier: Carrier,
     /// The rules are in place.
     rules: bool,
     again: Option<Instant>,
@@ -121,7 +131,8 @@ impl Session<'_> {
             Wake::Renewed(lease) => {
                 self.renewal = None;
                 let lease = lease?;
-                self.rules &= lease.subnet == self.own.subnet;
+                let of = |lease: &Lease| (lease.subnet, lease.ipv6_subnet);
+                self.rules &= of(&lease) == of(&self.own);
                 self.own = lease;
             }
             Wake::Announced(done) => {
@@ -132,11 +143,18 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Whether a change in the kernel may have undone something.
+    fn concerned(&self, event: &Event) -> bool {
+        let device = |side: usize| self.devices.get(side).copied().flatten();
+        let mut sides = self.desired.iter().enumerate();
+        sides.any(|(side, desired)| desired.concerned(device(side), event)) || self.carrier.concerned(event)
+    }
+
     /// Brings everything to where it should be; what fails is tried again later.
     async fn step(&mut self, leases: Option<&Leases>) {
-        self.desired = Desired::derive(&self.overlay.config.conf, &self.underlay, &self.own, leases);
+        self.desired = Desired::of(&self.overlay.config.conf, &self.underlay, &self.own, leases);
         self.renew(leases);
-        match self.serve().await {
+        match self.serve(leases).await {
             Ok(()) => {
                 self.retry.succeeded();
                 self.again = None;
@@ -166,41 +184,67 @@ impl Session<'_> {
             }
         };
         // Without an address there is nothing better than to wait for the old one.
-        let Some(now) = now.filter(|now| *now != self.underlay) else {
+        let wanted = |now: Underlay| Underlay {
+            ipv6: match self.overlay.config.conf.ipv6 {
+                Some(_) => now.ipv6.or(self.underlay.ipv6),
+                None => self.underlay.ipv6,
+            },
+            ..now
+        };
+        let Some(now) = now.map(wanted).filter(|now| *now != self.underlay) else {
             return;
         };
         tracing::info!(interface = now.name, ip = %now.ip, mtu = now.mtu, "the interface to the other nodes changed");
         if self.attributes.public_ip == self.underlay.ip && self.overlay.config.wish.public_ip.is_none() {
             self.attributes.public_ip = now.ip;
         }
+        let (old, new) = (
+            self.underlay.ipv6.map(|net| net.addr()),
+            now.ipv6.map(|net| net.addr()),
+        );
+        let told = self.attributes.public_ipv6;
+        if told.is_some() && told == old && self.overlay.config.wish.public_ipv6.is_none() {
+            self.attributes.public_ipv6 = new;
+        }
         self.underlay = now;
     }
 
-    async fn serve(&mut self) -> Result<()> {
-        let outcome = self.overlay.edge.reconcile(&self.desired).await?;
-        self.device = outcome.device;
+    async fn serve(&mut self, leases: Option<&Leases>) -> Result<()> {
+        let overlay = self.overlay;
+        let outcome = overlay.edge.reconcile(&self.desired).await?;
+        self.devices = outcome.devices;
         for step in &outcome.steps {
             tracing::debug!(%step, "overlay");
         }
         if !self.rules {
-            self.overlay.edge.masquerade(self.masquerade()).await?;
+            overlay.edge.masquerade(self.masquerade()).await?;
             self.rules = true;
         }
+        let conf = &overlay.config.conf;
+        self.carrier
+            .serve(conf, &self.underlay, &self.own, leases)
+            .await?;
         self.publish().await
     }
 
-    fn masquerade(&self) -> Masquerade {
+    /// The rules of each family.
+    fn masquerade(&self) -> Vec<Masquerade> {
         let config = &self.overlay.config;
-        Masquerade {
-            network: config.conf.network,
-            subnet: self.own.subnet,
+        let rules = |network, subnet| Masquerade {
+            network,
+            subnet,
             enabled: config.masquerade,
-        }
+        };
+        let v4 = rules(config.conf.network.into(), self.own.subnet.into());
+        let v6 = config.conf.ipv6.zip(self.own.ipv6_subnet);
+        let v6 = v6.map(|(conf, subnet)| rules(conf.network.into(), subnet.into()));
+        [v4].into_iter().chain(v6).collect()
     }
 
     /// Tells of the subnet: file, channel, cluster; once.
     async fn publish(&mut self) -> Result<()> {
-        let subnet = Subnet::of(&self.desired, &self.own);
+        let mtu = self.carrier.mtu(&self.underlay);
+        let subnet = Subnet::of(&self.overlay.config.conf, &self.desired, &self.own, mtu);
         if *self.overlay.subnet.borrow() == Some(subnet) {
             return Ok(());
         }
@@ -209,6 +253,7 @@ impl Session<'_> {
         let file = SubnetFile {
             network,
             subnet: subnet.ipv4,
+            ipv6: config.conf.ipv6.map(|conf| conf.network).zip(subnet.ipv6),
             mtu: subnet.mtu,
             masquerade: config.masquerade,
         };
@@ -280,7 +325,7 @@ impl RuleWatch {
         let notices = self.monitor.drain().map_err(Error::nft("watch the rules"))?;
         let ours = |notice: &Notice| match notice {
             Notice::Lost => true,
-            Notice::Changed { table, .. } => *table == masquerade::table(),
+            Notice::Changed { table, .. } => masquerade::is_ours(table),
         };
         Ok(notices.iter().any(ours))
     }

@@ -2,10 +2,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use knode_netlink::{FdbEntry, Link, MacAddr, Neighbour, Route};
 
-use super::desired::{DIRECT_PROTOCOL, Desired, Device, Path, Peer};
+use super::desired::{DIRECT_PROTOCOL, Desired, Device, Path, Peer, Tunnel, alone};
 
 /// What the kernel holds, as far as it concerns the overlay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Step {
     /// Take an address away.
     DropAddress(IpNet),
     /// Give the device its address.
-    SetAddress(Ipv4Net),
+    SetAddress(IpNet),
     /// Delete a route.
     DropRoute(Route),
     /// Delete a neighbour.
@@ -63,7 +63,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
         address_steps(device, &remaining, &mut steps);
     }
     if let Some(peers) = &desired.peers {
-        drop_steps(peers, &remaining, index, &mut steps);
+        drop_steps(desired, peers, &remaining, index, &mut steps);
         set_steps(desired, peers, &remaining, index, &mut steps);
     }
     steps
@@ -86,26 +86,39 @@ fn device_steps<'a>(desired: &Desired, observed: &'a Observed, steps: &mut Vec<S
     None
 }
 
+/// Addresses that the link gives itself stay.
 fn address_steps(device: &Device, observed: &Observed, steps: &mut Vec<Step>) {
-    let want = Ipv4Net::from(device.address);
-    let v4 = observed.addresses.iter().filter(|a| a.addr().is_ipv4());
-    steps.extend(
-        v4.filter(|a| **a != IpNet::V4(want))
-            .map(|a| Step::DropAddress(*a)),
-    );
-    if !observed.addresses.contains(&IpNet::V4(want)) {
+    let want = alone(device.address);
+    let of_family = |a: &&IpNet| a.addr().is_ipv4() == device.address.is_ipv4() && !is_link_local(a);
+    let wrong = observed
+        .addresses
+        .iter()
+        .filter(of_family)
+        .filter(|a| **a != want);
+    steps.extend(wrong.map(|a| Step::DropAddress(*a)));
+    if !observed.addresses.contains(&want) {
         steps.push(Step::SetAddress(want));
     }
 }
 
-fn drop_steps(peers: &[Peer], observed: &Observed, device: Option<u32>, steps: &mut Vec<Step>) {
-    let subnets: BTreeSet<IpNet> = peers.iter().map(|p| p.subnet.into()).collect();
-    let stale = |r: &&Route| ours(r, device) && !subnets.contains(&r.destination);
+fn is_link_local(net: &IpNet) -> bool {
+    matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
+}
+
+fn drop_steps(
+    desired: &Desired,
+    peers: &[Peer],
+    observed: &Observed,
+    device: Option<u32>,
+    steps: &mut Vec<Step>,
+) {
+    let subnets: BTreeSet<IpNet> = peers.iter().map(|p| p.subnet).collect();
+    let stale = |r: &&Route| ours(desired, r, device) && !subnets.contains(&r.destination);
     steps.extend(observed.routes.iter().filter(stale).map(|r| Step::DropRoute(*r)));
 
     let tunnels = || peers.iter().filter_map(tunnel);
     let ips: BTreeSet<IpAddr> = tunnels().map(|(peer, _)| peer.gateway()).collect();
-    let stale = |n: &&Neighbour| n.permanent && n.ip.is_ipv4() && !ips.contains(&n.ip);
+    let stale = |n: &&Neighbour| n.permanent && desired.is_of(n.ip) && !ips.contains(&n.ip);
     steps.extend(
         observed
             .neighbours
@@ -115,7 +128,9 @@ fn drop_steps(peers: &[Peer], observed: &Observed, device: Option<u32>, steps: &
     );
 
     let macs: BTreeSet<MacAddr> = tunnels().map(|(_, mac)| mac).collect();
-    let stale = |e: &&FdbEntry| !macs.contains(&e.mac);
+    let learnt = |e: &FdbEntry| desired.learns() && !e.permanent;
+    // Setting an entry replaces what it had: only a station that nobody has any more is dropped.
+    let stale = |e: &&FdbEntry| !macs.contains(&e.mac) && !learnt(e);
     steps.extend(observed.fdb.iter().filter(stale).map(|e| Step::DropFdb(*e)));
 }
 
@@ -144,8 +159,8 @@ fn set_steps(
             if !neighbour.is_some_and(|n| n.permanent && n.mac == Some(mac)) {
                 steps.push(Step::SetNeighbour(peer.gateway(), mac));
             }
-            if !fdb.contains(&(mac, peer.public_ip.into())) {
-                steps.push(Step::SetFdb(mac, peer.public_ip.into()));
+            if !fdb.contains(&(mac, peer.public_ip)) {
+                steps.push(Step::SetFdb(mac, peer.public_ip));
             }
         }
         let link = if peer.path == Path::Direct {
@@ -153,7 +168,7 @@ fn set_steps(
         } else {
             device
         };
-        if link.is_none() || !routes.contains(&(peer.subnet.into(), link, Some(peer.gateway()))) {
+        if link.is_none() || !routes.contains(&(peer.subnet, link, Some(peer.gateway()))) {
             steps.push(Step::SetRoute(*peer));
         }
     }
@@ -162,14 +177,14 @@ fn set_steps(
 fn tunnel(peer: &Peer) -> Option<(&Peer, MacAddr)> {
     match peer.path {
         Path::Tunnel(mac) => Some((peer, mac)),
-        Path::Direct => None,
+        Path::Wrapped | Path::Direct => None,
     }
 }
 
 /// Routes that only we can have made: through the device, or with our mark.
-fn ours(route: &Route, device: Option<u32>) -> bool {
+fn ours(desired: &Desired, route: &Route, device: Option<u32>) -> bool {
     let on_device = device.is_some() && route.link == device && route.protocol != Route::PROTOCOL_KERNEL;
-    route.destination.addr().is_ipv4() && (on_device || route.protocol == DIRECT_PROTOCOL)
+    desired.is_of(route.destination.addr()) && (on_device || route.protocol == DIRECT_PROTOCOL)
 }
 
 /// Whether a route is one of ours through the underlay.
@@ -199,9 +214,9 @@ impl Step {
         } else {
             device
         };
-        let route = Route::via(peer.subnet.into(), peer.gateway(), link);
+        let route = Route::via(peer.subnet, peer.gateway(), link);
         match peer.path {
-            Path::Tunnel(_) => Route {
+            Path::Tunnel(_) | Path::Wrapped => Route {
                 onlink: true,
                 ..route
             },
@@ -213,12 +228,21 @@ impl Step {
     }
 }
 
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vxlan(mac, _) => mac.fmt(f),
+            Self::Ipip(_) => f.write_str("ipip"),
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeleteDevice(index) => write!(f, "delete link #{index}"),
-            Self::CreateDevice(d) => write!(f, "create {} {} mtu {}", d.name, d.mac, d.mtu),
-            Self::ChangeDevice(d) => write!(f, "change {} {} mtu {} up", d.name, d.mac, d.mtu),
+            Self::CreateDevice(d) => write!(f, "create {} {} mtu {}", d.name, d.tunnel, d.mtu),
+            Self::ChangeDevice(d) => write!(f, "change {} {} mtu {} up", d.name, d.tunnel, d.mtu),
             Self::DropAddress(net) => write!(f, "drop address {net}"),
             Self::SetAddress(net) => write!(f, "set address {net}"),
             Self::DropRoute(route) => write!(f, "drop route {}", route.destination),

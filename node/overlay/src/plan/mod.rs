@@ -5,6 +5,7 @@ mod diff;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{Desired, Device, Path, Peer};
+pub use desired::{Desired, Device, Path, Peer, Tunnel};
+pub(crate) use desired::{alone, device_names, ipip_device};
 pub(crate) use diff::is_direct_route;
 pub use diff::{Observed, Step, plan};

@@ -3,14 +3,14 @@
 mod etcd;
 mod kubernetes;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use knode_netlink::MacAddr;
 use tokio::sync::watch;
 
-use crate::lease::{Lease, LeaseAttributes, Leases};
+use crate::lease::{BackendData, Lease, LeaseAttributes, Leases};
 
 pub use etcd::{EtcdConfig, EtcdLeases, Listed, Prefix, SubnetKey, list_leases, read_config};
 pub use kubernetes::KubernetesLeases;
@@ -20,8 +20,27 @@ pub use kubernetes::KubernetesLeases;
 pub struct Previous {
     /// Ethernet address of the tunnel device; the others know it still.
     pub mac: Option<MacAddr>,
+    /// Likewise of that for IPv6.
+    pub mac_v6: Option<MacAddr>,
     /// Address that an administrator wants told instead of the interface's.
     pub public_ip_overwrite: Option<Ipv4Addr>,
+    /// Likewise for IPv6.
+    pub public_ipv6_overwrite: Option<Ipv6Addr>,
+}
+
+impl Previous {
+    /// What a lease says of the node that took it.
+    pub(crate) fn of(attributes: &LeaseAttributes) -> Self {
+        let mac = |data: &BackendData| match data {
+            BackendData::Vxlan { mac, .. } => Some(*mac),
+            _ => None,
+        };
+        Self {
+            mac: mac(&attributes.backend),
+            mac_v6: attributes.backend_v6.as_ref().and_then(mac),
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a lease store failed.
@@ -51,9 +70,15 @@ pub enum StoreError {
     #[error("no free subnet is left in {network} ({leases} leases)")]
     Exhausted {
         /// The pod network.
-        network: ipnet::Ipv4Net,
+        network: ipnet::IpNet,
         /// How many leases there are.
         leases: usize,
+    },
+    /// The node has no subnet of a family that the network has.
+    #[error("node {node} has no IPv6 subnet in spec.podCIDRs")]
+    NoIpv6 {
+        /// The node.
+        node: String,
     },
     /// Not built yet.
     #[error("{0} is not supported")]

@@ -1,8 +1,11 @@
 //! Which interface leads to the other nodes; pure.
 
-use std::net::{IpAddr, Ipv4Addr};
+#[cfg(test)]
+mod tests;
 
-use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use knode_netlink::{Address, Event, Link, LinkKind, Route, RouteScope};
 use regex::Regex;
 
@@ -19,6 +22,8 @@ pub struct Underlay {
     pub ip: Ipv4Addr,
     /// Network of that address: who is in it can be reached without a router.
     pub network: Ipv4Net,
+    /// Its IPv6 address with the length of its network's prefix, if it has one for others.
+    pub ipv6: Option<Ipv6Net>,
     /// Largest packet, bytes.
     pub mtu: u32,
 }
@@ -44,6 +49,8 @@ pub struct Wish {
     pub node_ip: Option<Ipv4Addr>,
     /// Address to tell the others instead of the interface's (`--public-ip`).
     pub public_ip: Option<Ipv4Addr>,
+    /// Likewise for IPv6 (`--public-ipv6`).
+    pub public_ipv6: Option<Ipv6Addr>,
 }
 
 /// Why there is no interface.
@@ -55,6 +62,9 @@ pub enum UnderlayError {
     /// The named interface has no address for others.
     #[error("interface {0} has no IPv4 address")]
     NoAddress(String),
+    /// The network has IPv6, the interface no address of it for others.
+    #[error("interface {0} has no IPv6 address for other nodes, and the network has IPv6")]
+    NoIpv6(String),
     /// No interface has the node's address.
     #[error("no interface has the node's address {0}")]
     NoSuchAddress(Ipv4Addr),
@@ -155,7 +165,12 @@ pub(crate) fn follow(links: &[Link], addresses: &[Address], current: &Underlay) 
     let has = |a: &&Address| a.index == link.index && a.net.addr() == IpAddr::V4(current.ip);
     let kept = addresses.iter().find(has).map(|_| current.ip);
     let ip = kept.or_else(|| host.ips(link).next())?;
-    Some(host.underlay(link, ip))
+    let now = host.underlay(link, ip);
+    let kept = host.ips_v6(link).find(|net| Some(*net) == current.ipv6);
+    Some(Underlay {
+        ipv6: kept.or(now.ipv6),
+        ..now
+    })
 }
 
 struct Host<'a> {
@@ -245,6 +260,7 @@ impl Host<'_> {
             name: link.name.clone(),
             ip,
             network,
+            ipv6: self.ips_v6(link).next(),
             mtu,
         }
     }
@@ -260,200 +276,19 @@ impl Host<'_> {
                 IpNet::V6(_) => None,
             })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.into(),
-            kind: LinkKind::Device,
-            mac: None,
-            mtu: 1500,
-            up: true,
-            running: true,
-            loopback: name == "lo",
-            promiscuous: false,
-            master: None,
-            lower: None,
-            hairpin: None,
-        }
-    }
-
-    fn address(index: u32, net: &str) -> Address {
-        Address {
-            index,
-            net: net.parse().unwrap(),
-        }
-    }
-
-    fn pick(
-        routes: &[Route],
-        interface: Option<&str>,
-        node_ip: Option<&str>,
-    ) -> Result<String, UnderlayError> {
-        let lo = Link {
-            mtu: 65536,
-            ..link(1, "lo")
-        };
-        let links = [lo, link(2, "eth0"), link(3, "eth1")];
-        let addresses = [
-            address(1, "127.0.0.1/8"),
-            address(2, "169.254.7.7/16"),
-            address(2, "192.0.2.1/24"),
-            address(3, "198.51.100.1/24"),
-            address(3, "198.51.100.2/24"),
-        ];
-        let wish = Wish {
-            interface: interface.map(Into::into),
-            node_ip: node_ip.map(|ip| ip.parse().unwrap()),
-            public_ip: None,
-        };
-        choose(&links, &addresses, routes, &wish).map(|u| format!("{} {} {}", u.name, u.ip, u.mtu))
-    }
-
-    fn default(link: u32, metric: u32) -> Route {
-        let route = Route::via("0.0.0.0/0".parse().unwrap(), "192.0.2.254".parse().unwrap(), link);
-        Route { metric, ..route }
-    }
-
-    #[test]
-    fn the_interface_is_followed() {
-        let links = [link(1, "lo"), link(2, "eth0")];
-        let before = [address(2, "192.0.2.1/24")];
-        let wish = Wish::default();
-        let current = choose(&links, &before, &[], &wish).unwrap();
-        let both = [address(2, "192.0.2.9/24"), address(2, "192.0.2.1/24")];
-        assert_eq!(
-            follow(&links, &both, &current).as_ref(),
-            Some(&current),
-            "kept while it is there"
-        );
-        let moved = follow(&links, &both[..1], &current).unwrap();
-        assert_eq!((moved.ip.to_string().as_str(), moved.index), ("192.0.2.9", 2));
-        assert_eq!(follow(&links, &[], &current), None);
-        assert_eq!(follow(&links[..1], &before, &current), None);
-        let mut down = links.clone();
-        down[1].up = false;
-        assert_eq!(follow(&down, &before, &current), None);
-        let mut jumbo = links.clone();
-        jumbo[1].mtu = 9000;
-        assert_eq!(follow(&jumbo, &before, &current).unwrap().mtu, 9000);
-    }
-
-    #[test]
-    fn the_first_interface_that_is_there_is_taken() {
-        let links = [link(1, "lo"), link(2, "eth0"), link(3, "wlan0")];
-        let addresses = [address(2, "192.0.2.1/24"), address(3, "198.51.100.1/24")];
-        let find = |named: &[&str], patterns: &[&str], reach: Option<&str>| {
-            let asked = Interfaces {
-                named: named.iter().map(|n| (*n).to_owned()).collect(),
-                patterns: patterns.iter().map(|n| (*n).to_owned()).collect(),
-                can_reach: reach.map(|_| "203.0.113.1".parse().unwrap()),
-            };
-            let source = reach.filter(|r| !r.is_empty()).map(|r| r.parse().unwrap());
-            search(&links, &addresses, &[default(3, 0)], &asked, source).map(|u| u.name)
-        };
-        assert_eq!(find(&[], &[], None).unwrap(), "wlan0");
-        assert_eq!(find(&["eth9", "eth0"], &["wlan"], None).unwrap(), "eth0");
-        assert_eq!(find(&["eth9"], &["^wl"], None).unwrap(), "wlan0");
-        assert_eq!(find(&[], &[r"192\.0\.2\.\d+", "wlan"], None).unwrap(), "eth0");
-        assert_eq!(find(&[], &["^x"], Some("192.0.2.1")).unwrap(), "eth0");
-        assert_eq!(
-            find(&["eth9"], &[], None),
-            Err(UnderlayError::NoSuchInterface("eth9".into()))
-        );
-        assert_eq!(find(&[], &["^x"], None), Err(UnderlayError::NoMatch("^x".into())));
-        assert!(matches!(
-            find(&[], &["("], Some("192.0.2.1")),
-            Err(UnderlayError::Pattern { .. })
-        ));
-        assert!(matches!(
-            find(&[], &[], Some("")),
-            Err(UnderlayError::Unreachable(_))
-        ));
-    }
-
-    #[test]
-    fn the_default_route_with_the_smallest_metric_decides() {
-        assert_eq!(
-            pick(&[default(2, 100), default(3, 50)], None, None).unwrap(),
-            "eth1 198.51.100.1 1500"
-        );
-        let source = Route {
-            source: Some("198.51.100.2".parse().unwrap()),
-            ..default(3, 0)
-        };
-        assert_eq!(pick(&[source], None, None).unwrap(), "eth1 198.51.100.2 1500");
-    }
-
-    #[test]
-    fn wishes_come_first() {
-        let routes = [default(2, 0)];
-        assert_eq!(
-            pick(&routes, Some("eth1"), None).unwrap(),
-            "eth1 198.51.100.1 1500"
-        );
-        assert_eq!(
-            pick(&routes, Some("eth1"), Some("198.51.100.2")).unwrap(),
-            "eth1 198.51.100.2 1500"
-        );
-        assert_eq!(
-            pick(&routes, Some("198.51.100.2"), None).unwrap(),
-            "eth1 198.51.100.2 1500"
-        );
-        assert_eq!(
-            pick(&routes, None, Some("198.51.100.2")).unwrap(),
-            "eth1 198.51.100.2 1500"
-        );
-        assert_eq!(
-            pick(&routes, None, Some("127.0.0.1")).unwrap(),
-            "lo 127.0.0.1 1500"
-        );
-    }
-
-    #[test]
-    fn without_a_default_route_the_first_address_serves() {
-        assert_eq!(pick(&[], None, None).unwrap(), "eth0 192.0.2.1 1500");
-        assert_eq!(
-            choose(
-                &[link(1, "lo")],
-                &[address(1, "127.0.0.1/8")],
-                &[],
-                &Wish::default()
-            ),
-            Err(UnderlayError::None)
-        );
-    }
-
-    #[test]
-    fn loopback_serves_only_with_an_address_for_others() {
-        let lo = [Link {
-            mtu: 65536,
-            ..link(1, "lo")
-        }];
-        let addresses = [address(1, "127.0.0.1/8"), address(1, "203.0.113.1/32")];
-        let chosen = choose(&lo, &addresses, &[], &Wish::default()).unwrap();
-        assert_eq!(
-            (chosen.ip.to_string(), chosen.network.to_string()),
-            ("203.0.113.1".into(), "203.0.113.1/32".into())
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_is_named() {
-        assert_eq!(
-            pick(&[], Some("eth9"), None).unwrap_err().to_string(),
-            "there is no interface eth9"
-        );
-        assert_eq!(
-            pick(&[], Some("lo"), None).unwrap_err().to_string(),
-            "interface lo has no IPv4 address"
-        );
-        let missing = pick(&[], None, Some("203.0.113.1")).unwrap_err().to_string();
-        assert_eq!(missing, "no interface has the node's address 203.0.113.1");
+    /// IPv6 addresses of a link that others can send to.
+    fn ips_v6(&self, link: &Link) -> impl Iterator<Item = Ipv6Net> {
+        let index = link.index;
+        self.addresses
+            .iter()
+            .filter(move |a| a.index == index)
+            .filter_map(|a| match a.net {
+                IpNet::V6(net) => Some(net).filter(|net| {
+                    let ip = net.addr();
+                    !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_multicast()
+                }),
+                IpNet::V4(_) => None,
+            })
     }
 }

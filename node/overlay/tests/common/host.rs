@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use knode_netlink::{
-    Address, BridgeSpec, Handle, LinkChange, Netns, Route, VethSpec, add_address, add_bridge, add_route,
-    add_veth, change_link, delete_address, sysctl,
+    Address, BridgeSpec, Handle, LinkChange, MacAddr, Netns, Route, VethSpec, add_address, add_bridge,
+    add_route, add_veth, change_link, delete_address, sysctl,
 };
 use knode_overlay::{Config, LeaseStore, NetConf, Overlay, Subnet, SubnetFile, Wish};
 use tokio::runtime::Handle as Runtime;
@@ -34,6 +34,22 @@ pub struct Fabric {
 }
 
 impl Fabric {
+    /// Pulls host `n`'s plug, or puts it in again.
+    pub fn plug(&self, n: u8, up: bool) {
+        let change = LinkChange {
+            up: Some(up),
+            ..LinkChange::default()
+        };
+        let port = format!("port{n}");
+        self.handle.execute(change_link(port.as_str(), &change)).unwrap();
+    }
+
+    /// Whether host `n` is plugged in at all.
+    pub fn has(&self, n: u8) -> bool {
+        let port = format!("port{n}");
+        self.handle.link(port.as_str()).unwrap().is_some()
+    }
+
     pub fn new() -> Self {
         let netns = Netns::anonymous().expect("these tests need root (CAP_SYS_ADMIN)");
         let handle = Handle::open_in(&netns).unwrap();
@@ -53,7 +69,7 @@ impl Fabric {
     }
 }
 
-/// A machine on the switch with the address 192.0.2.n. Everything in it ends with it.
+/// A machine on the switch with the addresses 192.0.2.n and 2001:db8::n. Everything in it ends with it.
 pub struct Host {
     pub n: u8,
     pub netns: Netns,
@@ -76,13 +92,19 @@ impl Host {
             mtu: 1500,
             master: Some(fabric.bridge),
             peer_name: "eth0",
-            peer_mac: None,
+            // A machine's card stays the same when it starts again.
+            peer_mac: Some(MacAddr([2, 0, 0, 0, 0, n])),
             peer_netns: Some(&netns),
         };
         fabric.handle.execute(add_veth(&spec)).unwrap();
         let eth0 = links.link("eth0").unwrap().unwrap().index;
         let net = IpNet::new(Ipv4Addr::new(192, 0, 2, n).into(), 24).unwrap();
+        let six = Address {
+            index: eth0,
+            net: format!("2001:db8::{n:x}/64").parse().unwrap(),
+        };
         let requests = vec![
+            add_address(&six),
             change_link("lo", &UP),
             change_link("eth0", &UP),
             add_address(&Address { index: eth0, net }),
@@ -94,7 +116,10 @@ impl Host {
         ];
         links.execute_each(requests).unwrap();
         netns
-            .run(|| sysctl::set("ipv4/ip_forward", "1").unwrap())
+            .run(|| {
+                sysctl::set("ipv4/ip_forward", "1").unwrap();
+                sysctl::set("ipv6/conf/all/forwarding", "1").unwrap();
+            })
             .unwrap();
         let (runtime, stop, thread) = start_runtime(&netns);
         let name = format!(
@@ -151,7 +176,15 @@ impl Host {
 
     /// Starts the overlay; the channel tells of its subnet.
     pub fn start(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> watch::Receiver<Option<Subnet>> {
-        let config = self.config(conf);
+        self.start_with(self.config(conf), store)
+    }
+
+    /// Likewise with all that can be configured.
+    pub fn start_with(
+        &mut self,
+        config: Config,
+        store: Arc<dyn LeaseStore>,
+    ) -> watch::Receiver<Option<Subnet>> {
         let (tell, told) = std::sync::mpsc::channel();
         self.overlay = Some(self.runtime.spawn(async move {
             let overlay = Overlay::open(config, store).unwrap();
@@ -167,6 +200,22 @@ impl Host {
         let subnet = self.start(conf, store);
         let seen = || format!("{:?}; {:?}", subnet.borrow(), self.links.links().map(|l| l.len()));
         super::eventually("the subnet", Duration::from_secs(10), || *subnet.borrow(), seen)
+    }
+
+    /// Runs the overlay until it ends by itself, and says why.
+    pub fn run_to_end(&self, conf: NetConf, store: Arc<dyn LeaseStore>) -> String {
+        let config = self.config(conf);
+        let (tell, told) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move {
+            let ended = match Overlay::open(config, store) {
+                Ok(overlay) => overlay.run().await,
+                Err(error) => Err(error),
+            };
+            tell.send(ended.map_or_else(|e| e.to_string(), |()| "no reason".into()))
+                .unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(10))
+            .expect("the overlay ends")
     }
 
     /// Ends the overlay as a kill would: nothing is cleaned up.
@@ -185,6 +234,11 @@ impl Host {
     pub fn pod(&self, subnet: Subnet, last: u8) -> Pod {
         let address = |last: u8| Ipv4Addr::from(u32::from(subnet.ipv4.network()) + u32::from(last));
         let net = |last: u8| IpNet::new(address(last).into(), subnet.ipv4.prefix_len()).unwrap();
+        let address6 = |last: u8| {
+            let subnet = subnet.ipv6.expect("a subnet of both families");
+            Ipv6Addr::from(u128::from(subnet.network()) + u128::from(last))
+        };
+        let net6 = |last: u8| IpNet::new(address6(last).into(), 64).unwrap();
         if self.links.link("cni0").unwrap().is_none() {
             self.links
                 .execute(add_bridge(&BridgeSpec {
@@ -197,6 +251,9 @@ impl Host {
             self.links
                 .execute(add_address(&Address { index, net: net(1) }))
                 .unwrap();
+            if let Some(net) = subnet.ipv6.map(|_| net6(1)) {
+                self.links.execute(add_address(&Address { index, net })).unwrap();
+            }
         }
         let bridge = self.links.link("cni0").unwrap().unwrap().index;
         let netns = Netns::anonymous().unwrap();
@@ -225,55 +282,85 @@ impl Host {
             )),
         ];
         inside.execute_each(requests).unwrap();
+        if subnet.ipv6.is_some() {
+            let net = net6(last);
+            let default = Route::via("::/0".parse().unwrap(), address6(1).into(), index);
+            let requests = vec![add_address(&Address { index, net }), add_route(&default)];
+            inside.execute_each(requests).unwrap();
+        }
         Pod {
             netns,
             ip: address(last),
+            ip6: subnet.ipv6.map(|_| address6(last)),
         }
     }
 
     /// The IPv4 destinations that go through a link.
     pub fn destinations(&self, link: &str) -> Vec<String> {
+        self.routed(link, false)
+    }
+
+    /// The destinations of a family that go through a link, without those that the kernel makes itself.
+    pub fn routed(&self, link: &str, ipv6: bool) -> Vec<String> {
         let Some(link) = self.links.link(link).unwrap() else {
             return Vec::new();
         };
         let routes = self.links.routes(Some(link.index)).unwrap();
         routes
             .iter()
-            .filter(|r| r.destination.addr().is_ipv4())
+            .filter(|r| r.destination.addr().is_ipv6() == ipv6)
+            .filter(|r| !ipv6 || r.protocol != Route::PROTOCOL_KERNEL)
             .map(|r| r.destination.to_string())
             .collect()
     }
 
-    /// What the overlay put into the kernel, without the device's index.
+    /// What the overlay put into the kernel for IPv4, without the device's index.
     pub fn state(&self) -> Vec<String> {
-        let Some(link) = self.links.link("flannel.1").unwrap() else {
+        self.state_of("flannel.1", false)
+    }
+
+    /// What the overlay put into the kernel for IPv6.
+    pub fn state_v6(&self) -> Vec<String> {
+        self.state_of("flannel-v6.1", true)
+    }
+
+    fn state_of(&self, device: &str, ipv6: bool) -> Vec<String> {
+        let Some(link) = self.links.link(device).unwrap() else {
             return Vec::new();
+        };
+        let ours = |ip: IpAddr| match ip {
+            IpAddr::V4(_) => !ipv6,
+            IpAddr::V6(ip) => ipv6 && !ip.is_unicast_link_local() && !ip.is_multicast(),
         };
         let mut state = vec![format!(
             "{:?} {:?} mtu {} up {}",
             link.kind, link.mac, link.mtu, link.up
         )];
-        let addresses = self
-            .links
-            .addresses(Some(link.index))
-            .unwrap()
-            .into_iter()
-            .map(|a| a.net.to_string());
-        state.extend(addresses.filter(|a| !a.contains(':')));
+        let addresses = self.links.addresses(Some(link.index)).unwrap().into_iter();
+        state.extend(
+            addresses
+                .filter(|a| ours(a.net.addr()))
+                .map(|a| a.net.to_string()),
+        );
         let routes = self.links.routes(Some(link.index)).unwrap().into_iter();
-        let v4 = routes.filter(|r| r.destination.addr().is_ipv4());
-        state.extend(v4.map(|r| format!("{} via {:?} onlink {}", r.destination, r.gateway, r.onlink)));
+        let routes = routes.filter(|r| ours(r.destination.addr()) && r.protocol != Route::PROTOCOL_KERNEL);
+        state.extend(routes.map(|r| format!("{} via {:?} onlink {}", r.destination, r.gateway, r.onlink)));
         let fdb = self.links.fdb(link.index).unwrap().into_iter();
         state.extend(fdb.map(|e| format!("{} at {:?} {}", e.mac, e.remote, e.permanent)));
         let neighbours = self.links.neighbours(link.index).unwrap().into_iter();
-        let permanent = neighbours.filter(|n| n.permanent && n.ip.is_ipv4());
+        let permanent = neighbours.filter(|n| n.permanent && ours(n.ip));
         state.extend(permanent.map(|n| format!("{} is {:?}", n.ip, n.mac)));
         state
     }
 
     /// How many rules the overlay's table has.
     pub fn rules(&self) -> usize {
-        let table = knode_nft::TableRef::new(knode_nft::Family::Ip, knode_overlay::NFT_TABLE);
+        self.rules_of(knode_nft::Family::Ip)
+    }
+
+    /// How many rules the overlay's table of a family has.
+    pub fn rules_of(&self, family: knode_nft::Family) -> usize {
+        let table = knode_nft::TableRef::new(family, knode_overlay::NFT_TABLE);
         let count = || {
             let mut socket = knode_nft::Socket::open().unwrap();
             let there = socket.has_table(&table).unwrap();
@@ -307,6 +394,16 @@ impl Drop for Host {
 pub struct Pod {
     pub netns: Netns,
     pub ip: Ipv4Addr,
+    /// Where the network has both families.
+    pub ip6: Option<Ipv6Addr>,
+}
+
+impl Pod {
+    /// Its addresses.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let six = self.ip6.map(IpAddr::V6);
+        [IpAddr::V4(self.ip)].into_iter().chain(six).collect()
+    }
 }
 
 /// A runtime whose every thread is in the namespace.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use knode_overlay::{BackendData, Lease, LeaseAttributes, LeaseStore, Leases, Previous, StoreError};
 use tokio::sync::watch;
 
@@ -21,13 +21,14 @@ struct State {
 #[derive(Default)]
 struct Node {
     subnet: Option<Ipv4Net>,
+    ipv6_subnet: Option<Ipv6Net>,
     attributes: Option<LeaseAttributes>,
     ready: u32,
     acquired: u32,
 }
 
 impl Cluster {
-    /// A cluster whose node `n` gets the subnet 172.30.n.0/24.
+    /// A cluster whose node `n` gets the subnets 172.30.n.0/24 and fd00:0:0:n::/64.
     pub fn with_nodes(nodes: impl IntoIterator<Item = u8>) -> Self {
         let cluster = Self::default();
         for n in nodes {
@@ -37,7 +38,10 @@ impl Cluster {
     }
 
     pub fn set_subnet(&self, n: u8, subnet: Option<&str>) {
-        self.change(n, |node| node.subnet = subnet.map(|s| s.parse().unwrap()));
+        self.change(n, |node| {
+            node.subnet = subnet.map(|s| s.parse().unwrap());
+            node.ipv6_subnet = Some(format!("fd00:0:0:{n}::/64").parse().unwrap());
+        });
     }
 
     /// Somebody wipes the record of a lease.
@@ -108,6 +112,7 @@ impl Node {
     fn lease(&self) -> Option<Lease> {
         Some(Lease {
             subnet: self.subnet?,
+            ipv6_subnet: self.ipv6_subnet,
             attributes: self.attributes.clone()?,
         })
     }
@@ -123,13 +128,15 @@ pub struct FakeLeases {
 #[async_trait]
 impl LeaseStore for FakeLeases {
     async fn previous(&self, _: std::net::Ipv4Addr) -> Result<Previous, StoreError> {
-        let mac = match self.cluster.attributes(self.n).map(|a| a.backend) {
-            Some(BackendData::Vxlan { mac, .. }) => Some(mac),
+        let mac = |data: BackendData| match data {
+            BackendData::Vxlan { mac, .. } => Some(mac),
             _ => None,
         };
+        let known = self.cluster.attributes(self.n);
         Ok(Previous {
-            mac,
-            public_ip_overwrite: None,
+            mac: known.clone().and_then(|a| mac(a.backend)),
+            mac_v6: known.and_then(|a| mac(a.backend_v6?)),
+            ..Previous::default()
         })
     }
 
@@ -143,10 +150,11 @@ impl LeaseStore for FakeLeases {
                 .unwrap()
                 .nodes
                 .get(&name(self.n))
-                .and_then(|node| node.subnet);
-            if let Some(subnet) = subnet {
+                .and_then(|node| Some((node.subnet?, node.ipv6_subnet)));
+            if let Some((subnet, ipv6_subnet)) = subnet {
                 let lease = Lease {
                     subnet,
+                    ipv6_subnet,
                     attributes: attributes.clone(),
                 };
                 self.cluster.change(self.n, |node| {

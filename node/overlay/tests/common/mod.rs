@@ -2,12 +2,16 @@
 
 #![allow(dead_code, unused_imports)]
 
+mod capture;
 mod host;
 mod leases;
+mod ping;
 mod traffic;
 
+pub use capture::{Capture, Frame};
 pub use host::{Fabric, Host, Pod};
 pub use leases::Cluster;
+pub use ping::ping;
 pub use traffic::{ask, datagram, serve_tcp, serve_udp};
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use knode_netlink::Netns;
@@ -9,28 +9,27 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Answers TCP connections with whom they seem to be from and how much they sent, until the listener's namespace ends
 /// the last of `count`.
 pub fn serve_tcp(netns: &Netns, port: u16, count: usize) -> std::thread::JoinHandle<()> {
-    let listener = netns
-        .run(|| TcpListener::bind(("0.0.0.0", port)).unwrap())
-        .unwrap();
+    let listener = netns.run(|| TcpListener::bind(("::", port)).unwrap()).unwrap();
     std::thread::spawn(move || {
         for _ in 0..count {
             let (mut stream, peer) = listener.accept().unwrap();
             let mut heard = Vec::new();
             stream.read_to_end(&mut heard).unwrap();
             stream
-                .write_all(format!("{} {}", peer.ip(), heard.len()).as_bytes())
+                .write_all(format!("{} {}", peer.ip().to_canonical(), heard.len()).as_bytes())
                 .unwrap();
         }
     })
 }
 
 /// Sends `bytes` over TCP and returns the answer.
-pub fn ask(netns: &Netns, (ip, port): (Ipv4Addr, u16), bytes: usize) -> String {
-    netns.run(|| try_ask((ip, port), bytes).unwrap()).unwrap()
+pub fn ask(netns: &Netns, (ip, port): (impl Into<IpAddr>, u16), bytes: usize) -> String {
+    let to = SocketAddr::new(ip.into(), port);
+    netns.run(|| try_ask(to, bytes).unwrap()).unwrap()
 }
 
-fn try_ask((ip, port): (Ipv4Addr, u16), bytes: usize) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(IpAddr::V4(ip), port), PATIENCE)?;
+fn try_ask(to: SocketAddr, bytes: usize) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&vec![7; bytes])?;
     stream.shutdown(Shutdown::Write)?;
@@ -41,7 +40,7 @@ fn try_ask((ip, port): (Ipv4Addr, u16), bytes: usize) -> std::io::Result<String>
 
 /// Sends datagrams back, `count` of them.
 pub fn serve_udp(netns: &Netns, port: u16, count: usize) -> std::thread::JoinHandle<()> {
-    let socket = netns.run(|| UdpSocket::bind(("0.0.0.0", port)).unwrap()).unwrap();
+    let socket = netns.run(|| UdpSocket::bind(("::", port)).unwrap()).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         for _ in 0..count {
@@ -52,9 +51,16 @@ pub fn serve_udp(netns: &Netns, port: u16, count: usize) -> std::thread::JoinHan
 }
 
 /// Sends one datagram and returns how much came back, if anything in time.
-pub fn datagram(netns: &Netns, to: (Ipv4Addr, u16), bytes: usize, patience: Duration) -> Option<usize> {
+pub fn datagram(
+    netns: &Netns,
+    (ip, port): (impl Into<IpAddr>, u16),
+    bytes: usize,
+    patience: Duration,
+) -> Option<usize> {
+    let to = SocketAddr::new(ip.into(), port);
     let exchange = || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).unwrap();
         socket.set_read_timeout(Some(patience)).unwrap();
         socket.send_to(&vec![1; bytes], to).ok()?;
         socket.recv(&mut [0; 4096]).ok()

@@ -7,14 +7,12 @@ mod listing;
 mod renew;
 mod view;
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -22,7 +20,7 @@ use tokio::time::Instant;
 use super::{LeaseStore, Previous, StoreError};
 use crate::config::NetConf;
 use crate::etcd::{Etcd, EtcdError, When};
-use crate::lease::{Lease, LeaseAttributes, LeaseValue, Leases};
+use crate::lease::{Lease, LeaseAttributes, Leases};
 use crate::subnet_file::SubnetFile;
 use choice::{Choice, choose};
 use renew::Held;
@@ -105,10 +103,7 @@ impl LeaseStore for EtcdLeases {
     async fn previous(&self, public_ip: Ipv4Addr) -> Result<Previous, StoreError> {
         self.shared.change(|view| view.set_public_ip(public_ip));
         self.shared.list().await?;
-        Ok(Previous {
-            mac: self.shared.look(View::mac),
-            public_ip_overwrite: None,
-        })
+        Ok(self.shared.look(View::previous))
     }
 
     async fn acquire(&self, attributes: &LeaseAttributes) -> Result<Lease, StoreError> {
@@ -168,31 +163,52 @@ impl Shared {
         let mine = self.look(|view| view.mine().first().map(|(k, r)| (*k, r.revision, r.lease)));
         let (taken, held) = self.look(|view| (view.taken(), view.held()));
         let before = held.or_else(|| self.written_before());
-        match choose(&self.config.conf, mine.map(|m| m.0.ipv4), before, &taken, random) {
-            Choice::Exhausted => Err(self.exhausted(&taken)),
-            Choice::Take(subnet) => {
-                let (key, when) = (SubnetKey::from(subnet), When::Absent);
-                let lease = self.write(key, attributes, false, when).await?;
-                if lease.is_some() {
-                    tracing::info!(
-                        "Allocated lease ({subnet}) to current node ({})",
-                        attributes.public_ip
-                    );
-                }
-                Ok(lease)
-            }
-            Choice::Renew(subnet) => {
+        match choose(&self.config.conf, mine.map(|m| m.0), before, &taken, random) {
+            Choice::Exhausted(network) => Err(StoreError::Exhausted {
+                network,
+                leases: taken.len(),
+            }),
+            Choice::Take(key) => self.take(key, attributes, &mine).await,
+            Choice::Renew(_) => {
                 let Some((key, revision, lease)) = mine else {
                     return Ok(None);
                 };
                 tracing::info!(
-                    "Found lease ({subnet}) for current IP ({}), reusing",
+                    "Found lease ({}) for current IP ({}), reusing",
+                    shown(key),
                     attributes.public_ip
                 );
                 self.write(key, attributes, lease == 0, When::Unchanged(revision))
                     .await
             }
         }
+    }
+
+    /// Takes free subnets. A lease that is this node's by its address but no longer fits the configuration is given up,
+    /// as upstream does.
+    async fn take(
+        &self,
+        key: SubnetKey,
+        attributes: &LeaseAttributes,
+        unfit: &Option<(SubnetKey, i64, i64)>,
+    ) -> Result<Option<Lease>, StoreError> {
+        let lease = self.write(key, attributes, false, When::Absent).await?;
+        if lease.is_some() {
+            tracing::info!(
+                "Allocated lease ({}) to current node ({})",
+                shown(key),
+                attributes.public_ip
+            );
+            if let Some((old, ..)) = unfit.filter(|(old, ..)| *old != key) {
+                tracing::info!(
+                    "Lease ({}) does not fit the network any more; removing it",
+                    shown(old)
+                );
+                let gone = self.etcd.delete(&self.config.prefix.subnet(old)).await;
+                gone.map_err(failed("remove an old lease"))?;
+            }
+        }
+        Ok(lease)
     }
 
     /// Writes the lease under a new grant; `None` when the key is not as expected.
@@ -205,10 +221,7 @@ impl Shared {
     ) -> Result<Option<Lease>, StoreError> {
         let granted = if reserved { 0 } else { self.grant().await? };
         let from = Instant::now();
-        let (name, value) = (
-            self.config.prefix.subnet(key),
-            LeaseValue::from(attributes).to_json(),
-        );
+        let (name, value) = (self.config.prefix.subnet(key), attributes.to_json());
         let written = self.etcd.write(&name, &value, granted, when).await;
         let Some(revision) = written.map_err(failed("write the lease"))? else {
             self.give_back(granted).await;
@@ -229,6 +242,7 @@ impl Shared {
         }));
         Ok(Some(Lease {
             subnet: key.ipv4,
+            ipv6_subnet: key.ipv6,
             attributes: attributes.clone(),
         }))
     }
@@ -248,16 +262,21 @@ impl Shared {
         }
     }
 
-    fn written_before(&self) -> Option<Ipv4Net> {
+    fn written_before(&self) -> Option<SubnetKey> {
         let text = std::fs::read_to_string(&self.config.subnet_file).ok()?;
-        Some(SubnetFile::parse(&text).ok()?.subnet)
+        let file = SubnetFile::parse(&text).ok()?;
+        Some(SubnetKey {
+            ipv4: file.subnet,
+            ipv6: file.ipv6.map(|(_, subnet)| subnet),
+        })
     }
+}
 
-    fn exhausted(&self, taken: &BTreeSet<Ipv4Net>) -> StoreError {
-        StoreError::Exhausted {
-            network: self.config.conf.network,
-            leases: taken.len(),
-        }
+/// A lease's subnets for the log.
+fn shown(key: SubnetKey) -> String {
+    match key.ipv6 {
+        Some(ipv6) => format!("{} {ipv6}", key.ipv4),
+        None => key.ipv4.to_string(),
     }
 }
 

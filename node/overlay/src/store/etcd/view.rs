@@ -1,14 +1,13 @@
 //! etcd's keys reduced to leases; pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-
-use ipnet::Ipv4Net;
 
 use super::key::{Prefix, SubnetKey};
 use crate::etcd::wire::event::EventType;
 use crate::etcd::wire::{Event, KeyValue};
-use crate::lease::{BackendData, Lease, LeaseAttributes, LeaseValue, Leases};
+use crate::lease::{Lease, LeaseAttributes, Leases};
+use crate::store::Previous;
 
 /// A lease as etcd has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(super) struct View {
     /// By which this node's lease is known.
     public_ip: Option<Ipv4Addr>,
     /// The subnet that this node holds, and when it wrote so.
-    held: Option<(Ipv4Net, i64)>,
+    held: Option<(SubnetKey, i64)>,
     complete: bool,
 }
 
@@ -92,7 +91,7 @@ impl View {
     /// This node wrote its lease.
     pub fn wrote(&mut self, key: SubnetKey, record: Record) {
         self.public_ip = record.attributes.as_ref().map(|a| a.public_ip);
-        self.held = Some((key.ipv4, record.revision));
+        self.held = Some((key, record.revision));
         if self
             .records
             .get(&key)
@@ -107,8 +106,8 @@ impl View {
         self.public_ip = Some(ip);
     }
 
-    pub fn held(&self) -> Option<Ipv4Net> {
-        self.held.map(|(net, _)| net)
+    pub fn held(&self) -> Option<SubnetKey> {
+        self.held.map(|(key, _)| key)
     }
 
     /// The leases that are this node's by its address, that which it holds first; what it wrote itself is its own under
@@ -116,7 +115,7 @@ impl View {
     pub fn mine(&self) -> Vec<(SubnetKey, &Record)> {
         let mine = |key: &SubnetKey, record: &Record| {
             let ip = record.attributes.as_ref().map(|a| a.public_ip);
-            (ip.is_some() && ip == self.public_ip) || self.held == Some((key.ipv4, record.revision))
+            (ip.is_some() && ip == self.public_ip) || self.held == Some((*key, record.revision))
         };
         let mut all: Vec<_> = self
             .records
@@ -124,13 +123,13 @@ impl View {
             .filter(|(k, r)| mine(k, r))
             .map(|(k, r)| (*k, r))
             .collect();
-        all.sort_by_key(|(key, _)| Some(key.ipv4) != self.held());
+        all.sort_by_key(|(key, _)| Some(*key) != self.held());
         all
     }
 
     /// All subnets that somebody has, readable or not.
-    pub fn taken(&self) -> BTreeSet<Ipv4Net> {
-        self.records.keys().map(|k| k.ipv4).collect()
+    pub fn taken(&self) -> Vec<SubnetKey> {
+        self.records.keys().copied().collect()
     }
 
     /// The leases, once they are known.
@@ -142,6 +141,7 @@ impl View {
         let lease = |key: &SubnetKey, record: &Record| {
             Some(Lease {
                 subnet: key.ipv4,
+                ipv6_subnet: key.ipv6,
                 attributes: record.attributes.clone()?,
             })
         };
@@ -157,20 +157,16 @@ impl View {
         })
     }
 
-    /// The Ethernet address in this node's lease.
-    pub fn mac(&self) -> Option<knode_netlink::MacAddr> {
+    /// What an earlier process of this node said in its lease.
+    pub fn previous(&self) -> Previous {
         let mine = self.mine();
-        let (_, record) = mine.first()?;
-        match record.attributes.as_ref()?.backend {
-            BackendData::Vxlan { mac, .. } => Some(mac),
-            _ => None,
-        }
+        let attributes = mine.first().and_then(|(_, record)| record.attributes.as_ref());
+        attributes.map(Previous::of).unwrap_or_default()
     }
 }
 
 fn attributes(value: &[u8]) -> Option<LeaseAttributes> {
-    let value: LeaseValue = serde_json::from_slice(value).ok()?;
-    value.attributes()
+    LeaseAttributes::from_json(value)
 }
 
 #[cfg(test)]
@@ -265,6 +261,6 @@ mod tests {
         broken.value = b"nonsense".to_vec();
         view.list(&[broken], 3);
         assert_eq!(shown(&view), (None, vec![]));
-        assert!(view.taken().contains(&"10.0.4.0/24".parse().unwrap()));
+        assert!(view.taken().contains(&SubnetKey::parse("10.0.4.0-24").unwrap()));
     }
 }

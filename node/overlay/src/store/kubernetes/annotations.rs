@@ -1,40 +1,93 @@
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::lease::{BackendData, LeaseAttributes};
 
-const MANAGED: &str = "flannel.alpha.coreos.com/kube-subnet-manager";
-const BACKEND_TYPE: &str = "flannel.alpha.coreos.com/backend-type";
-const BACKEND_DATA: &str = "flannel.alpha.coreos.com/backend-data";
-const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
-const PUBLIC_IP_OVERWRITE: &str = "flannel.alpha.coreos.com/public-ip-overwrite";
+const MANAGED: &str = "kube-subnet-manager";
+const BACKEND_TYPE: &str = "backend-type";
+const BACKEND_DATA: &str = "backend-data";
+const BACKEND_V6_DATA: &str = "backend-v6-data";
+const PUBLIC_IP: &str = "public-ip";
+const PUBLIC_IPV6: &str = "public-ipv6";
+const PUBLIC_IP_OVERWRITE: &str = "public-ip-overwrite";
+const PUBLIC_IPV6_OVERWRITE: &str = "public-ipv6-overwrite";
 
-/// A lease's attributes as annotations.
-pub(super) fn write(attributes: &LeaseAttributes) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([
-        (MANAGED, "true".to_owned()),
-        (BACKEND_TYPE, attributes.backend.kind().to_owned()),
-        (BACKEND_DATA, attributes.backend.data()),
-        (PUBLIC_IP, attributes.public_ip.to_string()),
-    ])
+/// Names of a node's annotations: a prefix and what each is (`pkg/subnet/kube/annotations.go`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Annotations {
+    prefix: String,
 }
 
-/// The lease's attributes, when the annotations hold one that can be read.
-pub(super) fn read(annotations: &BTreeMap<String, String>) -> Option<LeaseAttributes> {
-    let get = |key: &str| annotations.get(key).map(String::as_str);
-    if get(MANAGED) != Some("true") {
-        return None;
+impl Default for Annotations {
+    fn default() -> Self {
+        Self::new("flannel.alpha.coreos.com")
     }
-    let backend = BackendData::parse(get(BACKEND_TYPE)?, get(BACKEND_DATA).unwrap_or("null"))?;
-    Some(LeaseAttributes {
-        public_ip: get(PUBLIC_IP)?.parse().ok()?,
-        backend,
-    })
 }
 
-/// The address that an administrator wants told.
-pub(super) fn overwrite(annotations: &BTreeMap<String, String>) -> Option<Ipv4Addr> {
-    annotations.get(PUBLIC_IP_OVERWRITE)?.parse().ok()
+impl Annotations {
+    /// A prefix without a slash gets one at its end; one that ends with neither slash nor hyphen a hyphen.
+    pub fn new(prefix: &str) -> Self {
+        let mut prefix = prefix.to_owned();
+        if !prefix.contains('/') {
+            prefix.push('/');
+        }
+        if !prefix.ends_with(['/', '-']) {
+            prefix.push('-');
+        }
+        Self { prefix }
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}{what}", self.prefix)
+    }
+
+    /// A lease's attributes as annotations; none stands for one that must not be there.
+    pub fn write(&self, attributes: &LeaseAttributes) -> BTreeMap<String, Option<String>> {
+        let v6 = attributes.public_ipv6.map(|ip| {
+            let data = attributes
+                .backend_v6
+                .as_ref()
+                .map_or("null".to_owned(), BackendData::data);
+            (ip.to_string(), data)
+        });
+        let (public_ipv6, data_v6) = v6.unzip();
+        BTreeMap::from([
+            (self.name(MANAGED), Some("true".to_owned())),
+            (
+                self.name(BACKEND_TYPE),
+                Some(attributes.backend.kind().to_owned()),
+            ),
+            (self.name(BACKEND_DATA), Some(attributes.backend.data())),
+            (self.name(PUBLIC_IP), Some(attributes.public_ip.to_string())),
+            (self.name(BACKEND_V6_DATA), data_v6),
+            (self.name(PUBLIC_IPV6), public_ipv6),
+        ])
+    }
+
+    /// The lease's attributes, when the annotations hold one that can be read.
+    pub fn read(&self, annotations: &BTreeMap<String, String>) -> Option<LeaseAttributes> {
+        let get = |what: &str| annotations.get(&self.name(what)).map(String::as_str);
+        if get(MANAGED) != Some("true") {
+            return None;
+        }
+        let kind = get(BACKEND_TYPE)?;
+        let public_ipv6 = get(PUBLIC_IPV6).and_then(|ip| ip.parse().ok());
+        Some(LeaseAttributes {
+            public_ip: get(PUBLIC_IP)?.parse().ok()?,
+            public_ipv6,
+            backend: BackendData::parse(kind, get(BACKEND_DATA).unwrap_or("null"))?,
+            backend_v6: public_ipv6.and_then(|_: Ipv6Addr| BackendData::parse_v6(kind, get(BACKEND_V6_DATA))),
+        })
+    }
+
+    /// The addresses that an administrator wants told.
+    pub fn overwrite(&self, annotations: &BTreeMap<String, String>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let get = |what: &str| annotations.get(&self.name(what));
+        (
+            get(PUBLIC_IP_OVERWRITE).and_then(|ip| ip.parse().ok()),
+            get(PUBLIC_IPV6_OVERWRITE).and_then(|ip| ip.parse().ok()),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -50,38 +103,68 @@ mod tests {
             .collect()
     }
 
+    fn alike(seen: &BTreeMap<String, String>) -> LeaseAttributes {
+        let names = Annotations::default();
+        let attributes = names.read(seen).unwrap();
+        let written = names.write(&attributes).into_iter();
+        let written: BTreeMap<_, _> = written.filter_map(|(k, v)| Some((k, v?))).collect();
+        assert_eq!(&written, seen);
+        attributes
+    }
+
     #[test]
     fn upstreams_annotations_are_read_and_written_alike() {
-        let seen = annotations(&[
+        let attributes = alike(&annotations(&[
             ("backend-data", r#"{"VNI":1,"VtepMAC":"12:34:56:78:9a:bc"}"#),
             ("backend-type", "vxlan"),
             ("kube-subnet-manager", "true"),
             ("public-ip", "192.0.2.1"),
-        ]);
-        let attributes = read(&seen).unwrap();
+        ]));
         let mac = MacAddr([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc]);
         assert_eq!(attributes.backend, BackendData::Vxlan { vni: 1, mac });
-        let written: BTreeMap<_, _> = write(&attributes)
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v))
-            .collect();
-        assert_eq!(written, seen);
+    }
+
+    #[test]
+    fn upstreams_annotations_of_both_families_are_read_and_written_alike() {
+        let attributes = alike(&annotations(&[
+            ("backend-data", r#"{"VNI":1,"VtepMAC":"12:34:56:78:9a:bc"}"#),
+            ("backend-type", "vxlan"),
+            ("backend-v6-data", r#"{"VNI":1,"VtepMAC":"12:34:56:78:9a:bd"}"#),
+            ("kube-subnet-manager", "true"),
+            ("public-ip", "192.0.2.1"),
+            ("public-ipv6", "2001:db8::1"),
+        ]));
+        let mac = MacAddr([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbd]);
+        assert_eq!(attributes.backend_v6, Some(BackendData::Vxlan { vni: 1, mac }));
+        assert_eq!(attributes.public_ipv6, Some("2001:db8::1".parse().unwrap()));
+        alike(&annotations(&[
+            ("backend-data", "null"),
+            ("backend-type", "host-gw"),
+            ("backend-v6-data", "null"),
+            ("kube-subnet-manager", "true"),
+            ("public-ip", "192.0.2.1"),
+            ("public-ipv6", "2001:db8::1"),
+        ]));
     }
 
     #[test]
     fn half_a_lease_is_none() {
-        assert_eq!(
-            read(&annotations(&[
-                ("backend-type", "vxlan"),
-                ("public-ip", "192.0.2.1")
-            ])),
-            None
-        );
+        let names = Annotations::default();
+        let unmanaged = annotations(&[("backend-type", "vxlan"), ("public-ip", "192.0.2.1")]);
+        assert_eq!(names.read(&unmanaged), None);
         let no_ip = annotations(&[
             ("kube-subnet-manager", "true"),
             ("backend-type", "host-gw"),
             ("backend-data", "null"),
         ]);
-        assert_eq!(read(&no_ip), None);
+        assert_eq!(names.read(&no_ip), None);
+    }
+
+    #[test]
+    fn prefixes_are_completed_as_upstream_does() {
+        let name = |prefix: &str| Annotations::new(prefix).name("public-ip");
+        assert_eq!(name("flannel.example.com"), "flannel.example.com/public-ip");
+        assert_eq!(name("example.com/flannel"), "example.com/flannel-public-ip");
+        assert_eq!(name("example.com/flannel-"), "example.com/flannel-public-ip");
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::{LeaseStore, Previous, StoreError};
 use crate::lease::{Lease, LeaseAttributes, Leases};
+use annotations::Annotations;
 use node::NodeView;
 use view::{OwnNode, View};
 
@@ -29,22 +30,34 @@ pub struct KubernetesLeases {
     leases: watch::Receiver<Option<Arc<Leases>>>,
     own: watch::Receiver<Option<OwnNode>>,
     follower: AbortHandle,
+    names: Annotations,
     announces: bool,
 }
 
 impl KubernetesLeases {
     /// Starts to follow the nodes. Must be called within a tokio runtime.
     pub fn start(client: Client, node: impl Into<String>) -> Self {
+        Self::named(client, node, Annotations::default())
+    }
+
+    /// Likewise with another prefix of the annotations than upstream's default (`--kube-annotation-prefix`).
+    pub fn start_prefixed(client: Client, node: impl Into<String>, prefix: &str) -> Self {
+        Self::named(client, node, Annotations::new(prefix))
+    }
+
+    fn named(client: Client, node: impl Into<String>, names: Annotations) -> Self {
         let (node, api) = (node.into(), Api::all(client));
         let (leases, leases_seen) = watch::channel(None);
         let (own, own_seen) = watch::channel(None);
-        let follower = tokio::spawn(follow(api.clone(), node.clone(), leases, own)).abort_handle();
+        let view = View::new(node.clone(), names.clone());
+        let follower = tokio::spawn(follow(api.clone(), view, leases, own)).abort_handle();
         Self {
             api,
             node,
             leases: leases_seen,
             own: own_seen,
             follower,
+            names,
             announces: true,
         }
     }
@@ -98,11 +111,13 @@ impl LeaseStore for KubernetesLeases {
         if self.own(|own| Some(own.subnet)).await?.is_none() {
             tracing::info!(%node, "waiting for the node's spec.podCIDR");
         }
-        let (subnet, recorded) = self
-            .own(|own| Some((own.subnet?, own.attributes.clone())))
-            .await?;
+        let of = |own: &OwnNode| Some((own.subnet?, own.ipv6_subnet, own.attributes.clone()));
+        let (subnet, ipv6_subnet, recorded) = self.own(of).await?;
+        if attributes.backend_v6.is_some() && ipv6_subnet.is_none() {
+            return Err(StoreError::NoIpv6 { node: node.clone() });
+        }
         if recorded.as_ref() != Some(attributes) {
-            let annotations = annotations::write(attributes);
+            let annotations = self.names.write(attributes);
             self.patch_status(
                 "record the lease of",
                 json!({ "metadata": { "annotations": annotations } }),
@@ -111,6 +126,7 @@ impl LeaseStore for KubernetesLeases {
         }
         Ok(Lease {
             subnet,
+            ipv6_subnet,
             attributes: attributes.clone(),
         })
     }
@@ -143,12 +159,11 @@ impl LeaseStore for KubernetesLeases {
 /// Follows the nodes for ever.
 async fn follow(
     api: Api<NodeView>,
-    node: String,
+    mut view: View,
     leases: watch::Sender<Option<Arc<Leases>>>,
     own: watch::Sender<Option<OwnNode>>,
 ) {
     let mut changes = knode_client::watch(api, WatchConfig::default());
-    let mut view = View::new(node);
     while let Some(change) = changes.next().await {
         match change {
             Ok(change) => {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use knode_client::Change;
 
-use super::annotations;
+use super::annotations::Annotations;
 use super::node::NodeView;
-use crate::lease::{BackendData, Lease, LeaseAttributes, Leases};
+use crate::lease::{Lease, LeaseAttributes, Leases};
 use crate::store::Previous;
 
 /// This node as far as it is known.
@@ -15,6 +15,8 @@ use crate::store::Previous;
 pub(super) struct OwnNode {
     /// Its subnet, once it has one.
     pub subnet: Option<Ipv4Net>,
+    /// Its IPv6 subnet, if it has one.
+    pub ipv6_subnet: Option<Ipv6Net>,
     /// The lease that is recorded.
     pub attributes: Option<LeaseAttributes>,
     /// What an earlier process left.
@@ -25,15 +27,17 @@ pub(super) struct OwnNode {
 #[derive(Debug)]
 pub(super) struct View {
     node: String,
+    names: Annotations,
     own: Option<OwnNode>,
     peers: BTreeMap<String, Lease>,
     complete: bool,
 }
 
 impl View {
-    pub fn new(node: String) -> Self {
+    pub fn new(node: String, names: Annotations) -> Self {
         Self {
             node,
+            names,
             own: None,
             peers: BTreeMap::new(),
             complete: false,
@@ -65,6 +69,7 @@ impl View {
         let own = self.own.as_ref().and_then(|own| {
             Some(Lease {
                 subnet: own.subnet?,
+                ipv6_subnet: own.ipv6_subnet,
                 attributes: own.attributes.clone()?,
             })
         });
@@ -82,14 +87,18 @@ impl View {
         let name = name(&node);
         let empty = BTreeMap::new();
         let text = node.metadata.annotations.as_ref().unwrap_or(&empty);
-        let (subnet, attributes) = (subnet(&node), annotations::read(text));
+        let attributes = self.names.read(text);
+        let (subnet, ipv6_subnet) = (first(&node), first(&node));
         if name == self.node {
+            let (public_ip_overwrite, public_ipv6_overwrite) = self.names.overwrite(text);
             let previous = Previous {
-                mac: attributes.as_ref().and_then(mac),
-                public_ip_overwrite: annotations::overwrite(text),
+                public_ip_overwrite,
+                public_ipv6_overwrite,
+                ..attributes.as_ref().map(Previous::of).unwrap_or_default()
             };
             let own = Some(OwnNode {
                 subnet,
+                ipv6_subnet,
                 attributes,
                 previous,
             });
@@ -99,7 +108,11 @@ impl View {
         }
         match (subnet, attributes) {
             (Some(subnet), Some(attributes)) => {
-                let lease = Lease { subnet, attributes };
+                let lease = Lease {
+                    subnet,
+                    ipv6_subnet,
+                    attributes,
+                };
                 self.peers.insert(name, lease.clone()) != Some(lease)
             }
             _ => self.peers.remove(&name).is_some(),
@@ -119,15 +132,8 @@ fn name(node: &NodeView) -> String {
     node.metadata.name.clone().unwrap_or_default()
 }
 
-fn mac(attributes: &LeaseAttributes) -> Option<knode_netlink::MacAddr> {
-    match &attributes.backend {
-        BackendData::Vxlan { mac, .. } => Some(*mac),
-        _ => None,
-    }
-}
-
-/// The first IPv4 subnet of the node.
-fn subnet(node: &NodeView) -> Option<Ipv4Net> {
+/// The node's first subnet of a family.
+fn first<T: std::str::FromStr>(node: &NodeView) -> Option<T> {
     let all = node.spec.pod_cidrs.iter().chain(&node.spec.pod_cidr);
     all.filter_map(|text| text.parse().ok()).next()
 }
@@ -162,7 +168,7 @@ mod tests {
 
     #[test]
     fn peers_come_move_and_go() {
-        let mut view = View::new("me".into());
+        let mut view = View::new("me".into(), Annotations::default());
         let two = node("b", Some("172.30.2.0/24"), Some("192.0.2.2"));
         assert!(view.apply(Change::Restarted(vec![node("me", None, None), two.clone()])));
         assert_eq!(peers(&view), ["172.30.2.0/24"]);
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn nodes_without_lease_are_none() {
-        let mut view = View::new("me".into());
+        let mut view = View::new("me".into(), Annotations::default());
         view.apply(Change::Restarted(vec![]));
         assert!(!view.apply(Change::Applied(node("b", Some("172.30.2.0/24"), None))));
         assert!(!view.apply(Change::Applied(node("c", None, Some("192.0.2.3")))));
@@ -188,14 +194,14 @@ mod tests {
 
     #[test]
     fn the_first_list_counts_even_when_empty() {
-        let mut view = View::new("me".into());
+        let mut view = View::new("me".into(), Annotations::default());
         assert!(view.apply(Change::Restarted(vec![])));
         assert!(!view.apply(Change::Restarted(vec![])));
     }
 
     #[test]
     fn the_own_node_is_kept_apart() {
-        let mut view = View::new("me".into());
+        let mut view = View::new("me".into(), Annotations::default());
         view.apply(Change::Restarted(vec![node(
             "me",
             Some("172.30.1.0/24"),
@@ -205,5 +211,16 @@ mod tests {
         assert_eq!(leases.own.unwrap().subnet.to_string(), "172.30.1.0/24");
         assert!(leases.peers.is_empty());
         assert_eq!(view.own().unwrap().previous, Previous::default());
+    }
+
+    #[test]
+    fn both_families_are_found_in_any_order() {
+        let mut view = View::new("me".into(), Annotations::default());
+        let mut two = node("b", None, Some("192.0.2.2"));
+        two.spec.pod_cidrs = vec!["fd00:2::/64".into(), "172.30.2.0/24".into()];
+        view.apply(Change::Restarted(vec![two]));
+        let lease = view.leases().peers.into_values().next().unwrap();
+        assert_eq!(lease.subnet.to_string(), "172.30.2.0/24");
+        assert_eq!(lease.ipv6_subnet.unwrap().to_string(), "fd00:2::/64");
     }
 }
