@@ -53,7 +53,7 @@ pub fn root(command: &'static str) -> Result<(), Obstacle> {
 /// Refuses pod addresses that the services or the host's own routes use.
 pub fn ranges(pods: Ipv4Net, services: Ipv4Net) -> Result<(), Obstacle> {
     let routes = host_routes().map_err(Obstacle::Network)?;
-    Ok(check_overlap(pods, services, &routes)?)
+    Ok(check_overlap(pods.into(), &[services.into()], &routes)?)
 }
 
 /// Refuses a port on which somebody listens, and says who.

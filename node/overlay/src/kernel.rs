@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
 use knode_netlink::{
     Address, FdbEntry, Handle, LinkChange, Neighbour, Request, Route, Tolerate, add_ipip, add_vxlan,
     change_link, delete_address, delete_fdb, delete_link, delete_neighbour, delete_route, ethtool,
@@ -179,7 +178,7 @@ impl Kernel {
     }
 }
 
-/// The host's IPv4 routes with the names of their links, for [`crate::check_overlap`].
+/// The host's routes with the names of their links, for [`crate::check_overlap`].
 ///
 /// # Errors
 /// [`Error::Netlink`].
@@ -194,17 +193,12 @@ pub fn host_routes() -> Result<Vec<HostRoute>> {
             .map(|l| l.name.clone())
     };
     let routes = handle.routes(None).map_err(failed())?;
-    let v4 = routes
-        .into_iter()
-        .filter(|r| r.table == Route::TABLE_MAIN)
-        .filter_map(|r| match r.destination {
-            IpNet::V4(destination) => Some(HostRoute {
-                destination,
-                link: name(r.link).unwrap_or_default(),
-            }),
-            IpNet::V6(_) => None,
-        });
-    Ok(v4.collect())
+    let main = routes.into_iter().filter(|r| r.table == Route::TABLE_MAIN);
+    let routes = main.map(|r| HostRoute {
+        destination: r.destination,
+        link: name(r.link).unwrap_or_default(),
+    });
+    Ok(routes.collect())
 }
 
 fn device_requests(step: &Step) -> Vec<Request> {

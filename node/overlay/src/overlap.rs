@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// A route of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoute {
     /// Where to.
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     /// Name of the link.
     pub link: String,
 }
@@ -18,7 +18,7 @@ pub struct HostRoute {
 #[error("pod CIDR {pods} overlaps {with}")]
 pub struct Overlap {
     /// The pod network.
-    pub pods: Ipv4Net,
+    pub pods: IpNet,
     /// The other.
     pub with: Other,
 }
@@ -27,7 +27,7 @@ pub struct Overlap {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Other {
     /// The service network.
-    Services(Ipv4Net),
+    Services(IpNet),
     /// A route of the host.
     Route(HostRoute),
 }
@@ -45,16 +45,16 @@ impl fmt::Display for Other {
     }
 }
 
-/// Checks the pod network against the service network and the host's routes. Default routes and routes through
-/// knode's own links (`cni0`, `flannel.*`, pods' cables) are no obstacle.
+/// Checks a pod network against the service networks and the host's routes; networks of two families never overlap.
+/// Default routes and routes through knode's own links (`cni0`, `flannel.*`, pods' cables) are no obstacle.
 ///
 /// # Errors
-/// The first [`Overlap`], the service network's before the routes'.
-pub fn check_overlap(pods: Ipv4Net, services: Ipv4Net, routes: &[HostRoute]) -> Result<(), Overlap> {
-    if overlap(pods, services) {
+/// The first [`Overlap`], the service networks' before the routes'.
+pub fn check_overlap(pods: IpNet, services: &[IpNet], routes: &[HostRoute]) -> Result<(), Overlap> {
+    if let Some(services) = services.iter().find(|services| overlap(pods, **services)) {
         return Err(Overlap {
             pods,
-            with: Other::Services(services),
+            with: Other::Services(*services),
         });
     }
     let obstacle =
@@ -68,12 +68,12 @@ pub fn check_overlap(pods: Ipv4Net, services: Ipv4Net, routes: &[HostRoute]) -> 
     }
 }
 
-fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
 fn is_ours(link: &str) -> bool {
-    link == "cni0" || link.starts_with("flannel.")
+    link == "cni0" || link.starts_with("flannel.") || link.starts_with("flannel-v6.")
 }
 
 #[cfg(test)]
@@ -86,7 +86,8 @@ mod tests {
             link: (*link).into(),
         };
         let routes: Vec<_> = routes.iter().map(route).collect();
-        check_overlap(pods.parse().unwrap(), services.parse().unwrap(), &routes).map_err(|e| e.to_string())
+        let services: Vec<_> = services.split(',').map(|net| net.parse().unwrap()).collect();
+        check_overlap(pods.parse().unwrap(), &services, &routes).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -111,5 +112,25 @@ mod tests {
             "pod CIDR 172.30.0.0/16 overlaps the host's route to 172.30.9.0/24 through eth1"
         );
         assert!(check("172.30.0.0/16", "10.254.0.0/16", &[("172.16.0.0/12", "eth1")]).is_err());
+    }
+
+    #[test]
+    fn ipv6_networks_overlap_among_themselves() {
+        let services = "10.254.0.0/16,fd00:254::/112";
+        let routes = [
+            ("::/0", "eth0"),
+            ("fe80::/64", "eth0"),
+            ("fd00:30::/64", "cni0"),
+            ("fd00:30:0:1::/64", "flannel-v6.1"),
+        ];
+        assert_eq!(check("fd00:30::/48", services, &routes), Ok(()));
+        assert_eq!(
+            check("fd00::/16", services, &[]).unwrap_err(),
+            "pod CIDR fd00::/16 overlaps the service CIDR fd00:254::/112"
+        );
+        assert_eq!(
+            check("fd00:30::/48", services, &[("fd00:30:0:9::/64", "eth1")]).unwrap_err(),
+            "pod CIDR fd00:30::/48 overlaps the host's route to fd00:30:0:9::/64 through eth1"
+        );
     }
 }
