@@ -30,6 +30,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-cri", &[]),
     ("knode-images", &["knode-linux"]),
     ("knode-engine", &["knode-cri", "knode-images", "knode-linux"]),
+    ("knode-cni", &["knode-linux"]),
     ("knode-podnet", &["knode-linux", "knode-netlink", "knode-nft"]),
     (
         "knode-overlay",
