@@ -8,7 +8,8 @@ use knode_api::quantity::Quantity;
 
 use crate::model::Rejection;
 use crate::pod::PodExt;
-use crate::qos::{Amounts, add, pod_total};
+use crate::qos::{Amounts, Qos, add, class, pod_total};
+use crate::status::EVICTED;
 
 /// What admission looks at beside the pod.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +20,8 @@ pub struct AdmissionNode<'a> {
     pub labels: &'a BTreeMap<String, String>,
     /// What pods may use of it.
     pub allocatable: &'a BTreeMap<String, ApiQuantity>,
+    /// Its conditions that say that something is scarce, such as `MemoryPressure`.
+    pub pressures: &'a [String],
 }
 
 /// Why the node does not take `pod` beside `others`, the pods that it has taken; `None` if it does.
@@ -32,6 +35,9 @@ pub fn reject<'a>(
             reason: "Unsupported".to_owned(),
             message: format!("unsupported: {what}"),
         });
+    }
+    if let Some(rejection) = under_pressure(pod, node.pressures) {
+        return Some(rejection);
     }
     // Before the node's object is known there is nothing to compare with; the scheduler has compared.
     if node.allocatable.is_empty() {
@@ -47,6 +53,32 @@ pub fn reject<'a>(
     out_of_resource(pod, others, node.allocatable)
 }
 
+/// Where memory is scarce no pod without requests begins, where anything else is none at all
+/// (upstream: `pkg/kubelet/eviction`, `Admit`).
+fn under_pressure(pod: &Pod, pressures: &[String]) -> Option<Rejection> {
+    let memory_only = pressures == ["MemoryPressure"];
+    let spared = memory_only && (class(pod) != Qos::BestEffort || tolerates_memory_pressure(pod));
+    if pressures.is_empty() || pod.is_critical() || spared {
+        return None;
+    }
+    Some(Rejection {
+        reason: EVICTED.to_owned(),
+        message: format!("The node had condition: [{}]. ", pressures.join(" ")),
+    })
+}
+
+fn tolerates_memory_pressure(pod: &Pod) -> bool {
+    let tolerations = pod.spec().and_then(|spec| spec.tolerations.as_deref());
+    tolerations.unwrap_or_default().iter().any(|one| {
+        let key = one.key.as_deref().unwrap_or_default();
+        let effect = one.effect.as_deref().unwrap_or_default();
+        let exists = one.operator.as_deref() == Some("Exists");
+        let named = key == "node.kubernetes.io/memory-pressure" || (key.is_empty() && exists);
+        let value = exists || one.value.as_deref().unwrap_or_default().is_empty();
+        named && value && matches!(effect, "" | "NoSchedule")
+    })
+}
+
 /// Features that would be silently missing.
 fn unsupported(pod: &Pod) -> Option<&'static str> {
     let spec = pod.spec()?;
@@ -57,12 +89,12 @@ fn unsupported(pod: &Pod) -> Option<&'static str> {
         .is_some_and(|claims| !claims.is_empty());
     let rules = pod.all_containers().any(|(_, container)| {
         let rules = container.restart_policy_rules.as_ref();
-        rules.is_some_and(|rules| !rules.is_empty())
+        rules.is_some_and(|rules| rules.iter().any(|rule| rule.action != "Restart"))
     });
     match () {
         () if claims => Some("resourceClaims"),
         () if windows => Some("os: windows"),
-        () if rules => Some("restartPolicyRules"),
+        () if rules => Some("restartPolicyRules with another action than Restart"),
         () => None,
     }
 }
@@ -190,6 +222,7 @@ mod tests {
             name: "node1",
             labels: &labels,
             allocatable: &allocatable,
+            pressures: &[],
         };
         reject(&pod(spec), others.iter(), node).map(|one| format!("{}: {}", one.reason, one.message))
     }
@@ -246,5 +279,39 @@ mod tests {
                 "{expression}"
             );
         }
+    }
+
+    #[test]
+    fn a_node_short_of_something_takes_few_pods() {
+        let (labels, allocatable) = (BTreeMap::new(), BTreeMap::new());
+        let verdict = |spec: Value, pressures: &[&str]| {
+            let pressures: Vec<String> = pressures.iter().map(|one| (*one).to_owned()).collect();
+            let node = AdmissionNode {
+                name: "node1",
+                labels: &labels,
+                allocatable: &allocatable,
+                pressures: &pressures,
+            };
+            let pod = pod(spec);
+            reject(&pod, std::iter::empty(), node).map(|one| format!("{}: {}", one.reason, one.message))
+        };
+        let modest = json!({"containers": [{"name": "c"}]});
+        let asking = json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1Mi"}}}]});
+        let critical = json!({"containers": [{"name": "c"}], "priority": 2_000_000_000});
+        let tolerant = json!({"containers": [{"name": "c"}], "tolerations": [
+            {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}]});
+        let memory = "Evicted: The node had condition: [MemoryPressure]. ";
+        assert_eq!(
+            verdict(modest.clone(), &["MemoryPressure"]).as_deref(),
+            Some(memory)
+        );
+        for spared in [&asking, &critical, &tolerant] {
+            assert_eq!(verdict(spared.clone(), &["MemoryPressure"]), None, "{spared}");
+        }
+        let both = ["MemoryPressure", "DiskPressure"];
+        let text = "Evicted: The node had condition: [MemoryPressure DiskPressure]. ";
+        assert_eq!(verdict(asking.clone(), &both).as_deref(), Some(text));
+        assert_eq!(verdict(critical, &both), None);
+        assert_eq!(verdict(modest, &[]), None);
     }
 }

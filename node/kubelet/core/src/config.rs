@@ -9,6 +9,7 @@ use knode_client::Clock;
 use knode_cri as cri;
 
 use crate::api::PodApi;
+use crate::logs::LogRotation;
 
 /// What is known of the node, which may change while the kubelet runs.
 pub trait NodeView: Send + Sync + 'static {
@@ -16,6 +17,14 @@ pub trait NodeView: Send + Sync + 'static {
     fn allocatable(&self) -> BTreeMap<String, Quantity>;
     /// Labels of the node's object.
     fn labels(&self) -> BTreeMap<String, String>;
+    /// Uid of the node's object, once that is known: mirror pods are owned by it.
+    fn uid(&self) -> Option<String> {
+        None
+    }
+    /// Conditions of the node that are true and say that something is scarce, such as `MemoryPressure`.
+    fn pressures(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Makes the cgroups that hold a pod's containers; the runtime makes those of the containers in them.
@@ -77,6 +86,10 @@ pub struct KubeletConfig {
     pub cgroups: Arc<dyn PodCgroups>,
     /// What is known of the node.
     pub node: Arc<dyn NodeView>,
+    /// When logs are rotated.
+    pub log_rotation: LogRotation,
+    /// A directory (or one file) of static pods' manifests; none if there are none.
+    pub static_pods: Option<PathBuf>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

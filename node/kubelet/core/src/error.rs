@@ -67,6 +67,9 @@ pub enum ConfigError {
     /// A field of the pod does not exist.
     #[error("{0}")]
     Field(#[source] FieldError),
+    /// An ephemeral container is to see the processes of a container that is not there.
+    #[error("unable to find target container {0}")]
+    NoTarget(String),
     /// A mount names a volume that the pod does not have.
     #[error("cannot find volume \"{volume}\" to mount into container \"{container}\"")]
     NoVolume {

@@ -1,7 +1,16 @@
 //! Questions to a pod object that many parts ask.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec, PodStatus,
+};
+
+use crate::static_pods::SOURCE;
+
+/// The lowest priority of what the cluster itself needs.
+const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
 /// Where in the pod a container stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,6 +21,8 @@ pub enum ContainerKind {
     Sidecar,
     /// One of the pod's own containers.
     Main,
+    /// Put into the running pod to look at it (`kubectl debug`); started once, never again.
+    Ephemeral,
 }
 
 /// When ended containers are started again.
@@ -58,6 +69,15 @@ pub trait PodExt {
             _ => self.restart_policy(),
         }
     }
+    /// The policy that counts after an end with this exit code: a rule of the container that matches goes before
+    /// everything else.
+    fn policy_after(&self, container: &Container, exit_code: i32) -> RestartPolicy {
+        let mut rules = container.restart_policy_rules.iter().flatten();
+        match rules.any(|rule| rule.action == "Restart" && matches(rule, exit_code)) {
+            true => RestartPolicy::Always,
+            false => self.policy_of(container),
+        }
+    }
     /// Init containers and sidecars in order.
     fn init_containers(&self) -> &[Container] {
         self.spec()
@@ -82,10 +102,39 @@ pub trait PodExt {
                 .map(|container| (ContainerKind::Main, container)),
         )
     }
-    /// A container by name.
-    fn container(&self, name: &str) -> Option<(ContainerKind, &Container)> {
-        self.all_containers()
+    /// Containers for debugging, in the shape of the others.
+    fn ephemeral_containers(&self) -> Vec<Container> {
+        let all = self.spec().and_then(|spec| spec.ephemeral_containers.as_ref());
+        all.into_iter().flatten().map(plain).collect()
+    }
+    /// A container of whichever kind by name.
+    fn container(&self, name: &str) -> Option<(ContainerKind, Cow<'_, Container>)> {
+        let known = self
+            .all_containers()
             .find(|(_, container)| container.name == name)
+            .map(|(kind, container)| (kind, Cow::Borrowed(container)));
+        known.or_else(|| {
+            let ephemeral = self.ephemeral_containers().into_iter();
+            let mut named = ephemeral.filter(|container| container.name == name);
+            Some((ContainerKind::Ephemeral, Cow::Owned(named.next()?)))
+        })
+    }
+    /// The container whose processes an ephemeral container is to see.
+    fn target_of(&self, ephemeral: &str) -> Option<&str> {
+        let all = self.spec().and_then(|spec| spec.ephemeral_containers.as_ref());
+        let mut all = all.into_iter().flatten();
+        let found = all.find(|one| one.name == ephemeral)?;
+        found
+            .target_container_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+    /// Whether the pod comes from a manifest on the node.
+    fn is_static(&self) -> bool;
+    /// Whether the pod stays when others are evicted (upstream: `IsCriticalPod`).
+    fn is_critical(&self) -> bool {
+        let priority = self.spec().and_then(|spec| spec.priority).unwrap_or(0);
+        self.is_static() || priority >= CRITICAL_PRIORITY
     }
     /// Whether the pod uses the node's network.
     fn host_network(&self) -> bool {
@@ -158,5 +207,47 @@ impl PodExt for Pod {
 
     fn generation(&self) -> Option<i64> {
         self.metadata.generation
+    }
+
+    fn is_static(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations
+            .and_then(|all| all.get(SOURCE))
+            .is_some_and(|source| source == "file")
+    }
+}
+
+fn matches(rule: &ContainerRestartRule, exit_code: i32) -> bool {
+    rule.exit_codes.as_ref().is_some_and(|codes| {
+        let listed = codes
+            .values
+            .as_ref()
+            .is_some_and(|values| values.contains(&exit_code));
+        listed == (codes.operator == "In")
+    })
+}
+
+/// An ephemeral container as any other; the API allows it no ports, probes and hooks.
+fn plain(container: &EphemeralContainer) -> Container {
+    let one = container.clone();
+    Container {
+        name: one.name,
+        image: one.image,
+        image_pull_policy: one.image_pull_policy,
+        command: one.command,
+        args: one.args,
+        working_dir: one.working_dir,
+        env: one.env,
+        env_from: one.env_from,
+        resources: one.resources,
+        volume_mounts: one.volume_mounts,
+        volume_devices: one.volume_devices,
+        security_context: one.security_context,
+        stdin: one.stdin,
+        stdin_once: one.stdin_once,
+        tty: one.tty,
+        termination_message_path: one.termination_message_path,
+        termination_message_policy: one.termination_message_policy,
+        ..Container::default()
     }
 }

@@ -135,6 +135,13 @@ impl PodApi for ClientApi {
             .map_err(|error| pod_error(&error))
     }
 
+    async fn create(&self, pod: &Pod) -> Result<Pod, PodApiError> {
+        self.pod_api(pod.ns())
+            .create(&PostParams::default(), pod)
+            .await
+            .map_err(|error| pod_error(&error))
+    }
+
     fn event(&self, pod: &Pod, event: &PodEvent) {
         let object = ObjectReference {
             api_version: Some("v1".to_owned()),

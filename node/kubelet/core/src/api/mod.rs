@@ -46,6 +46,8 @@ pub trait PodApi: Objects {
     async fn patch_status(&self, namespace: &str, name: &str, patch: Value) -> Result<Pod, PodApiError>;
     /// Deletes the pod at once if it still has this uid.
     async fn delete(&self, namespace: &str, name: &str, uid: &str) -> Result<(), PodApiError>;
+    /// Creates a pod (a mirror pod); gives it as the API has it. [`PodApiError::Gone`] if another has its name.
+    async fn create(&self, pod: &Pod) -> Result<Pod, PodApiError>;
     /// Writes an event; never waits.
     fn event(&self, pod: &Pod, event: &PodEvent);
     /// Services with a cluster address: those of the namespace, and `default/kubernetes`, if its own

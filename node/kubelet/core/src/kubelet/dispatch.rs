@@ -35,6 +35,10 @@ pub(super) struct Dispatcher {
     found: BTreeMap<String, Found>,
     /// Pods whose deletion is done and of which the watch has not said so yet.
     gone: BTreeSet<String>,
+    /// Pods that the watch has said to be gone and whose workers still end them.
+    leaving: BTreeSet<String>,
+    /// Pods that came again while their workers ended them: static pods have the same uid again.
+    again: BTreeMap<String, Arc<Pod>>,
     synced: bool,
     pods: BoxStream<'static, PodChange>,
     contents: BoxStream<'static, String>,
@@ -59,6 +63,8 @@ impl Dispatcher {
             ids: HashMap::new(),
             found,
             gone: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            again: BTreeMap::new(),
             synced: false,
             events,
             follower,
@@ -103,8 +109,9 @@ impl Dispatcher {
                 pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
                 let uids: BTreeSet<String> = pods.iter().map(|pod| pod.uid().to_owned()).collect();
                 self.gone.retain(|uid| uids.contains(uid));
-                for uid in self.workers.keys().filter(|uid| !uids.contains(*uid)) {
-                    self.tell(uid, Signal::Removed);
+                let left = self.workers.keys().filter(|uid| !uids.contains(*uid));
+                for uid in left.cloned().collect::<Vec<_>>() {
+                    self.removed(&uid);
                 }
                 for pod in pods {
                     self.applied(pod);
@@ -117,8 +124,16 @@ impl Dispatcher {
             PodChange::Deleted(pod) => {
                 self.gone.remove(pod.uid());
                 self.tell(pod.uid(), Signal::Pod(pod.clone()));
-                self.tell(pod.uid(), Signal::Removed);
+                self.removed(pod.uid());
             }
+        }
+    }
+
+    fn removed(&mut self, uid: &str) {
+        self.again.remove(uid);
+        if self.workers.contains_key(uid) {
+            self.leaving.insert(uid.to_owned());
+            self.tell(uid, Signal::Removed);
         }
     }
 
@@ -131,7 +146,11 @@ impl Dispatcher {
         }
         let context = self.context.clone();
         let orphaned = orphans::find(&context, &known);
-        tokio::task::spawn_blocking(move || orphans::sweep(&context, &orphaned));
+        let logs = orphans::find_logs(&context, &known);
+        tokio::task::spawn_blocking(move || {
+            orphans::sweep(&context, &orphaned);
+            orphans::sweep_logs(&context, &logs);
+        });
         self.shared.synced.send_replace(true);
     }
 
@@ -151,6 +170,10 @@ impl Dispatcher {
     fn applied(&mut self, pod: Arc<Pod>) {
         let uid = pod.uid().to_owned();
         if self.gone.contains(&uid) {
+            return;
+        }
+        if self.leaving.contains(&uid) {
+            self.again.insert(uid, pod);
             return;
         }
         self.context.api.register(&pod);
@@ -177,10 +200,12 @@ impl Dispatcher {
             self.context.config.node.labels(),
             self.context.config.node.allocatable(),
         );
+        let pressures = self.context.config.node.pressures();
         let node = AdmissionNode {
             name: &self.context.config.node_name,
             labels: &labels,
             allocatable: &allocatable,
+            pressures: &pressures,
         };
         reject(pod, others, node)
     }
@@ -200,7 +225,7 @@ impl Dispatcher {
             sandboxes: observed.sandboxes.clone(),
         };
         let (view, viewer) = watch::channel(view);
-        self.shared.put(&uid, viewer);
+        self.shared.put(&uid, viewer, signals.clone());
         let worker = Worker::new(self.context.clone(), pod, observed, receiver, view);
         let task = self.tasks.spawn(worker.run());
         self.ids.insert(task.id(), uid.clone());
@@ -218,7 +243,11 @@ impl Dispatcher {
         if let Some(uid) = self.ids.remove(&id) {
             self.workers.remove(&uid);
             self.shared.take_out(&uid);
-            self.gone.insert(uid);
+            if !self.leaving.remove(&uid) {
+                self.gone.insert(uid);
+            } else if let Some(pod) = self.again.remove(&uid) {
+                self.applied(pod);
+            }
         }
     }
 

@@ -6,29 +6,39 @@ mod orphans;
 mod runtime_events;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri as cri;
 use knode_volumes::{PodPaths, Volumes};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
+use crate::api::PodApi;
 use crate::config::KubeletConfig;
 use crate::error::Error;
-use crate::model::ContainerRecord;
+use crate::model::{ContainerRecord, ContainerState, Eviction};
 use crate::pod::PodExt;
-use crate::worker::{Context, PodView};
+use crate::worker::{Context, PodView, Signal};
+use crate::{logs, static_pods};
 
 /// The running pod side of the kubelet, and what can be asked of it.
 pub struct Kubelet {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    /// Ended with the kubelet.
+    _tasks: JoinSet<()>,
+}
+
+/// A worker as others see it.
+pub(crate) struct Entry {
+    view: watch::Receiver<PodView>,
+    signals: mpsc::UnboundedSender<Signal>,
 }
 
 /// What the dispatcher writes and others read.
 pub(crate) struct Shared {
-    views: RwLock<BTreeMap<String, watch::Receiver<PodView>>>,
+    views: RwLock<BTreeMap<String, Entry>>,
     synced: watch::Sender<bool>,
 }
 
@@ -52,7 +62,8 @@ impl Kubelet {
             version: "0.1.0".to_owned(),
         };
         let version = config.runtime.version(request).await.map_err(Error::Runtime)?;
-        let api = config.api.clone();
+        let mut tasks = JoinSet::new();
+        let api: Arc<dyn PodApi> = static_pods::start(&config, &mut tasks);
         let objects = Arc::new(crate::api::AsObjects(api.clone()));
         let volumes = Volumes::new(PodPaths::new(&config.root_dir), objects);
         let context = Arc::new(Context::new(config, api, volumes, version.runtime_name));
@@ -61,9 +72,13 @@ impl Kubelet {
             views: RwLock::default(),
             synced,
         });
-        let dispatcher = dispatch::Dispatcher::new(context, shared.clone()).await?;
-        let task = tokio::spawn(dispatcher.run());
-        Ok(Self { shared, task })
+        let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
+        tasks.spawn(logs::run(context, shared.clone()));
+        tasks.spawn(dispatcher.run());
+        Ok(Self {
+            shared,
+            _tasks: tasks,
+        })
     }
 
     /// All pods of this node with their newest status.
@@ -81,7 +96,7 @@ impl Kubelet {
     /// A pod by uid.
     pub fn pod_by_uid(&self, uid: &str) -> Option<PodView> {
         let views = self.shared.read();
-        views.get(uid).map(|view| view.borrow().clone())
+        views.get(uid).map(|entry| entry.view.borrow().clone())
     }
 
     /// The newest container of that name in a pod: its id, state and log path.
@@ -101,6 +116,29 @@ impl Kubelet {
             .nth(1)
     }
 
+    /// Ends a pod because something is scarce, and waits until none of its containers runs. False if there is no such
+    /// pod here, or one that must not be evicted.
+    pub async fn evict(&self, uid: &str, eviction: Eviction) -> bool {
+        let told = {
+            let views = self.shared.read();
+            let entry = views
+                .get(uid)
+                .filter(|entry| !entry.view.borrow().pod.is_critical());
+            entry.and_then(|entry| {
+                entry.signals.send(Signal::Evict(eviction)).ok()?;
+                Some(entry.view.clone())
+            })
+        };
+        let Some(mut view) = told else { return false };
+        let runs = |view: &PodView| {
+            let mut all = view.containers.iter();
+            all.any(|record| record.state == ContainerState::Running)
+        };
+        // A worker that ends has ended its containers before.
+        let _ = view.wait_for(|view| view.pod.is_terminal() && !runs(view)).await;
+        true
+    }
+
     /// Whether the first list of pods has come.
     pub fn is_synced(&self) -> bool {
         *self.shared.synced.borrow()
@@ -113,22 +151,21 @@ impl Kubelet {
     }
 }
 
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl Shared {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, watch::Receiver<PodView>>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Entry>> {
         self.views.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put(&self, uid: &str, view: watch::Receiver<PodView>) {
+    pub(super) fn put(
+        &self,
+        uid: &str,
+        view: watch::Receiver<PodView>,
+        signals: mpsc::UnboundedSender<Signal>,
+    ) {
         self.views
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), view);
+            .insert(uid.to_owned(), Entry { view, signals });
     }
 
     pub(super) fn take_out(&self, uid: &str) {
@@ -139,7 +176,22 @@ impl Shared {
     }
 
     pub(super) fn all(&self) -> Vec<PodView> {
-        self.read().values().map(|view| view.borrow().clone()).collect()
+        let views = self.read();
+        views.values().map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    /// Ids and logs of all containers that run.
+    pub(crate) fn running_logs(&self) -> Vec<(String, PathBuf)> {
+        let mut all = Vec::new();
+        for entry in self.read().values() {
+            let view = entry.view.borrow();
+            let running = view
+                .containers
+                .iter()
+                .filter(|record| record.state == ContainerState::Running && !record.log_path.is_empty());
+            all.extend(running.map(|record| (record.id.clone(), PathBuf::from(&record.log_path))));
+        }
+        all
     }
 
     /// The pod to which a container belongs.
@@ -147,7 +199,7 @@ impl Shared {
         let owns = |view: &PodView| view.containers.iter().any(|record| record.id == container);
         self.read()
             .iter()
-            .find(|(_, view)| owns(&view.borrow()))
+            .find(|(_, entry)| owns(&entry.view.borrow()))
             .map(|(uid, _)| uid.clone())
     }
 }

@@ -1,6 +1,8 @@
-//! Directories of pods that are gone.
+//! What pods that are gone have left on disk.
 
 use std::collections::BTreeSet;
+use std::fs::DirEntry;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::spec::resources::cgroup_candidates;
@@ -20,6 +22,40 @@ pub(super) fn find(context: &Context, known: &BTreeSet<String>) -> Vec<String> {
         Err(error) => {
             tracing::warn!(path = %directory.display(), %error, "cannot look for directories of pods that are gone");
             Vec::new()
+        }
+    }
+}
+
+/// Log directories of pods that are not `known`. To be asked for as [`find`] is.
+pub(super) fn find_logs(context: &Context, known: &BTreeSet<String>) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&context.config.pod_logs_dir);
+    let names = entries.into_iter().flatten().flatten();
+    // `<namespace>_<name>_<uid>`; anything else is somebody else's.
+    let uid = |entry: &DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let mut parts = name.split('_');
+        let uid = parts.nth(2)?.to_owned();
+        parts.next().is_none().then_some(uid)
+    };
+    names
+        .filter(|entry| uid(entry).is_some_and(|uid| !known.contains(&uid)))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Removes log directories, and links to logs that are not there any more. Blocks.
+pub(super) fn sweep_logs(context: &Context, directories: &[PathBuf]) {
+    for path in directories {
+        tracing::info!(path = %path.display(), "removing the logs of a pod that is gone");
+        if let Err(error) = std::fs::remove_dir_all(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove logs");
+        }
+    }
+    let links = std::fs::read_dir(&context.config.container_logs_dir);
+    for link in links.into_iter().flatten().flatten() {
+        let dangles = link.path().is_symlink() && !link.path().exists();
+        if dangles && let Err(error) = std::fs::remove_file(link.path()) {
+            tracing::warn!(path = %link.path().display(), %error, "cannot remove a link to a log");
         }
     }
 }

@@ -151,6 +151,15 @@ pub struct Rejection {
     pub message: String,
 }
 
+/// A pod that the node ends because something is scarce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eviction {
+    /// For a person: what is scarce, and what of it the pod used.
+    pub message: String,
+    /// Seconds that its containers may take to end, at most; 0 leaves them the pod's own time.
+    pub grace: i64,
+}
+
 /// A container that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop {
@@ -212,6 +221,8 @@ pub struct Observed {
     pub stopped: BTreeSet<String>,
     /// The node refused the pod.
     pub rejected: Option<Rejection>,
+    /// The node ends the pod.
+    pub evicted: Option<Eviction>,
     /// The event about the passed deadline has been written.
     pub deadline_noted: bool,
     /// The pod is gone from the API.

@@ -134,6 +134,7 @@ impl PodEvent {
         let (kind, name) = self.container.as_ref()?;
         let list = match kind {
             ContainerKind::Main => "containers",
+            ContainerKind::Ephemeral => "ephemeralContainers",
             ContainerKind::Init | ContainerKind::Sidecar => "initContainers",
         };
         Some(format!("spec.{list}{{{name}}}"))

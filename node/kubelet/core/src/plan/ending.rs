@@ -65,8 +65,21 @@ fn targets<'a>(pod: &Pod, observed: &'a Observed) -> Vec<&'a ContainerRecord> {
         .collect()
 }
 
+/// Seconds that containers may take to end: an eviction shortens what a deletion gives, and both what the pod asks for.
+fn grace(pod: &Pod, observed: &Observed) -> i64 {
+    let evicted = observed.evicted.as_ref().map(|eviction| eviction.grace);
+    let Some(limit) = evicted.filter(|limit| *limit > 0) else {
+        return pod.grace_seconds();
+    };
+    let deleted = pod
+        .metadata
+        .deletion_grace_period_seconds
+        .filter(|_| pod.is_deleted());
+    deleted.map_or(limit, |deleted| deleted.min(limit)).max(1)
+}
+
 fn stop(pod: &Pod, observed: &Observed, record: &ContainerRecord, out: &mut Vec<Action>) {
-    let grace = pod.grace_seconds();
+    let grace = grace(pod, observed);
     // A second deletion may shorten the time that the first one gave.
     if observed
         .stops

@@ -25,6 +25,7 @@ pub(super) fn plan(pod: &Pod, observed: &Observed, now: Timestamp, out: &mut Vec
         out,
         begun: observed.starting(),
     };
+    starts.ephemerals();
     if starts.init() {
         starts.mains();
     }
@@ -39,10 +40,10 @@ fn replace(pod: &Pod, observed: &Observed, out: &mut Vec<Action>) {
         let Some((kind, container)) = pod.container(&record.name) else {
             continue;
         };
-        let Some(message) = reason_to_replace(pod, observed, kind, container, record) else {
+        let Some(message) = reason_to_replace(pod, observed, kind, &container, record) else {
             continue;
         };
-        let grace = probe_grace(observed, container, record).unwrap_or_else(|| pod.grace_seconds());
+        let grace = probe_grace(observed, &container, record).unwrap_or_else(|| pod.grace_seconds());
         out.push(Action::Stop {
             id: record.id.clone(),
             container: record.name.clone(),
@@ -60,7 +61,8 @@ fn reason_to_replace(
     record: &ContainerRecord,
 ) -> Option<String> {
     let name = &container.name;
-    if !record.hash.is_empty() && record.hash != hash::container(container) && kind != ContainerKind::Init {
+    let kept = matches!(kind, ContainerKind::Init | ContainerKind::Ephemeral);
+    if !record.hash.is_empty() && record.hash != hash::container(container) && !kept {
         return Some(format!("Container {name} definition changed, will be restarted"));
     }
     let failed = observed.probes.get(&record.id)?.failed()?;
@@ -89,6 +91,15 @@ struct Starts<'a> {
 }
 
 impl Starts<'_> {
+    /// Containers for debugging come first, so that a pod whose init containers fail can be looked into.
+    fn ephemerals(&mut self) {
+        for container in self.pod.ephemeral_containers() {
+            if self.observed.latest(&container.name).is_none() {
+                self.start(ContainerKind::Ephemeral, &container);
+            }
+        }
+    }
+
     /// Goes through init containers and sidecars; true if the pod's own containers may start.
     fn init(&mut self) -> bool {
         let mains = self.pod.main_containers();
@@ -135,14 +146,17 @@ impl Starts<'_> {
 
     fn mains(&mut self) {
         for container in self.pod.main_containers() {
-            let policy = self.pod.policy_of(container);
             let latest = self.observed.latest(&container.name);
             let current = self.observed.current(&container.name);
             let runs = current.is_some_and(|record| record.state == ContainerState::Running);
-            if !runs && !latest.is_some_and(|record| done_for_good(policy, record)) {
+            if !runs && !latest.is_some_and(|record| self.is_done(container, record)) {
                 self.start(ContainerKind::Main, container);
             }
         }
+    }
+
+    fn is_done(&self, container: &Container, record: &ContainerRecord) -> bool {
+        done_for_good(self.pod.policy_after(container, record.exit_code), record)
     }
 
     /// Starts a container unless something holds it back.

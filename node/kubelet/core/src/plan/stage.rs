@@ -31,6 +31,7 @@ pub fn stage(pod: &Pod, observed: &Observed, now: Timestamp) -> Stage {
 fn must_end(pod: &Pod, observed: &Observed, now: Timestamp) -> bool {
     observed.removed
         || observed.rejected.is_some()
+        || observed.evicted.is_some()
         || pod.is_deleted()
         || pod.is_terminal()
         || past_deadline(pod, observed, now)
@@ -67,7 +68,7 @@ fn finished(pod: &Pod, observed: &Observed) -> bool {
     let mains = pod.main_containers();
     let done = |container: &Container| {
         let record = observed.latest(&container.name);
-        record.is_some_and(|record| done_for_good(pod.policy_of(container), record))
+        record.is_some_and(|record| done_for_good(pod.policy_after(container, record.exit_code), record))
     };
     if !mains.is_empty() && mains.iter().all(done) {
         return true;
@@ -77,7 +78,9 @@ fn finished(pod: &Pod, observed: &Observed) -> bool {
         .any(|container| observed.current(&container.name).is_some());
     let failed = |container: &Container| {
         let record = observed.current(&container.name);
-        record.is_some_and(|record| done_for_good(pod.policy_of(container), record) && !record.succeeded())
+        record.is_some_and(|record| {
+            done_for_good(pod.policy_after(container, record.exit_code), record) && !record.succeeded()
+        })
     };
     let mut inits = pod
         .init_containers()

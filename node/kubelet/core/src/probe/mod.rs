@@ -1,5 +1,6 @@
 //! Running probes and hooks against a container.
 
+mod grpc;
 mod http;
 mod tcp;
 
@@ -54,7 +55,10 @@ pub(crate) async fn run(
         };
     }
     match &probe.grpc {
-        Some(_) => ProbeOutcome::Unknown("unsupported: grpc probes".to_owned()),
+        Some(action) => match u16::try_from(action.port) {
+            Ok(port) => grpc::probe(pod_ip, port, action.service.as_deref().unwrap_or(""), timeout).await,
+            Err(_) => ProbeOutcome::Unknown(format!("invalid port number: {}", action.port)),
+        },
         None => ProbeOutcome::Unknown("missing probe handler".to_owned()),
     }
 }

@@ -25,6 +25,8 @@ pub struct ContainerInputs<'a> {
     pub node_memory: i64,
     /// Where seccomp profiles of the node lie.
     pub seccomp_root: &'a str,
+    /// The container whose processes it sees, for those that do not just see their own.
+    pub target_id: Option<String>,
 }
 
 /// The configuration.
@@ -54,6 +56,13 @@ pub fn config(
         key: key.clone(),
         value: value.clone(),
     });
+    let mut security =
+        security::of_container(pod, container, inputs.image_user.as_ref(), inputs.seccomp_root)?;
+    if let Some(target) = inputs.target_id {
+        let namespaces = security.namespace_options.get_or_insert_default();
+        namespaces.pid = cri::NamespaceMode::Target as i32;
+        namespaces.target_id = target;
+    }
     Ok(cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
             name: container.name.clone(),
@@ -78,12 +87,7 @@ pub fn config(
         stop_signal: stop_signal(container),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources::of_container(pod, container, inputs.node_memory)),
-            security_context: Some(security::of_container(
-                pod,
-                container,
-                inputs.image_user.as_ref(),
-                inputs.seccomp_root,
-            )?),
+            security_context: Some(security),
         }),
         ..cri::ContainerConfig::default()
     })

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::Value;
 
 use crate::pod::PodExt;
+use crate::static_pods::{SEEN, SOURCE};
 
 /// The pod's name.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -74,11 +75,11 @@ pub fn sandbox_annotations(pod: &Pod, seen: &str) -> Pairs {
         .iter()
         .flatten()
         .map(|(key, value)| (key.clone(), value.clone()));
-    own.chain([
-        pair("kubernetes.io/config.seen", seen),
-        pair("kubernetes.io/config.source", "api"),
-    ])
-    .collect()
+    // A static pod brings its own.
+    [pair(SEEN, seen), pair(SOURCE, "api")]
+        .into_iter()
+        .chain(own)
+        .collect()
 }
 
 /// Annotations of a container.

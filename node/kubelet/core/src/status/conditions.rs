@@ -79,6 +79,19 @@ pub(super) fn conditions(
     foreign.chain(own).collect()
 }
 
+/// Says that the node ended the pod, and why.
+pub(super) fn disrupted(pod: &Pod, conditions: &mut Vec<PodCondition>, message: &str, now: Timestamp) {
+    const KIND: &str = "DisruptionTarget";
+    let verdict = Verdict {
+        good: true,
+        reason: Some("TerminationByKubelet"),
+        message: Some(message.to_owned()),
+    };
+    let new = condition(pod, conditions, KIND, verdict, now);
+    conditions.retain(|condition| condition.type_ != KIND);
+    conditions.insert(0, new);
+}
+
 fn condition(pod: &Pod, old: &[PodCondition], kind: &str, verdict: Verdict, now: Timestamp) -> PodCondition {
     let status = if verdict.good { "True" } else { "False" };
     let old = old.iter().find(|condition| condition.type_ == kind);

@@ -59,6 +59,27 @@ pub(super) fn mains(
         .collect()
 }
 
+/// Statuses of the containers for debugging.
+pub(super) fn ephemerals(
+    pod: &Pod,
+    observed: &Observed,
+    node: &NodeFacts,
+    now: Timestamp,
+    ended: bool,
+) -> Vec<ContainerStatus> {
+    let view = View {
+        pod,
+        observed,
+        node,
+        now,
+        ended,
+    };
+    let all = pod.ephemeral_containers();
+    all.iter()
+        .map(|container| view.one(ContainerKind::Ephemeral, container))
+        .collect()
+}
+
 struct View<'a> {
     pod: &'a Pod,
     observed: &'a Observed,
@@ -104,7 +125,7 @@ impl View<'_> {
             state: Some(state),
             last_state: Some(last),
             ready: self.ready(kind, container, record),
-            started: Some(started),
+            started: (kind != ContainerKind::Ephemeral).then_some(started),
             restart_count: i32::try_from(record.attempt).unwrap_or(i32::MAX),
             image: record.image.clone(),
             image_id: record.image_id.clone(),
@@ -136,7 +157,7 @@ impl View<'_> {
             name: container.name.clone(),
             state: Some(state),
             last_state: Some(ApiState::default()),
-            started: Some(false),
+            started: (kind != ContainerKind::Ephemeral).then_some(false),
             image: container.image.clone().unwrap_or_default(),
             volume_mounts: volume_mounts(container),
             ..ContainerStatus::default()
@@ -150,7 +171,11 @@ impl View<'_> {
 
     fn old(&self, name: &str) -> Option<&ContainerStatus> {
         let status = self.pod.api_status()?;
-        let all = [&status.init_container_statuses, &status.container_statuses];
+        let all = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         all.into_iter()
             .flatten()
             .flatten()
@@ -176,12 +201,12 @@ impl View<'_> {
         container: &Container,
         record: &ContainerRecord,
     ) -> Option<(String, String)> {
+        let policy = self.pod.policy_after(container, record.exit_code);
         let again = match kind {
-            ContainerKind::Main => !done_for_good(self.pod.policy_of(container), record),
+            ContainerKind::Main => !done_for_good(policy, record),
             ContainerKind::Sidecar => true,
-            ContainerKind::Init => {
-                !record.succeeded() && !done_for_good(self.pod.policy_of(container), record)
-            }
+            ContainerKind::Ephemeral => false,
+            ContainerKind::Init => !record.succeeded() && !done_for_good(policy, record),
         };
         if !record.is_down() || !again || self.ending() {
             return None;
@@ -204,6 +229,7 @@ impl View<'_> {
     fn ready(&self, kind: ContainerKind, container: &Container, record: &ContainerRecord) -> bool {
         match kind {
             ContainerKind::Init => record.succeeded(),
+            ContainerKind::Ephemeral => false,
             _ if record.state != ContainerState::Running => false,
             _ => match self.observed.probes.get(&record.id) {
                 Some(probes) => probes.ready(),

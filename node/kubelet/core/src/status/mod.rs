@@ -16,6 +16,9 @@ use crate::qos;
 
 pub use patch::status_patch;
 
+/// Reason of a pod that the node ended because something is scarce.
+pub(crate) const EVICTED: &str = "Evicted";
+
 /// What a status says about the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -34,7 +37,11 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
     let ended = stage(pod, observed, now) == Stage::Ended;
     let inits = containers::inits(pod, observed, node, now, ended);
     let mains = containers::mains(pod, observed, node, now, ended);
-    let over = past_deadline(pod, observed, now) || old.reason.as_deref() == Some("DeadlineExceeded");
+    let ephemerals = containers::ephemerals(pod, observed, node, now, ended);
+    let evicted = observed.evicted.as_ref();
+    let over = evicted.is_some()
+        || past_deadline(pod, observed, now)
+        || matches!(old.reason.as_deref(), Some("DeadlineExceeded" | EVICTED));
     let phase = match over {
         true => "Failed",
         false => phase::phase(pod, &inits, &mains, ended),
@@ -45,15 +52,20 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
     } else {
         phase
     };
-    let conditions = conditions::conditions(pod, observed, &inits, &mains, settled, now);
+    let mut conditions = conditions::conditions(pod, observed, &inits, &mains, settled, now);
     let shown = phase::shown(pod, phase, ended);
-    let deadline = (over && shown == "Failed").then_some(crate::plan::DEADLINE);
+    let failed = over && shown == "Failed";
+    if let Some(eviction) = evicted.filter(|_| failed) {
+        conditions::disrupted(pod, &mut conditions, &eviction.message, now);
+    }
+    let verdict = failed.then(|| why_over(observed, &old));
+    let (reason, message) = verdict.unwrap_or((old.reason.clone(), old.message.clone()));
     let ips = addresses(pod, observed, node, now);
     PodStatus {
         observed_generation: pod.generation(),
         phase: Some(shown.to_owned()),
-        reason: deadline.map(|(reason, _)| reason.to_owned()).or(old.reason),
-        message: deadline.map(|(_, message)| message.to_owned()).or(old.message),
+        reason,
+        message,
         conditions: Some(conditions),
         host_ip: node.host_ips.first().cloned(),
         host_ips: Some(node.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
@@ -62,11 +74,26 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
         start_time: Some(start_time(pod, observed, now)),
         init_container_statuses: (!inits.is_empty()).then_some(inits),
         container_statuses: (!mains.is_empty()).then_some(mains),
+        ephemeral_container_statuses: (!ephemerals.is_empty()).then_some(ephemerals),
         qos_class: Some(qos::class(pod).as_str().to_owned()),
         resources: Some(resources(pod)),
         allocated_resources: some(qos::to_api(&qos::pod_total(pod, false))),
         ..old
     }
+}
+
+/// Reason and message of a pod that the node ended.
+fn why_over(observed: &Observed, old: &PodStatus) -> (Option<String>, Option<String>) {
+    let (reason, message) = match &observed.evicted {
+        Some(eviction) => (EVICTED.to_owned(), eviction.message.clone()),
+        // Written before a restart of the kubelet.
+        None if old.reason.is_some() => return (old.reason.clone(), old.message.clone()),
+        None => (
+            crate::plan::DEADLINE.0.to_owned(),
+            crate::plan::DEADLINE.1.to_owned(),
+        ),
+    };
+    (Some(reason), Some(message))
 }
 
 fn rejected(

@@ -42,11 +42,11 @@ fn over(pod: &Pod, mains: &[ContainerStatus]) -> bool {
     let ends = pod.main_containers().iter().zip(mains);
     ends.into_iter().all(|(container, status)| {
         let end = status.state.as_ref().and_then(|state| state.terminated.as_ref());
-        match pod.policy_of(container) {
+        end.is_some_and(|end| match pod.policy_after(container, end.exit_code) {
             RestartPolicy::Always => false,
-            RestartPolicy::OnFailure => end.is_some_and(|end| end.exit_code == 0),
-            RestartPolicy::Never => end.is_some(),
-        }
+            RestartPolicy::OnFailure => end.exit_code == 0,
+            RestartPolicy::Never => true,
+        })
     })
 }
 
@@ -88,7 +88,7 @@ fn count_inits(pod: &Pod, inits: &[ContainerStatus]) -> Inits {
             .and_then(|state| state.terminated.as_ref());
         match (running, ended.or(last)) {
             (false, Some(end)) if end.exit_code != 0 => {
-                all.failed |= pod.policy_of(container) == RestartPolicy::Never;
+                all.failed |= pod.policy_after(container, end.exit_code) == RestartPolicy::Never;
                 all.pending = true;
             }
             (false, Some(_)) => {}

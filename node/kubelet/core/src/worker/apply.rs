@@ -10,10 +10,11 @@ use super::outcome::StartFailure;
 use super::{Outcome, Signal, Worker, changes, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
-    ContainerRecord, ContainerState, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
+    ContainerRecord, ContainerState, Eviction, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
 };
-use crate::plan::PodEvent;
+use crate::plan::{PodEvent, Stage, stage};
 use crate::pod::PodExt;
+use crate::status::EVICTED;
 
 /// Seconds between tries of a container that cannot be configured or created: soon once, then rarely.
 const RETRY_FIRST: i64 = 1;
@@ -23,7 +24,12 @@ impl Worker {
     pub(super) fn take(&mut self, signal: Signal) {
         let now = self.context.now();
         match signal {
-            Signal::Pod(pod) => self.take_pod(pod),
+            Signal::Pod(pod) => {
+                // What could not be told before may be heard now.
+                self.status_retry = None;
+                self.take_pod(pod);
+            }
+            Signal::Evict(eviction) => self.evict(eviction, now),
             Signal::Removed => self.observed.removed = true,
             Signal::Sandbox(sandbox) => self.observed.put_sandbox(sandbox),
             Signal::Container(record) => self.take_event(*record, now),
@@ -47,6 +53,15 @@ impl Worker {
             }
         }
         self.cancel_if_ending(now);
+    }
+
+    fn evict(&mut self, eviction: Eviction, now: Timestamp) {
+        if stage(&self.pod, &self.observed, now) == Stage::Ended || self.observed.evicted.is_some() {
+            return;
+        }
+        let event = PodEvent::pod(EventKind::Warning, EVICTED, eviction.message.clone());
+        self.context.api.event(&self.pod, &event);
+        self.observed.evicted = Some(eviction);
     }
 
     /// Takes the newer of the pod at hand and this one.
@@ -117,7 +132,7 @@ impl Worker {
                 continue;
             }
             let (was_started, was_ready) = self.known_before(&id);
-            let probes = Probes::new(container, started.unwrap_or(now), now, was_started, was_ready);
+            let probes = Probes::new(&container, started.unwrap_or(now), now, was_started, was_ready);
             self.observed.probes.insert(id, probes);
         }
     }
@@ -361,7 +376,7 @@ impl Worker {
             let event = PodEvent::container(EventKind::Warning, "Unhealthy", message, place, &container.name);
             self.context.api.event(&self.pod, &event);
         }
-        let Some(probe) = kind.of(container) else { return };
+        let Some(probe) = kind.of(&container) else { return };
         if let Some(track) = self
             .observed
             .probes

@@ -10,14 +10,6 @@ use crate::pod::PodExt;
 /// made with, so that the status does not claim others.
 pub(super) fn keep_supported(old: &Pod, new: Arc<Pod>) -> (Arc<Pod>, Vec<String>) {
     let mut refused = Vec::new();
-    let debug = |pod: &Pod| {
-        pod.spec()
-            .and_then(|spec| spec.ephemeral_containers.as_ref())
-            .map_or(0, Vec::len)
-    };
-    if debug(&new) > debug(old) {
-        refused.push("ephemeral containers".to_owned());
-    }
     let resized: Vec<&Container> = new
         .all_containers()
         .filter(|(_, one)| {

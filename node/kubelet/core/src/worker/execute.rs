@@ -9,7 +9,7 @@ use knode_cri as cri;
 use serde_json::Value;
 
 use super::context::{Context, FieldSource};
-use super::start::Start;
+use super::start::{Start, Target};
 use super::{Outcome, Worker, release, sandbox, start, stop};
 use crate::model::{Op, ProbeOutcome, Stop};
 use crate::plan::{Action, PodEvent};
@@ -38,6 +38,7 @@ impl Worker {
                 }
                 let cancel = self.cancel.subscribe();
                 let seen = self.observed.start_time.unwrap_or(now);
+                let target = self.target(&container);
                 let work = Start {
                     name: container.clone(),
                     kind,
@@ -46,6 +47,7 @@ impl Worker {
                     source,
                     cancel,
                     seen,
+                    target,
                 };
                 self.start(Op::Start(container), start::run(context, pod, work));
             }
@@ -104,6 +106,16 @@ impl Worker {
             | Action::Finish => {}
         }
     }
+
+    /// Whose processes the container is to see, if it is one for debugging that names another.
+    fn target(&self, container: &str) -> Option<Target> {
+        let name = self.pod.target_of(container)?;
+        let found = self.observed.latest(name);
+        Some(found.map_or_else(
+            || Target::Missing(name.to_owned()),
+            |record| Target::Container(record.id.clone()),
+        ))
+    }
 }
 
 pub(super) async fn write_status(context: Arc<Context>, pod: Arc<Pod>, patch: Value) -> Outcome {
@@ -157,10 +169,11 @@ async fn run_probe(
     pod_ip: String,
 ) -> Outcome {
     let runtime: &dyn cri::RuntimeService = context.runtime();
-    let found = pod
-        .container(&name)
-        .and_then(|(_, container)| Some((container, kind.of(container)?)));
-    let outcome = match found {
+    let found = pod.container(&name).map(|(_, container)| container);
+    let outcome = match found
+        .as_ref()
+        .and_then(|container| Some((container, kind.of(container)?)))
+    {
         Some((container, asked)) => probe::run(runtime, container, &id, &pod_ip, asked).await,
         None => ProbeOutcome::Success,
     };

@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, watch};
 
-use crate::model::{ContainerRecord, ContainerState, Observed, Op, Sandbox};
+use crate::model::{ContainerRecord, ContainerState, Eviction, Observed, Op, Sandbox};
 use crate::plan::{Action, Stage, past_deadline, plan, stage};
 use crate::pod::PodExt;
 use crate::status::{status, status_patch};
@@ -61,6 +61,8 @@ pub(crate) enum Signal {
         /// Containers with their sandbox and state.
         containers: Vec<(String, String, ContainerState)>,
     },
+    /// The node ends the pod.
+    Evict(Eviction),
     /// A config map or secret of the pod has changed.
     Content,
 }

@@ -130,7 +130,7 @@ fn remove_logs(context: &Context, record: &ContainerRecord) {
     if record.log_path.is_empty() {
         return;
     }
-    if let Err(error) = files::remove_file(Path::new(&record.log_path)) {
+    if let Err(error) = crate::logs::remove_all(Path::new(&record.log_path)) {
         tracing::warn!(container = record.id, %error, "cannot remove the container's log");
     }
     let suffix = format!("-{}.log", record.id);

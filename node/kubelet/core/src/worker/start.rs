@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knode_client::EventKind;
@@ -27,6 +28,15 @@ pub(super) struct Start {
     pub source: FieldSource,
     pub cancel: watch::Receiver<bool>,
     pub seen: Timestamp,
+    pub target: Option<Target>,
+}
+
+/// The container whose processes another is to see.
+pub(super) enum Target {
+    /// The runtime has one, with this id.
+    Container(String),
+    /// There is none of this name.
+    Missing(String),
 }
 
 /// Starts the container and runs its postStart hook.
@@ -42,7 +52,7 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Start) -> Ou
     let subject = Subject {
         context: &context,
         pod: &pod,
-        container,
+        container: &container,
         kind: work.kind,
     };
     let (record, failure) = match created(&subject, &work).await {
@@ -96,6 +106,11 @@ async fn request(
     image: Present,
 ) -> Result<cri::CreateContainerRequest, ConfigError> {
     let (context, pod, container) = (subject.context, subject.pod, subject.container);
+    let target_id = match &work.target {
+        None => None,
+        Some(Target::Container(id)) => Some(id.clone()),
+        Some(Target::Missing(name)) => return Err(ConfigError::NoTarget(name.clone())),
+    };
     let variables = variables(context, pod, container, &work.source).await?;
     let mounts = mounts::mounts(context, pod, container, &work.source, &variables)?;
     let seccomp_root = context.config.root_dir.join("seccomp");
@@ -107,6 +122,7 @@ async fn request(
         mounts,
         node_memory: work.source.node_memory(),
         seccomp_root: &seccomp_root.to_string_lossy(),
+        target_id,
     };
     let made = config(pod, container, inputs)?;
     let logs = crate::spec::sandbox::log_directory(&context.config.pod_logs_dir, pod).join(&container.name);
@@ -147,7 +163,12 @@ async fn variables(
         .spec()
         .and_then(|spec| spec.enable_service_links)
         .unwrap_or(true);
-    let services = context.api.services(pod.ns(), links).await;
+    let services = context.api.services(pod.ns(), links);
+    let services = match pod.is_static() {
+        // A static pod may be what the API server needs to answer.
+        true => services.now_or_never().unwrap_or_default(),
+        false => services.await,
+    };
     environment(container, source.fields(pod), &objects, &services)
 }
 

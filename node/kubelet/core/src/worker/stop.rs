@@ -81,7 +81,7 @@ async fn pre_stop(context: &Context, pod: &Pod, target: &Target) -> i64 {
     let begun = context.now();
     let limit = Duration::from_secs(target.grace.unsigned_abs());
     let result = tokio::select! {
-        result = hooks::run(context, container, &target.id, &target.pod_ip, hook) => result,
+        result = hooks::run(context, &container, &target.id, &target.pod_ip, hook) => result,
         () = context.config.clock.sleep(limit) => Err("PreStopHook did not end in time".to_owned()),
     };
     if let Err(error) = result {

@@ -30,6 +30,7 @@ struct State {
     patches: Vec<(String, Value)>,
     events: Vec<(String, String)>,
     refuse: u32,
+    offline: bool,
 }
 
 pub struct FakeApi {
@@ -92,6 +93,20 @@ impl FakeApi {
 
     pub fn put_secret(&self, name: &str, secret: Secret) {
         self.with(|state| state.secrets.insert(name.to_owned(), Arc::new(secret)));
+    }
+
+    /// Is not there until it is called back.
+    pub fn go_offline(&self) {
+        self.with(|state| state.offline = true);
+    }
+
+    /// Is there again, and says so to those who watch.
+    pub fn go_online(&self) {
+        self.with(|state| {
+            state.offline = false;
+            let all = state.pods.values().map(|pod| Arc::new(pod.clone())).collect();
+            state.tell(&PodChange::All(all));
+        });
     }
 
     /// Lets the next status patches fail.
@@ -229,8 +244,8 @@ impl PodApi for FakeApi {
     async fn patch_status(&self, _: &str, name: &str, patch: Value) -> Result<Pod, PodApiError> {
         tokio::task::yield_now().await;
         self.with(|state| {
-            if state.refuse > 0 {
-                state.refuse -= 1;
+            if state.refuse > 0 || state.offline {
+                state.refuse = state.refuse.saturating_sub(1);
                 return Err(PodApiError::Failed("refused".into()));
             }
             let pod = state.pods.get(name).ok_or(PodApiError::Gone)?;
@@ -249,14 +264,32 @@ impl PodApi for FakeApi {
     async fn delete(&self, _: &str, name: &str, uid: &str) -> Result<(), PodApiError> {
         self.with(|state| match state.pods.get(name) {
             Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
+                let mirror = mirrored(pod);
                 assert!(
-                    pod.metadata.deletion_timestamp.is_some(),
+                    mirror || pod.metadata.deletion_timestamp.is_some(),
                     "a pod that nobody deleted was deleted"
                 );
                 state.take_out(name);
                 Ok(())
             }
             _ => Err(PodApiError::Gone),
+        })
+    }
+
+    async fn create(&self, pod: &Pod) -> Result<Pod, PodApiError> {
+        self.with(|state| {
+            let name = pod.metadata.name.clone().unwrap();
+            if state.offline {
+                return Err(PodApiError::Failed("connection refused".into()));
+            }
+            if state.pods.contains_key(&name) {
+                return Err(PodApiError::Gone);
+            }
+            let mut pod = pod.clone();
+            pod.metadata.uid = Some(format!("made-{}", state.version));
+            pod.status = serde_json::from_value(serde_json::json!({"phase": "Pending"})).unwrap();
+            state.put(pod);
+            Ok(state.pods[&name].clone())
         })
     }
 
@@ -297,11 +330,18 @@ impl PodApi for FakeApi {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.with(|state| {
             let all = state.pods.values().map(|pod| Arc::new(pod.clone())).collect();
-            sender.send(PodChange::All(all)).unwrap();
+            if !state.offline {
+                sender.send(PodChange::All(all)).unwrap();
+            }
             state.watchers.push(sender);
         });
         stream(receiver)
     }
+}
+
+fn mirrored(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"))
 }
 
 fn stream<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> BoxStream<'static, T> {

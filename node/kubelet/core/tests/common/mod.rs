@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use knode_kubelet::{Kubelet, KubeletConfig, NoCgroups, NodeView};
+use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView};
 use serde_json::{Value, json};
 
 use api::FakeApi;
@@ -30,6 +30,10 @@ impl NodeView for Node {
 
     fn labels(&self) -> BTreeMap<String, String> {
         BTreeMap::from([("kubernetes.io/hostname".to_owned(), "node1".to_owned())])
+    }
+
+    fn uid(&self) -> Option<String> {
+        Some("node-uid".to_owned())
     }
 }
 
@@ -84,6 +88,11 @@ impl Bench {
             cgroup_root: "/".into(),
             cgroups: Arc::new(NoCgroups),
             node: Arc::new(Node),
+            log_rotation: LogRotation {
+                max_size: 4096,
+                ..LogRotation::default()
+            },
+            static_pods: Some(self.root.join("manifests")),
             clock: self.clock.clone(),
         };
         self.kubelet = Some(Kubelet::start(config).await.unwrap());

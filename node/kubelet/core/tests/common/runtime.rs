@@ -63,6 +63,7 @@ struct State {
     pull_error: Option<String>,
     images: Vec<String>,
     sandbox_errors: u32,
+    reopen_fails: bool,
     slow: bool,
     calls: Vec<String>,
     creates: Vec<CreateContainerRequest>,
@@ -110,6 +111,11 @@ impl FakeRuntime {
 
     pub fn fail_sandboxes(&self, count: u32) {
         self.with(|state| state.sandbox_errors = count);
+    }
+
+    /// Lets the runtime fail to open logs anew, or not.
+    pub fn fail_reopening(&self, fails: bool) {
+        self.with(|state| state.reopen_fails = fails);
     }
 
     /// Lets calls take about as long as with a real runtime.
@@ -640,9 +646,19 @@ impl RuntimeService for FakeRuntime {
     }
     async fn reopen_container_log(
         &self,
-        _: ReopenContainerLogRequest,
+        request: ReopenContainerLogRequest,
     ) -> CriResult<ReopenContainerLogResponse> {
-        Err(CriError::unimplemented("fake"))
+        let path = self.with(|state| {
+            let name = state.name_of(&request.container_id);
+            state.note("ReopenContainerLog", &name);
+            if state.reopen_fails {
+                return Err(CriError::unknown("the shim does not answer"));
+            }
+            let one = &state.containers[&request.container_id];
+            Ok(format!("{}/{}", one.logs, one.config.log_path))
+        })?;
+        std::fs::File::create_new(path).unwrap();
+        Ok(ReopenContainerLogResponse {})
     }
     async fn exec(&self, _: ExecRequest) -> CriResult<ExecResponse> {
         Err(CriError::unimplemented("fake"))

@@ -1,0 +1,248 @@
+//! What becomes of running pods beside starting and ending: logs are rotated, pods evicted and looked into.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::runtime::Behaviour;
+use common::{Bench, first_status, phase, pod};
+use k8s_openapi::api::core::v1::Pod;
+use knode_cri::NamespaceMode;
+use knode_kubelet::model::Eviction;
+use serde_json::json;
+
+fn files(directory: &PathBuf) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_log_is_rotated_and_goes_with_its_container() {
+    let bench = Bench::start("logs").await;
+    bench.api.put(pod("p", json!({}), json!({})));
+    bench.until_ready("p").await;
+    let directory = bench.root.join("pods/rec_p_uid-p/c");
+    let log = directory.join("0.log");
+    for round in 0..8 {
+        std::fs::write(&log, format!("{round}").repeat(5000)).unwrap();
+        bench.pass(11).await;
+        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0, "round {round}");
+    }
+    let names = files(&directory);
+    assert_eq!(names.len(), 5, "{names:?}");
+    let packed = names.iter().filter(|name| name.ends_with(".gz")).count();
+    assert_eq!(packed, 3, "all but the newest are compressed: {names:?}");
+    let newest = names.iter().rfind(|name| !name.ends_with(".gz")).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(directory.join(newest)).unwrap(),
+        "7".repeat(5000)
+    );
+
+    // A log that the runtime cannot open anew keeps its name.
+    bench.runtime.fail_reopening(true);
+    std::fs::write(&log, "x".repeat(5000)).unwrap();
+    bench.pass(11).await;
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 5000);
+    bench.runtime.fail_reopening(false);
+    // One that was taken away is made anew.
+    std::fs::remove_file(&log).unwrap();
+    bench.pass(11).await;
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
+    bench.api.delete_pod("p", Some(1));
+    bench.until_gone("p").await;
+    bench.until_clean().await;
+    assert!(!directory.exists());
+}
+
+fn eviction(grace: i64) -> Eviction {
+    Eviction {
+        message: "The node was low on resource: memory. ".into(),
+        grace,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_pod_ends_and_says_why() {
+    let mut bench = Bench::start("evicted").await;
+    bench.api.put(pod("p", json!({}), json!({})));
+    bench.until_ready("p").await;
+    assert!(bench.kubelet().evict("uid-p", eviction(1)).await);
+    let seen = bench.api.pod("p").unwrap();
+    let status = serde_json::to_value(&seen.status).unwrap();
+    assert_eq!(
+        (&status["phase"], &status["reason"], &status["message"]),
+        (
+            &json!("Failed"),
+            &json!("Evicted"),
+            &json!("The node was low on resource: memory. ")
+        )
+    );
+    let conditions = status["conditions"].as_array().unwrap();
+    let target = conditions
+        .iter()
+        .find(|one| one["type"] == "DisruptionTarget")
+        .unwrap();
+    assert_eq!(
+        (&target["status"], &target["reason"]),
+        (&json!("True"), &json!("TerminationByKubelet"))
+    );
+    assert!(first_status(&seen)["state"]["terminated"].is_object(), "{status}");
+    assert!(bench.runtime.calls().contains(&"StopContainer c 1".to_owned()));
+    let events = bench.api.events("p");
+    let told = "Warning Evicted|The node was low on resource: memory. |";
+    assert_eq!(
+        events.iter().filter(|event| *event == told).count(),
+        1,
+        "{events:?}"
+    );
+
+    // Nothing of that changes by a restart of the kubelet.
+    bench.stop_kubelet().await;
+    bench.start_kubelet().await;
+    bench.pass(60).await;
+    let after = bench.api.pod("p").unwrap();
+    assert_eq!(after.status, seen.status);
+    assert!(bench.runtime.running("c").is_none(), "it runs again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_soft_eviction_leaves_the_pod_its_time_and_critical_pods_stay() {
+    let bench = Bench::start("soft").await;
+    bench.api.put(pod("p", json!({}), json!({})));
+    let critical = json!({"priority": 2_000_001_000});
+    bench.api.put(pod("critical", json!({"name": "k"}), critical));
+    bench.until_ready("p").await;
+    bench.until_ready("critical").await;
+    assert!(!bench.kubelet().evict("uid-critical", eviction(1)).await);
+    assert!(!bench.kubelet().evict("uid-of-nobody", eviction(1)).await);
+    assert!(bench.kubelet().evict("uid-p", eviction(0)).await);
+    let calls = bench.runtime.calls();
+    assert!(calls.contains(&"StopContainer c 30".to_owned()), "{calls:?}");
+    assert!(bench.runtime.running("k").is_some());
+}
+
+fn with_debugger(mut pod: Pod, target: &str) -> Pod {
+    let debugger = json!([{"name": "debugger", "image": "busybox:latest", "targetContainerName": target,
+        "stdin": true, "tty": true}]);
+    let spec = pod.spec.as_mut().unwrap();
+    spec.ephemeral_containers = Some(serde_json::from_value(debugger).unwrap());
+    pod.metadata.generation = Some(2);
+    pod
+}
+
+fn debugger(pod: &Pod) -> serde_json::Value {
+    let status = serde_json::to_value(&pod.status).unwrap();
+    status["ephemeralContainerStatuses"][0].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debugger_sees_the_processes_of_its_target_and_is_not_restarted() {
+    let bench = Bench::start("debug").await;
+    let exit = Some((Duration::from_secs(30), 1));
+    bench.runtime.behave(
+        "debugger",
+        Behaviour {
+            exit,
+            ..Behaviour::default()
+        },
+    );
+    bench.api.put(pod("p", json!({}), json!({})));
+    let before = bench.until_ready("p").await;
+    bench.api.put(with_debugger(before, "c"));
+    let runs = |pod: &Pod| debugger(pod)["state"]["running"].is_object();
+    let running = bench.until("p", "a running debugger", runs).await;
+    assert!(common::is_ready(&running), "the pod stays ready");
+    let made = bench.runtime.creates().pop().unwrap().config.unwrap();
+    assert!(made.stdin && made.tty);
+    let namespaces = made
+        .linux
+        .unwrap()
+        .security_context
+        .unwrap()
+        .namespace_options
+        .unwrap();
+    assert_eq!(namespaces.pid, NamespaceMode::Target as i32);
+    assert_eq!(Some(namespaces.target_id), bench.runtime.running("c"));
+    let ended = |pod: &Pod| debugger(pod)["state"]["terminated"]["exitCode"] == 1;
+    bench.until("p", "the debugger's end", ended).await;
+    bench.pass(600).await;
+    let after = bench.api.pod("p").unwrap();
+    assert_eq!(debugger(&after)["restartCount"], 0);
+    assert_eq!(phase(&after), "Running");
+    let events = bench.api.events("p");
+    let started = "Normal Started|Container started|spec.ephemeralContainers{debugger}";
+    assert!(events.contains(&started.to_owned()), "{events:?}");
+    bench.api.delete_pod("p", Some(1));
+    bench.until_gone("p").await;
+    bench.until_clean().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debugger_of_nobody_says_so() {
+    let bench = Bench::start("debug-nobody").await;
+    bench.api.put(pod("p", json!({}), json!({})));
+    let before = bench.until_ready("p").await;
+    bench.api.put(with_debugger(before, "other"));
+    let told = |pod: &Pod| debugger(pod)["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    let waiting = bench.until("p", "the debugger's trouble", told).await;
+    assert_eq!(
+        debugger(&waiting)["state"]["waiting"]["message"],
+        "unable to find target container other"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_restarts_what_the_policy_would_not() {
+    let bench = Bench::start("rules").await;
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let exit = |code| Behaviour {
+        exit: Some((Duration::from_secs(1), code)),
+        ..Behaviour::default()
+    };
+    bench.runtime.behave("c", exit(42));
+    let container = json!({"restartPolicy": "Never", "restartPolicyRules": rules});
+    bench
+        .api
+        .put(pod("p", container, json!({"restartPolicy": "Never"})));
+    let again = |pod: &Pod| first_status(pod)["restartCount"] == 2;
+    bench.until("p", "two restarts by the rule", again).await;
+    bench.runtime.behave("c", exit(1));
+    let failed = |pod: &Pod| phase(pod) == "Failed";
+    let end = bench.until("p", "an end without a rule", failed).await;
+    assert_eq!(first_status(&end)["state"]["terminated"]["exitCode"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_of_pods_that_are_gone_are_removed_at_the_start() {
+    let mut bench = Bench::start("old-logs").await;
+    bench.api.put(pod("p", json!({}), json!({})));
+    bench.until_ready("p").await;
+    bench.stop_kubelet().await;
+    let (logs, links) = (bench.root.join("pods"), bench.root.join("containers"));
+    std::fs::create_dir_all(logs.join("rec_old_uid-old/c")).unwrap();
+    std::fs::write(logs.join("rec_old_uid-old/c/0.log"), "old").unwrap();
+    std::fs::create_dir_all(logs.join("not-ours")).unwrap();
+    std::os::unix::fs::symlink(
+        logs.join("rec_old_uid-old/c/0.log"),
+        links.join("old_rec_c-1.log"),
+    )
+    .unwrap();
+    bench.start_kubelet().await;
+    bench.kubelet().wait_synced().await;
+    for _ in 0..400 {
+        if files(&logs).len() == 2 && files(&links).len() == 1 {
+            break;
+        }
+        bench.pass(1).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(files(&logs), ["not-ours", "rec_p_uid-p"]);
+    assert_eq!(files(&links).len(), 1, "{:?}", files(&links));
+}
