@@ -4,9 +4,11 @@ mod cluster;
 pub mod kubectl;
 mod output;
 pub mod recordings;
+mod site;
 
 pub use cluster::{Cluster, ROOMY, binary};
 pub use output::Output;
+pub use site::{Site, ready};
 
 use std::time::Duration;
 
