@@ -46,8 +46,8 @@ fn main() -> ExitCode {
         println!("upstream's bridge: not installed (Debian's containernetworking-plugins)");
         return ExitCode::SUCCESS;
     }
-    let ipam = json!({ "type": "host-local", "dataDir": scratch.join("host-local"),
-                       "ranges": [[{ "subnet": SUBNET }]], "routes": [{ "dst": "0.0.0.0/0" }] });
+    let ranges = json!([[{ "subnet": SUBNET }]]);
+    let ipam = json!({ "type": "host-local", "dataDir": scratch.join("host-local"), "ranges": ranges });
     let conf = json!({ "cniVersion": "1.0.0", "name": "pods", "type": "bridge", "bridge": "cni0",
                        "isDefaultGateway": true, "hairpinMode": true, "mtu": 1450, "ipam": ipam });
     let host = Host::new("upstream");

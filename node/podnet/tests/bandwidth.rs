@@ -123,8 +123,10 @@ fn limits_go_with_their_pod() {
         assert_eq!(link_names(&host).iter().filter(|n| waiting(n)).count(), 3);
         net.add(both("a", &pods[0])).await.unwrap();
         assert_eq!(link_names(&host).len(), 7, "added again: no more than before");
+        drop(net);
+        let net = open(&dir);
         net.remove("a").await.unwrap();
-        assert_eq!(link_names(&host).len(), 5);
+        assert_eq!(link_names(&host).len(), 5, "also after a restart");
 
         // The namespace goes and takes the cable along; what held its traffic back stays.
         let cables = link_names(&host);
