@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 use knode_kubelet_node::Thresholds;
 
-use crate::layout::DEFAULT_DATA_DIR;
+use crate::layout::{DEFAULT_DATA_DIR, Layout};
+use crate::node::CniDirs;
 
 /// A Kubernetes node in one binary: container engine, kubelet, flannel-compatible overlay network and
 /// service proxy, with a control plane of its own when there is no other.
@@ -112,6 +113,43 @@ pub struct NodeOptions {
         default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%"
     )]
     pub eviction_hard: Thresholds,
+    #[command(flatten)]
+    pub cni: CniOptions,
+}
+
+/// Pod networks of other people's plugins.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CniOptions {
+    /// Where network configurations (CNI) are looked for, or `none`. The first usable one in lexical order is
+    /// executed for each new pod; without any, or if it names nothing but the plugin `knode`, pods get the built-in
+    /// network. The directory is followed while running; pods keep the network that they have [default:
+    /// /etc/cni/net.d; with another --data-dir than the default, `cni/net.d` in it].
+    #[arg(long, value_name = "DIR")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// The directories of CNI plugins, in the order of search.
+    #[arg(
+        long,
+        value_name = "DIR[:DIR...]",
+        value_delimiter = ':',
+        default_value = "/opt/cni/bin:/usr/lib/cni"
+    )]
+    pub cni_bin_dir: Vec<PathBuf>,
+}
+
+impl CniOptions {
+    /// The directories that are meant, absolute.
+    pub fn dirs(&self, layout: &Layout) -> CniDirs {
+        let absolute = |dir: &PathBuf| std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        let conf = match &self.cni_conf_dir {
+            Some(dir) if dir.as_os_str() == "none" => None,
+            Some(dir) => Some(absolute(dir)),
+            None => Some(layout.cni_conf_dir()),
+        };
+        CniDirs {
+            conf,
+            bin: self.cni_bin_dir.iter().map(absolute).collect(),
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -281,6 +319,24 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn network_configurations_lie_where_the_option_or_the_data_directory_says() {
+        let conf = |data: &str, options: &[&str]| {
+            let line = [&["knode", "up", "--data-dir", data], options].concat();
+            let Command::Up(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("up is meant");
+            };
+            args.node.cni.dirs(&Layout::new(&args.data.data_dir))
+        };
+        let default = conf(DEFAULT_DATA_DIR, &[]);
+        assert_eq!(default.conf, Some("/etc/cni/net.d".into()));
+        assert_eq!(default.bin, [PathBuf::from("/opt/cni/bin"), "/usr/lib/cni".into()]);
+        assert_eq!(conf("/srv/a", &[]).conf, Some("/srv/a/cni/net.d".into()));
+        assert_eq!(conf("/srv/a", &["--cni-conf-dir", "none"]).conf, None);
+        let named = conf("/srv/a", &["--cni-conf-dir=/x", "--cni-bin-dir=/b:/c"]);
+        assert_eq!((named.conf, named.bin.len()), (Some("/x".into()), 2));
     }
 
     #[test]

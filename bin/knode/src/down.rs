@@ -20,7 +20,7 @@ use crate::cli::DownArgs;
 use crate::cluster::State;
 use crate::layout::Layout;
 use crate::progress::Progress;
-use crate::{lock, preflight};
+use crate::{lock, node, preflight};
 
 /// How long the daemon may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -35,6 +35,8 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     end_daemon(&layout, &progress).await?;
     let mut errors = Vec::new();
     if state.node.is_some() || layout.engine_dir().exists() {
+        // While the pods' namespaces are there: plugins look into them.
+        errors.extend(node::detach_all(&layout).await);
         errors.extend(end_pods(&layout).await);
         progress.done("pods ended");
         errors.extend(end_network(&layout));

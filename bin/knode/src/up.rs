@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use knode_kubelet_node::Thresholds;
 
-use crate::cli::{ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
+use crate::cli::{CniOptions, ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
 use crate::layout::Layout;
 use crate::lock;
@@ -128,6 +128,7 @@ fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ip: Ipv4Addr) -> n
         bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
         proxy_kubeconfig: None,
         thresholds: args.node.eviction_hard,
+        cni: args.node.cni.dirs(layout),
         pod_cidr: args.control_plane.pod_cidr,
         service_cidr: args.control_plane.service_cidr,
     }
@@ -142,6 +143,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         node_name: None,
         node_ip: args.advertise_address,
         eviction_hard: Thresholds::default(),
+        cni: CniOptions::default(),
     };
     let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
         state.agree(options)?;
@@ -186,6 +188,7 @@ fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) 
         bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
         thresholds: args.node.eviction_hard,
+        cni: args.node.cni.dirs(layout),
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
     }

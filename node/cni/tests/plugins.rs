@@ -295,13 +295,20 @@ fn a_plugin_that_fails_leaves_nothing_of_those_before() {
     assert!(missing.contains(&places), "{missing}");
     machine.nothing_left();
 
-    // The plugin's own words, with its code: there is no such master.
-    machine.network(&json!([{"type": "macvlan", "master": "eth7", "ipam": machine.ipam(&["10.7.0.0/24"])}]));
-    let refused = machine.try_add(attachment("pod", pod.path())).unwrap_err();
+    // The plugin's own words, with its code.
+    let mut one = machine.ipam(&["10.7.0.0/24"]);
+    one["ranges"] = json!([[{"subnet": "10.7.0.0/24", "rangeStart": "10.7.0.9", "rangeEnd": "10.7.0.9"}]]);
+    machine.network(&json!([{"type": "ptp", "ipam": one}]));
+    let other = Host::new("other");
+    machine.add(attachment("pod", pod.path()));
+    let refused = machine.try_add(attachment("other", other.path())).unwrap_err();
     assert!(
-        refused.contains("eth7") && refused.contains("(code "),
+        refused.contains("no IP addresses available in range set: 10.7.0.9-10.7.0.9"),
         "{refused}"
     );
+    assert!(refused.ends_with("(code 999)"), "{refused}");
+    assert_eq!(machine.node.records(), ["pods-pod-eth0"]);
+    machine.remove("pod");
     machine.nothing_left();
 }
 

@@ -2,12 +2,18 @@
 
 mod bandwidth;
 mod cgroups;
+mod choice;
 mod commands;
+mod conflist;
 pub mod eviction;
 mod network;
 mod services;
 mod view;
 
+pub use choice::CniDirs;
+pub use conflist::detach_all;
+
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +22,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::Ipv4Net;
 use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
+use knode_cni::Cni;
 use knode_cri::{ImageService, RuntimeService};
 use knode_engine::{Engine, EngineConfig};
 use knode_images::{ImageStore, Registries, StoreConfig};
@@ -38,6 +45,8 @@ use crate::shutdown::Shutdown;
 use crate::verify::web_image;
 use crate::version;
 
+use choice::Networks;
+
 const KUBELET_PORT: u16 = 10250;
 const HEALTHZ_PORT: u16 = 10248;
 const PROXY_HEALTH_PORT: u16 = 10256;
@@ -51,6 +60,7 @@ pub struct Plan<'a> {
     pub ip: Ipv4Addr,
     pub bootstrap_kubeconfig: PathBuf,
     pub thresholds: Thresholds,
+    pub cni: CniDirs,
     pub proxy_kubeconfig: Option<PathBuf>,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
@@ -80,7 +90,10 @@ impl Plan<'_> {
     pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<Node> {
         let mut tasks = JoinSet::new();
         let (subnet, subnet_seen) = watch::channel(None);
-        let engine = self.start_engine(subnet_seen, &mut tasks, shutdown).await?;
+        let cni = self.cni.open(self.layout)?;
+        let engine = self
+            .start_engine(subnet_seen, cni.clone(), &mut tasks, shutdown)
+            .await?;
         progress.done("the container engine runs");
         let config = self.node_config();
         let clock = Arc::new(SystemClock::default());
@@ -96,29 +109,36 @@ impl Plan<'_> {
             .start_kubelet(config, connected, &engine, clock, wake)
             .await?;
         progress.done(format!("node {} registers", self.name));
+        view::spawn_wake(&node.agent, cni.loaded(), &mut tasks);
         Ok(Node { tasks, ..node })
     }
 
     async fn start_engine(
         &self,
         subnet: watch::Receiver<Option<Subnet>>,
+        cni: Cni,
         tasks: &mut JoinSet<String>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Arc<Engine>> {
         let layout = self.layout;
         let images = open_images(layout)?;
         import(&images, layout).await?;
-        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), subnet)
+        let (gate, given) = watch::channel(None);
+        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), given)
             .context("open the pod network")?;
-        let network = Arc::new(network::BuiltIn(podnet.clone()));
+        let built_in = network::BuiltIn(podnet.clone());
+        let network = Arc::new(Networks::new(built_in, cni.clone(), self.cni.conf.clone()));
         let config = EngineConfig::new(
             layout.engine_dir(),
             layout.engine_run_dir(),
             images.clone(),
-            network,
+            network.clone(),
         );
         let engine = Engine::open(config).await.context("open the container engine")?;
-        forget_dead(&engine, &podnet).await?;
+        forget_dead(&engine, &podnet, &cni).await?;
+        let follow = choice::follow((*network).clone(), podnet.clone(), subnet, gate);
+        tasks.spawn(async move { follow.await.to_owned() });
+        tasks.spawn(async move { ended("network configurations", cni.run().await) });
         tasks.spawn(async move { ended("pod network", podnet.run().await) });
         let (socket, end) = (layout.cri_socket(), shutdown.clone());
         let (runtime, image_service) = (engine.clone(), engine.clone());
@@ -315,12 +335,13 @@ async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
 }
 
 /// Takes back the addresses of sandboxes that ended while nobody looked.
-async fn forget_dead(engine: &Engine, podnet: &PodNet) -> anyhow::Result<()> {
+async fn forget_dead(engine: &Engine, podnet: &PodNet, cni: &Cni) -> anyhow::Result<()> {
     let all = engine
         .list_pod_sandbox(Default::default())
         .await
         .context("list the sandboxes")?;
-    let live = all.items.into_iter().map(|s| s.id).collect();
+    let live: HashSet<_> = all.items.into_iter().map(|s| s.id).collect();
+    conflist::collect(cni, &live).await?;
     let freed = podnet
         .gc(live)
         .await

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::{Kubelet, NodeView};
 use knode_kubelet_node::{NodeAgent, PodSource};
-use knode_podnet::Subnet;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -67,14 +66,14 @@ pub fn readiness(node: Option<&Node>) -> Result<(), String> {
 }
 
 /// Lets the node's status be looked at again whenever the pod network changes.
-pub fn spawn_wake(
+pub fn spawn_wake<T: Send + Sync + 'static>(
     agent: &NodeAgent,
-    mut subnet: watch::Receiver<Option<Subnet>>,
+    mut network: watch::Receiver<T>,
     tasks: &mut JoinSet<String>,
 ) {
     let wake = agent.waker();
     tasks.spawn(async move {
-        while subnet.changed().await.is_ok() {
+        while network.changed().await.is_ok() {
             wake.notify_one();
         }
         "the pod network ended".into()
