@@ -43,6 +43,16 @@ const MAY: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "knode-policy",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-linux",
+            "knode-netlink",
+            "knode-nft",
+        ],
+    ),
+    (
         "knode-proxy",
         &[
             "knode-api",

@@ -1,0 +1,15 @@
+//! NetworkPolicy (`networking.k8s.io/v1`) for the pods of this node, in nftables sets that change by element.
+//!
+//! [`model`] keeps what decides about packets, [`plan`] follows who is selected by whom, [`table`] turns that into
+//! nftables, all without I/O; the rest reads the API, applies batches and watches the table.
+
+pub mod convert;
+pub mod model;
+pub mod plan;
+pub mod table;
+
+mod apply;
+mod edge;
+
+pub use apply::{Applied, Applier, teardown};
+pub use edge::{Error, PolicyConfig, run};
