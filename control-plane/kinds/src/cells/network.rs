@@ -1,5 +1,6 @@
-//! Services and their endpoints.
+//! Services, their endpoints and network policies.
 use jiff::Timestamp;
+use knode_api::selector::LabelSelector;
 use serde_json::Value;
 
 use super::{NONE, labels, or_none, shortened};
@@ -96,4 +97,11 @@ pub(crate) fn endpoints(endpoints: &Value, _now: Timestamp) -> Value {
         }
     }
     shortened(&out, NONE).into()
+}
+
+pub(crate) fn pod_selector(policy: &Value, _now: Timestamp) -> Value {
+    match LabelSelector::from_object(policy.pointer("/spec/podSelector")) {
+        Ok(selector) => or_none(&selector.to_string()).into(),
+        Err(_) => "<error>".into(),
+    }
 }

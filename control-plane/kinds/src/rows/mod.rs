@@ -40,6 +40,7 @@ pub(crate) static ALL: &[&Kind] = &[
     &cluster::LEASE,
     &cluster::RUNTIME_CLASS,
     &network::ENDPOINT_SLICE,
+    &network::NETWORK_POLICY,
     &cluster::RESOURCE_SLICE,
 ];
 

@@ -1,4 +1,4 @@
-//! Services and endpoints.
+//! Services, endpoints and network policies.
 use super::{BASE, STATUS};
 use crate::cells::{AGE, NAME, column, network};
 use crate::kind::{Kind, SelectableField, Storage};
@@ -57,5 +57,22 @@ pub(super) static ENDPOINT_SLICE: Kind = Kind {
         AGE,
     ],
     strategy: &strategies::network::EndpointSlices,
+    ..BASE
+};
+
+pub(super) static NETWORK_POLICY: Kind = Kind {
+    group: "networking.k8s.io",
+    kind: "NetworkPolicy",
+    list_kind: "NetworkPolicyList",
+    plural: "networkpolicies",
+    singular: "networkpolicy",
+    short_names: &["netpol"],
+    storage: Storage::Stored("networkpolicies"),
+    columns: &[
+        NAME,
+        column("Pod-Selector", "string", 0, network::pod_selector),
+        AGE,
+    ],
+    strategy: &strategies::network::NetworkPolicies,
     ..BASE
 };

@@ -1,11 +1,11 @@
-//! Endpoints and EndpointSlices.
+//! Endpoints, EndpointSlices and NetworkPolicies.
 use knode_api::field::FieldError;
 use serde_json::Value;
 
 use super::generation;
 use crate::strategy::Strategy;
 use crate::validation;
-use crate::value::{elements, set_default};
+use crate::value::{child, elements, list, set_default};
 
 pub(crate) struct Endpoints;
 
@@ -50,5 +50,41 @@ impl Strategy for EndpointSlices {
 
     fn delete_returns_object(&self) -> bool {
         false
+    }
+}
+
+pub(crate) struct NetworkPolicies;
+
+impl Strategy for NetworkPolicies {
+    fn default(&self, policy: &mut Value) {
+        let has_egress = !list(policy, "/spec/egress").is_empty();
+        let spec = child(policy, "spec");
+        for rules in ["ingress", "egress"] {
+            for rule in elements(spec, rules) {
+                for port in elements(rule, "ports") {
+                    set_default(port, "protocol", "TCP");
+                }
+            }
+        }
+        if list(spec, "/policyTypes").is_empty() {
+            let types: &[&str] = if has_egress {
+                &["Ingress", "Egress"]
+            } else {
+                &["Ingress"]
+            };
+            spec["policyTypes"] = types.into();
+        }
+    }
+
+    fn prepare_for_create(&self, policy: &mut Value) {
+        generation::begin(policy);
+    }
+
+    fn prepare_for_update(&self, new: &mut Value, old: &Value) {
+        generation::by_spec(new, old);
+    }
+
+    fn validate(&self, policy: &Value) -> Vec<FieldError> {
+        validation::policies::policy(policy)
     }
 }

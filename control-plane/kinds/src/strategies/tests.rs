@@ -205,3 +205,28 @@ fn slices_count_their_changes() {
             .any(|e| e.field == "addressType")
     );
 }
+
+#[test]
+fn network_policies_are_about_what_they_have_rules_for() {
+    let strategy = crate::find("networking.k8s.io", "v1", "networkpolicies")
+        .unwrap()
+        .strategy;
+    let types = |spec: Value| {
+        let mut policy = json!({"metadata": {}, "spec": spec});
+        strategy.default(&mut policy);
+        policy["spec"]["policyTypes"].clone()
+    };
+    assert_eq!(types(json!({})), json!(["Ingress"]));
+    assert_eq!(types(json!({"egress": [{}]})), json!(["Ingress", "Egress"]));
+    assert_eq!(
+        types(json!({"policyTypes": ["Egress"], "ingress": [{}]})),
+        json!(["Egress"])
+    );
+    let mut policy = json!({"spec": {"ingress": [{"ports": [{"port": 80}, {"protocol": "UDP"}]}]}});
+    strategy.default(&mut policy);
+    let ports = &policy["spec"]["ingress"][0]["ports"];
+    assert_eq!(
+        (&ports[0]["protocol"], &ports[1]["protocol"]),
+        (&json!("TCP"), &json!("UDP"))
+    );
+}

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod network;
 pub(crate) mod nodes;
 pub(crate) mod pods;
+pub(crate) mod policies;
 mod probes;
 pub(crate) mod resources;
 pub(crate) mod services;

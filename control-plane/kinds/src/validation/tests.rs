@@ -352,3 +352,82 @@ fn metadata_of_objects_on_their_way_out() {
         "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x/z\"}"
     );
 }
+
+fn policy(spec: serde_json::Value) -> Vec<String> {
+    errors_of("networking.k8s.io", "networkpolicies", json!({"spec": spec}))
+}
+
+#[test]
+fn network_policies_name_peers_and_ports_that_can_be() {
+    let fine = json!({
+        "podSelector": {"matchLabels": {"a": "b"}},
+        "ingress": [{}, {"from": [{"podSelector": {}}, {"namespaceSelector": {}, "podSelector": {}},
+                                  {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}],
+                         "ports": [{"port": 80, "endPort": 90}, {"protocol": "SCTP"}, {"port": "http"}]}],
+        "egress": [{"to": [{"ipBlock": {"cidr": "2001:db8::/32", "except": ["2001:db8:1::/48"]}}]}]
+    });
+    assert_eq!(policy(fine), Vec::<String>::new());
+    let from = |peer| policy(json!({"ingress": [{"from": [peer]}]}));
+    assert_eq!(
+        from(json!({})),
+        ["spec.ingress[0].from[0]: Required value: must specify a peer"]
+    );
+    assert_eq!(
+        from(json!({"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}})),
+        ["spec.ingress[0].from[0]: Forbidden: may not specify both ipBlock and another peer"]
+    );
+    assert_eq!(
+        from(json!({"ipBlock": {}})),
+        ["spec.ingress[0].from[0].ipBlock.cidr: Required value"]
+    );
+    assert_eq!(
+        from(json!({"ipBlock": {"cidr": "10.0.0.0"}})),
+        [
+            "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"10.0.0.0\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        ]
+    );
+    for except in ["10.0.0.0/8", "11.0.0.0/16", "0.0.0.0/0", "fd00::/64"] {
+        assert_eq!(
+            from(json!({"ipBlock": {"cidr": "10.0.0.0/8", "except": [except]}})),
+            [format!(
+                "spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: {except:?}: must be a strict subset of `cidr`"
+            )]
+        );
+    }
+}
+
+#[test]
+fn ports_and_types_of_network_policies() {
+    let to = |port| policy(json!({"egress": [{"ports": [port]}]}));
+    let of = |words: &str| vec![format!("spec.egress[0].ports[0].{words}")];
+    assert_eq!(
+        to(json!({"protocol": "DCCP"})),
+        of("protocol: Unsupported value: \"DCCP\": supported values: \"SCTP\", \"TCP\", \"UDP\"")
+    );
+    assert_eq!(
+        to(json!({"port": 0})),
+        of("port: Invalid value: 0: must be between 1 and 65535, inclusive")
+    );
+    assert_eq!(
+        to(json!({"port": 90, "endPort": 80})),
+        of("endPort: Invalid value: 90: must be greater than or equal to `port`")
+    );
+    assert_eq!(
+        to(json!({"port": "http", "endPort": 80})),
+        of("endPort: Invalid value: 80: may not be specified when `port` is non-numeric")
+    );
+    assert_eq!(
+        to(json!({"endPort": 80})),
+        of("endPort: Invalid value: 80: may not be specified when `port` is not specified")
+    );
+    assert_eq!(
+        policy(json!({"policyTypes": ["Inward"]})),
+        ["spec.policyTypes[0]: Unsupported value: \"Inward\": supported values: \"Egress\", \"Ingress\""]
+    );
+    assert_eq!(
+        policy(json!({"policyTypes": ["Ingress", "Egress", "Ingress"]})),
+        [
+            "spec.policyTypes: Invalid value: [\"Ingress\",\"Egress\",\"Ingress\"]: may not specify more than two policyTypes"
+        ]
+    );
+}
