@@ -28,7 +28,7 @@ struct Controller(Shared);
 /// Runs until its queue is closed.
 pub(crate) async fn run(shared: Shared) {
     let queue = shared.queue();
-    let key = || vec![ObjectKey::new(NAME, NAMESPACE)];
+    let key = || vec![ObjectKey::new(NAMESPACE, NAME)];
     feed(&shared.tokens, &queue, move |_| key());
     feed(&shared.cluster_info, &queue, move |_| key());
     work(Controller(shared), queue).await;
