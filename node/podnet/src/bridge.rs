@@ -25,8 +25,7 @@ pub(crate) fn ensure(handle: &Handle, bridge: &str, subnet: Subnet) -> Result<u3
     let failed = || Error::netlink(format!("set up bridge {bridge}"));
     forward(subnet)?;
     if let Some(link) = handle.link(bridge).map_err(failed())? {
-        let ports = ports(handle, link.index)?;
-        return take_up(handle, &link, subnet, &gateways, !ports.is_empty());
+        return take_up(handle, &link, subnet, &gateways);
     }
     let spec = BridgeSpec {
         name: bridge,
@@ -35,7 +34,7 @@ pub(crate) fn ensure(handle: &Handle, bridge: &str, subnet: Subnet) -> Result<u3
     };
     handle.execute(add_bridge(&spec)).or_exists().map_err(failed())?;
     match handle.link(bridge).map_err(failed())? {
-        Some(link) => take_up(handle, &link, subnet, &gateways, false),
+        Some(link) => take_up(handle, &link, subnet, &gateways),
         None => Err(failed()(knode_netlink::Error::NotFound {
             op: "get link",
             object: bridge.to_owned(),
@@ -43,19 +42,17 @@ pub(crate) fn ensure(handle: &Handle, bridge: &str, subnet: Subnet) -> Result<u3
     }
 }
 
-/// Pod cables that are ports of the bridge with that index.
-pub(crate) fn ports(handle: &Handle, bridge: u32) -> Result<Vec<Link>> {
+/// Whether pod cables are ports of the bridge with that index.
+fn has_pods(handle: &Handle, bridge: u32) -> Result<bool> {
     let links = handle
         .links()
         .map_err(Error::netlink("list the bridge's ports"))?;
-    Ok(links
-        .into_iter()
-        .filter(|l| l.master == Some(bridge) && name::is_host_link(&l.name))
-        .collect())
+    let port = |l: &Link| l.master == Some(bridge) && name::is_host_link(&l.name);
+    Ok(links.iter().any(port))
 }
 
 /// Packets of pods pass through the host, those within the bridge past its packet filter (services need it).
-pub(crate) fn forward(subnet: Subnet) -> Result<()> {
+fn forward(subnet: Subnet) -> Result<()> {
     let ipv4 = || {
         sysctl::set("ipv4/ip_forward", "1")?;
         sysctl::set_if_present("bridge/bridge-nf-call-iptables", "1")
@@ -84,7 +81,7 @@ fn gateways(subnet: Subnet) -> Result<Vec<IpNet>> {
     Ok(gateways)
 }
 
-fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet], in_use: bool) -> Result<u32> {
+fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet]) -> Result<u32> {
     if link.kind != LinkKind::Bridge {
         return Err(Error::NotABridge(link.name.clone()));
     }
@@ -92,7 +89,9 @@ fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet], in_use:
     let addresses = handle.addresses(Some(link.index)).map_err(failed())?;
     let addresses: Vec<_> = addresses.into_iter().map(|a| a.net).collect();
     let changes = compare(link, &addresses, want, subnet.mtu);
-    if in_use && let Some((has, want)) = replaced(&changes) {
+    if let Some((has, want)) = replaced(&changes)
+        && has_pods(handle, link.index)?
+    {
         return Err(Error::SubnetChanged {
             bridge: link.name.clone(),
             has,

@@ -323,6 +323,28 @@ fn restarts_double_nothing_and_the_last_pod_leaves_no_port() {
 }
 
 #[test]
+fn a_sandbox_that_is_added_again_keeps_its_ports() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let (net, outside, first, second) = (open(&dir), neighbour(), Pod::new(), Pod::new());
+        add(&net, "a", &first, &[tcp(8080), tcp(8081)]).await.unwrap();
+        add(&net, "a", &second, &[tcp(8080)]).await.unwrap();
+        let server = second.serve_tcp(80);
+        let answer = outside.run(|| ask((OUTER.into(), 8080), 1)).unwrap();
+        assert_eq!(answer, "192.0.2.2 1");
+        server.join().unwrap();
+        assert!(!ruleset().contains("8081"), "what it no longer wants is closed");
+        let twice = [tcp(9090), tcp(9090)];
+        let error = add(&net, "b", &Pod::new(), &twice).await.unwrap_err();
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(
+            text,
+            "host port 9090/TCP is taken by the pod 172.30.65.3 (sandbox b)"
+        );
+    });
+}
+
+#[test]
 fn teardown_leaves_nothing() {
     let dir = TempDir::new();
     on_host(|| async {

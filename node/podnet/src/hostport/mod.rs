@@ -41,7 +41,8 @@ impl HostPorts {
         })
     }
 
-    /// Leads ports to the pod with these addresses. After an error what was done so far is to be removed.
+    /// Leads ports, and no others, to the pod with these addresses. After an error what was done so far is to be
+    /// removed.
     pub fn add(
         &mut self,
         bridge: &str,
@@ -52,13 +53,15 @@ impl HostPorts {
         let mut wanted: Vec<Entry> = Vec::new();
         for mapping in mappings {
             for entry in Entry::of(mapping, pod)? {
-                let mut others = self.entries.iter().chain(&wanted);
-                if let Some(holder) = others.find(|e| e.conflicts(&entry)) {
+                let others = self.entries.iter().filter(|e| !pod.contains(&e.target.0));
+                if let Some(holder) = others.chain(&wanted).find(|e| e.conflicts(&entry)) {
                     return Err(taken(&entry, holder, sandbox_of(holder.target.0)));
                 }
                 wanted.push(entry);
             }
         }
+        // What an earlier try left.
+        pod.iter().try_for_each(|ip| self.remove(*ip))?;
         for ip in Ip::BOTH {
             let entries: Vec<_> = wanted.iter().filter(|e| Ip::of(e) == ip).cloned().collect();
             if !entries.is_empty() {
