@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use knode_netlink::{
     Address, Handle, LinkChange, MacAddr, Netns, Request, Route, Tolerate, VethSpec, add_veth, announce,
-    change_link, delete_group, replace_address, replace_route, sysctl,
+    change_link, delete_group, replace_address, replace_route, settle, sysctl,
 };
 
 use crate::bandwidth::{self, Bandwidth};
@@ -16,6 +17,8 @@ use crate::{ipam, name};
 
 /// Group of links that are about to be removed.
 const LEAVING: u32 = 0x6b6e_6f64;
+/// The kernel is expected to have taken up an address after so long; mostly it takes no time.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// How a sandbox is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +142,20 @@ fn configure(plan: &Plan<'_>) -> Result<()> {
     })?;
     let mut requests = vec![change_link(link.index, &up)];
     requests.extend(plan.addresses.iter().flat_map(|a| requests_of(a, link.index)));
-    handle.execute_each(requests).map_err(failed())
+    handle.execute_each(requests).map_err(failed())?;
+    settle_all(&handle, plan.addresses.iter().map(|a| a.net)).map_err(failed())
+}
+
+/// Waits until the addresses can be used, which only those of IPv6 are not at once.
+pub(crate) fn settle_all(
+    handle: &Handle,
+    addresses: impl Iterator<Item = IpNet>,
+) -> knode_netlink::Result<()> {
+    let ipv6 = addresses.filter_map(|net| match net.addr() {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    });
+    settle(handle, &ipv6.collect::<Vec<_>>(), SETTLING)
 }
 
 /// IPv6 as a pod needs it: addresses that can be used at once, no router but ours.

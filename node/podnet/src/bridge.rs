@@ -6,7 +6,7 @@ use knode_netlink::{
     delete_address, replace_address, sysctl,
 };
 
-use crate::attach::{is_link_local, natural_mac};
+use crate::attach::{is_link_local, natural_mac, settle_all};
 use crate::error::{Error, Result};
 use crate::{Subnet, ipam, name};
 
@@ -101,6 +101,7 @@ fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet]) -> Resu
     settings(&link.name).map_err(failed())?;
     handle
         .execute_each(requests(link.index, &changes))
+        .and_then(|()| settle_all(handle, changes.add.iter().copied()))
         .map_err(failed())?;
     Ok(link.index)
 }

@@ -101,6 +101,21 @@ fn addresses_are_usable_at_once_and_routers_are_not_believed() {
 }
 
 #[test]
+fn what_comes_at_once_arrives() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let net = common::open(&dir, dual());
+        let pods: Vec<_> = (0..40).map(|_| Pod::new()).collect();
+        for (n, pod) in pods.iter().enumerate() {
+            let ips = net.add(request(&format!("p{n}"), pod)).await.unwrap().ips;
+            // `RT_TABLE_LOCAL`: the address is taken for the pod's own.
+            let table = pod.handle().route_to(ips[1]).unwrap().map(|route| route.table);
+            assert_eq!(table, Some(255), "pod {n}");
+        }
+    });
+}
+
+#[test]
 fn a_pod_where_ipv6_is_off_by_default_has_it() {
     let dir = TempDir::new();
     on_host(|| async {

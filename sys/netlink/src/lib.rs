@@ -18,6 +18,7 @@ mod model;
 mod netns;
 mod readiness;
 mod request;
+mod settle;
 pub mod sysctl;
 mod transport;
 
@@ -38,3 +39,4 @@ pub use request::{
     replace_fdb, replace_neighbour, replace_route,
 };
 pub use request::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};
+pub use settle::settle;
