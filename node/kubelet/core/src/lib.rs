@@ -17,6 +17,7 @@ pub mod plan;
 pub mod pod;
 mod probe;
 pub mod qos;
+pub mod resize;
 pub mod spec;
 mod static_pods;
 pub mod status;

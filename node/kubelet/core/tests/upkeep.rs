@@ -246,3 +246,123 @@ async fn logs_of_pods_that_are_gone_are_removed_at_the_start() {
     assert_eq!(files(&logs), ["not-ours", "rec_p_uid-p"]);
     assert_eq!(files(&links).len(), 1, "{:?}", files(&links));
 }
+
+fn with_cpu(mut pod: Pod, cpu: &str) -> Pod {
+    let resources =
+        json!({"requests": {"cpu": cpu, "memory": "64Mi"}, "limits": {"cpu": cpu, "memory": "64Mi"}});
+    let spec = pod.spec.as_mut().unwrap();
+    spec.containers[0].resources = Some(serde_json::from_value(resources).unwrap());
+    pod
+}
+
+fn condition(pod: &Pod, kind: &str) -> Option<(String, String)> {
+    let mut all = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let found = all.find(|one| one.type_ == kind && one.status == "True")?;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    Some((text(&found.reason), text(&found.message)))
+}
+
+fn cpu(pod: &Pod) -> serde_json::Value {
+    first_status(pod)["resources"]["requests"]["cpu"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_pod_is_resized_now_later_or_never() {
+    let mut bench = Bench::start("resize").await;
+    bench.api.put(with_cpu(pod("p", json!({}), json!({})), "500m"));
+    bench
+        .api
+        .put(with_cpu(pod("other", json!({"name": "k"}), json!({})), "1"));
+    bench.until_ready("other").await;
+    let id = first_status(&bench.until_ready("p").await)["containerID"].clone();
+
+    let before = bench.api.pod("p").unwrap();
+    bench.api.put(with_cpu(before, "1"));
+    let grown = bench.until("p", "one core", |pod| cpu(pod) == "1").await;
+    let quotas = |bench: &Bench| -> Vec<i64> {
+        let updates = bench.runtime.updates();
+        updates
+            .iter()
+            .map(|one| one.linux.as_ref().unwrap().cpu_quota)
+            .collect()
+    };
+    assert_eq!(quotas(&bench), [100_000]);
+    assert_eq!(condition(&grown, "PodResizePending"), None);
+    bench.pass(5).await;
+    assert_eq!(
+        condition(&bench.api.pod("p").unwrap(), "PodResizeInProgress"),
+        None
+    );
+
+    // What others have cannot be had until they go.
+    let before = bench.api.pod("p").unwrap();
+    bench.api.put(with_cpu(before, "1500m"));
+    let pending = |pod: &Pod| condition(pod, "PodResizePending").is_some();
+    let waiting = bench.until("p", "a wish that waits", pending).await;
+    let message = "Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000";
+    assert_eq!(
+        condition(&waiting, "PodResizePending"),
+        Some(("Deferred".into(), message.into()))
+    );
+    assert_eq!(cpu(&waiting), "1");
+    // Nor does a restart of the kubelet grant it.
+    bench.stop_kubelet().await;
+    bench.start_kubelet().await;
+    bench.pass(60).await;
+    assert_eq!(cpu(&bench.api.pod("p").unwrap()), "1");
+    assert!(pending(&bench.api.pod("p").unwrap()));
+    bench.api.delete_pod("other", Some(1));
+    let grown = bench.until("p", "the rest", |pod| cpu(pod) == "1500m").await;
+    assert_eq!(quotas(&bench), [100_000, 150_000]);
+    bench.until("p", "nothing pending", |pod| !pending(pod)).await;
+    assert_eq!(first_status(&grown)["containerID"], id, "it was restarted");
+
+    let before = bench.api.pod("p").unwrap();
+    bench.api.put(with_cpu(before, "3"));
+    let never =
+        |pod: &Pod| condition(pod, "PodResizePending").is_some_and(|(reason, _)| reason == "Infeasible");
+    bench.until("p", "a wish that cannot be", never).await;
+    bench.pass(600).await;
+    let events = bench.api.events("p");
+    let told = events
+        .iter()
+        .filter(|event| event.contains("ResizeInfeasible"))
+        .count();
+    assert_eq!(told, 1, "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_restarts_and_a_failure_is_tried_again() {
+    let bench = Bench::start("resize-restart").await;
+    let policy = json!({"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]});
+    bench.api.put(with_cpu(pod("p", policy, json!({})), "500m"));
+    bench
+        .api
+        .put(with_cpu(pod("q", json!({"name": "k"}), json!({})), "500m"));
+    bench.until_ready("q").await;
+    let before = bench.until_ready("p").await;
+    bench.api.put(with_cpu(before, "1"));
+    let again = |pod: &Pod| first_status(pod)["restartCount"] == 1 && cpu(pod) == "1";
+    bench.until("p", "a restart with more", again).await;
+    assert!(bench.runtime.updates().is_empty());
+    let killing = "Normal Killing|Container c resize requires restart|spec.containers{c}";
+    assert!(
+        bench.api.events("p").contains(&killing.to_owned()),
+        "{:?}",
+        bench.api.events("p")
+    );
+
+    bench.runtime.fail_updates(Some("device or resource busy"));
+    let before = bench.api.pod("q").unwrap();
+    bench.api.put(with_cpu(before, "250m"));
+    let failed =
+        |pod: &Pod| condition(pod, "PodResizeInProgress").is_some_and(|(reason, _)| reason == "Error");
+    let trouble = bench.until("q", "trouble", failed).await;
+    assert_eq!(cpu(&trouble), "500m");
+    bench.runtime.fail_updates(None);
+    let done = |pod: &Pod| cpu(pod) == "250m" && condition(pod, "PodResizeInProgress").is_none();
+    bench.until("q", "less", done).await;
+}

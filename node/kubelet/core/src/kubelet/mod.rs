@@ -66,12 +66,13 @@ impl Kubelet {
         let api: Arc<dyn PodApi> = static_pods::start(&config, &mut tasks);
         let objects = Arc::new(crate::api::AsObjects(api.clone()));
         let volumes = Volumes::new(PodPaths::new(&config.root_dir), objects);
-        let context = Arc::new(Context::new(config, api, volumes, version.runtime_name));
         let (synced, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             views: RwLock::default(),
             synced,
         });
+        let name = version.runtime_name;
+        let context = Arc::new(Context::new(config, api, volumes, shared.clone(), name));
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
         tasks.spawn(logs::run(context, shared.clone()));
         tasks.spawn(dispatcher.run());
@@ -178,6 +179,14 @@ impl Shared {
     pub(super) fn all(&self) -> Vec<PodView> {
         let views = self.read();
         views.values().map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    /// Pods that have not ended, but the one with this uid.
+    pub(crate) fn pods_but(&self, uid: &str) -> Vec<Arc<Pod>> {
+        let views = self.read();
+        let others = views.iter().filter(|(one, _)| *one != uid);
+        let pods = others.map(|(_, entry)| entry.view.borrow().pod.clone());
+        pods.filter(|pod| !pod.is_terminal()).collect()
     }
 
     /// Ids and logs of all containers that run.

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::{Backoff, Probes};
+use crate::resize::Wish;
 
 /// One sandbox of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +186,8 @@ pub enum Op {
     Remove(String),
     /// The sandbox with that id is removed.
     RemoveSandbox(String),
+    /// The limits of the container with that id are changed.
+    Resize(String),
     /// A probe of the container with that id.
     Probe(String, super::ProbeKind),
     /// Everything of the pod is taken away.
@@ -221,6 +225,14 @@ pub struct Observed {
     pub stopped: BTreeSet<String>,
     /// The node refused the pod.
     pub rejected: Option<Rejection>,
+    /// Other resources than those that the node has granted, which the API asks for.
+    pub wish: Option<Wish>,
+    /// When the wish is looked at; none if never again.
+    pub judge_at: Option<Timestamp>,
+    /// What running containers run with, by id.
+    pub applied: BTreeMap<String, ResourceRequirements>,
+    /// When a change of limits that failed is tried again, and why it failed.
+    pub resize_failed: Option<(Timestamp, String)>,
     /// The node ends the pod.
     pub evicted: Option<Eviction>,
     /// The event about the passed deadline has been written.
@@ -310,6 +322,7 @@ impl Observed {
     pub fn forget_container(&mut self, id: &str) {
         self.containers.retain(|container| container.id != id);
         self.probes.remove(id);
+        self.applied.remove(id);
         self.stops.remove(id);
         self.stopped.remove(id);
     }

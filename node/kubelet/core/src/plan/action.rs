@@ -66,6 +66,13 @@ pub enum Action {
     Event(PodEvent),
     /// Remember that the event about the deadline is written.
     NoteDeadline,
+    /// Let the runtime change the limits of a container to what the pod says.
+    Resize {
+        /// Its id.
+        id: String,
+        /// Its name.
+        container: String,
+    },
     /// Run a probe.
     Probe {
         /// The container's id.

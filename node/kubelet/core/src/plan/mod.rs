@@ -8,6 +8,7 @@ mod ending;
 mod garbage;
 mod order;
 mod probing;
+mod resizing;
 mod stage;
 
 use jiff::Timestamp;

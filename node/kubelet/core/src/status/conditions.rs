@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::model::Observed;
 use crate::pod::{ContainerKind, PodExt, init_kind};
+use crate::resize::{Verdict as Granted, Way, way};
 
 /// Conditions that the kubelet writes, in its order.
 const OWN: [&str; 5] = [
@@ -15,6 +16,9 @@ const OWN: [&str; 5] = [
     "ContainersReady",
     "PodScheduled",
 ];
+
+/// Conditions about other resources, which are there only while there is something to say.
+const RESIZE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 /// What a condition says.
 #[derive(Clone, Default)]
@@ -70,13 +74,18 @@ pub(super) fn conditions(
     ];
     let foreign = old
         .iter()
-        .filter(|condition| !OWN.contains(&condition.type_.as_str()))
+        .filter(|condition| {
+            !OWN.contains(&condition.type_.as_str()) && !RESIZE.contains(&condition.type_.as_str())
+        })
         .cloned();
+    let resize = resize(pod, observed)
+        .into_iter()
+        .map(|(kind, verdict)| condition(pod, old, kind, verdict, now));
     let own = OWN
         .into_iter()
         .zip(verdicts)
         .map(|(kind, verdict)| condition(pod, old, kind, verdict, now));
-    foreign.chain(own).collect()
+    foreign.chain(resize).chain(own).collect()
 }
 
 /// Says that the node ended the pod, and why.
@@ -107,6 +116,30 @@ fn condition(pod: &Pod, old: &[PodCondition], kind: &str, verdict: Verdict, now:
         reason: verdict.reason.map(ToOwned::to_owned),
         message: verdict.message,
     }
+}
+
+/// What is to be said about a change of resources.
+fn resize(pod: &Pod, observed: &Observed) -> Vec<(&'static str, Verdict)> {
+    let holds = |reason, message| Verdict {
+        good: true,
+        reason,
+        message,
+    };
+    let verdict = observed.wish.as_ref().and_then(|wish| wish.verdict.as_ref());
+    let pending = match verdict {
+        None | Some(Granted::Granted) => None,
+        Some(Granted::Deferred(why)) => Some(holds(Some("Deferred"), Some(why.clone()))),
+        Some(Granted::Infeasible(why)) => Some(holds(Some("Infeasible"), Some(why.clone()))),
+    };
+    let under_way = observed.running().any(|record| {
+        let known = pod.container(&record.name).zip(observed.applied.get(&record.id));
+        known.is_some_and(|((_, container), applied)| way(&container, applied) != Way::Done)
+    });
+    let failed = observed.resize_failed.as_ref().map(|(_, why)| why.clone());
+    let reason = failed.as_ref().map(|_| "Error");
+    let progress = under_way.then(|| holds(reason, failed));
+    let all = RESIZE.into_iter().zip([pending, progress]);
+    all.filter_map(|(kind, verdict)| Some((kind, verdict?))).collect()
 }
 
 fn containers_ready(pod: &Pod, inits: &[ContainerStatus], mains: &[ContainerStatus], phase: &str) -> Verdict {

@@ -116,6 +116,11 @@ impl View<'_> {
         }
         let started =
             running && (kind == ContainerKind::Init || has_started(self.observed, container, record));
+        let applied = self
+            .observed
+            .applied
+            .get(&record.id)
+            .or(container.resources.as_ref());
         let requests = container
             .resources
             .as_ref()
@@ -130,7 +135,7 @@ impl View<'_> {
             image: record.image.clone(),
             image_id: record.image_id.clone(),
             container_id: Some(self.id(record)),
-            resources: Some(spec_resources(container)),
+            resources: Some(shown_resources(applied)),
             allocated_resources: requests.filter(|requests| !requests.is_empty()),
             user: user(record),
             volume_mounts: volume_mounts(container),
@@ -335,8 +340,8 @@ fn ended_copy(old: &ContainerStatus) -> ContainerStatus {
     copy
 }
 
-fn spec_resources(container: &Container) -> ResourceRequirements {
-    let resources = container.resources.clone().unwrap_or_default();
+fn shown_resources(resources: Option<&ResourceRequirements>) -> ResourceRequirements {
+    let resources = resources.cloned().unwrap_or_default();
     ResourceRequirements {
         claims: None,
         limits: resources.limits.filter(|limits| !limits.is_empty()),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use knode_client::EventKind;
 
 use super::outcome::StartFailure;
-use super::{Outcome, Signal, Worker, changes, execute, sandbox};
+use super::{Outcome, Signal, Worker, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
     ContainerRecord, ContainerState, Eviction, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
@@ -71,15 +71,7 @@ impl Worker {
         }
         let (old, new) = (&self.pod.metadata, &pod.metadata);
         let tags_changed = old.labels != new.labels || old.annotations != new.annotations;
-        let (pod, unsupported) = changes::keep_supported(&self.pod, pod);
-        for what in unsupported {
-            if !self.refused.insert(what.clone()) {
-                continue;
-            }
-            let event = PodEvent::pod(EventKind::Warning, "Unsupported", format!("unsupported: {what}"));
-            self.context.api.event(&pod, &event);
-        }
-        self.pod = pod;
+        self.pod = self.granted(pod, self.context.now());
         if let VolumeState::Ready { refresh_at } = &mut self.observed.volumes
             && tags_changed
         {
@@ -106,6 +98,7 @@ impl Worker {
         }
         if self.observed.put_container(record) {
             self.track_probes(now);
+            self.track_resources();
         }
     }
 
@@ -139,17 +132,7 @@ impl Worker {
 
     /// Whether the API says that this very container has started and is ready.
     fn known_before(&self, id: &str) -> (bool, bool) {
-        let status = self.pod.api_status();
-        let lists = status
-            .into_iter()
-            .flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
-        let mut all = lists.flatten().flatten();
-        let known = all.find(|status| {
-            status
-                .container_id
-                .as_deref()
-                .is_some_and(|full| full.ends_with(id))
-        });
+        let known = self.api_status_of(id);
         known.map_or((false, false), |status| {
             (status.started.unwrap_or(false), status.ready)
         })
@@ -234,6 +217,7 @@ impl Worker {
                 }
             }
             Outcome::Probed { id, kind, outcome } => self.probed(&id, kind, &outcome, now),
+            Outcome::Resized { id, result } => self.resized(&id, result, now),
             Outcome::Released { all, done } => self.released(all, done, now),
             Outcome::Deleted(result) => self.deleted(result, now),
             Outcome::Status(result) => self.status_written(result, now),

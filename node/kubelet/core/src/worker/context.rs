@@ -1,7 +1,7 @@
 //! What all workers share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::message;
 use crate::api::PodApi;
 use crate::config::KubeletConfig;
+use crate::kubelet::Shared;
 use crate::model::{ContainerRecord, Observed, container_record};
 use crate::pod::PodExt;
 use crate::spec::dns::{ClusterDns, Resolver};
@@ -29,6 +30,10 @@ pub(crate) struct Context {
     pub facts: NodeFacts,
     pub dns: ClusterDns,
     pub pulls: Semaphore,
+    /// What other pods have.
+    pub shared: Arc<Shared>,
+    /// Held while resources are granted.
+    pub resizes: Mutex<()>,
 }
 
 impl Context {
@@ -36,6 +41,7 @@ impl Context {
         config: KubeletConfig,
         api: Arc<dyn PodApi>,
         volumes: Volumes,
+        shared: Arc<Shared>,
         runtime_name: String,
     ) -> Self {
         Self {
@@ -48,6 +54,8 @@ impl Context {
                 domain: config.cluster_domain.clone(),
             },
             pulls: Semaphore::new(PULLS),
+            shared,
+            resizes: Mutex::default(),
             config,
             api,
             volumes,

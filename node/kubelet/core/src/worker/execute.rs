@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::context::{Context, FieldSource};
 use super::start::{Start, Target};
-use super::{Outcome, Worker, release, sandbox, start, stop};
+use super::{Outcome, Worker, release, resize, sandbox, start, stop};
 use crate::model::{Op, ProbeOutcome, Stop};
 use crate::plan::{Action, PodEvent};
 use crate::pod::PodExt;
@@ -92,6 +92,13 @@ impl Worker {
                 self.start(
                     Op::Probe(id.clone(), kind),
                     run_probe(context, pod, id, container, kind, pod_ip),
+                );
+            }
+            Action::Resize { id, container } => {
+                let memory = source.node_memory();
+                self.start(
+                    Op::Resize(id.clone()),
+                    resize::run(context, pod, id, container, memory),
                 );
             }
             Action::Release { all } => {

@@ -2,7 +2,6 @@
 //! carries out what is planned. It decides nothing itself.
 
 mod apply;
-mod changes;
 mod context;
 mod execute;
 mod files;
@@ -12,11 +11,11 @@ mod message;
 mod mounts;
 mod outcome;
 mod release;
+mod resize;
 mod sandbox;
 mod start;
 mod stop;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -91,8 +90,6 @@ pub(crate) struct Worker {
     cancel: watch::Sender<bool>,
     wake: Option<Timestamp>,
     status_retry: Option<(Timestamp, u32)>,
-    /// Changes of the pod that were refused and said so.
-    refused: BTreeSet<String>,
     finished: bool,
 }
 
@@ -115,7 +112,6 @@ impl Worker {
             cancel,
             wake: None,
             status_retry: None,
-            refused: BTreeSet::new(),
             finished: false,
         }
     }
@@ -124,7 +120,9 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         let now = self.context.now();
         self.observed.start_time.get_or_insert(now);
+        self.restore_granted(now);
         self.track_probes(now);
+        self.track_resources();
         loop {
             self.advance();
             if self.finished {
@@ -156,6 +154,7 @@ impl Worker {
         for _ in 0..32 {
             let now = self.context.now();
             self.wake = None;
+            self.judge(now);
             self.report(now);
             let actions = plan(&self.pod, &self.observed, now);
             let mut again = false;

@@ -1,7 +1,7 @@
 //! What operations come back with.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use crate::api::PodApiError;
 use crate::model::{ContainerRecord, ProbeKind, ProbeOutcome, Sandbox};
@@ -55,6 +55,13 @@ pub(crate) enum Outcome {
         id: String,
         /// Whether it was.
         done: bool,
+    },
+    /// The limits of a container were changed, or not.
+    Resized {
+        /// Its id.
+        id: String,
+        /// What it runs with now, or why not.
+        result: Result<ResourceRequirements, String>,
     },
     /// A probe was run.
     Probed {

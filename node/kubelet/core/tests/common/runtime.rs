@@ -64,6 +64,8 @@ struct State {
     images: Vec<String>,
     sandbox_errors: u32,
     reopen_fails: bool,
+    update_error: Option<String>,
+    updates: Vec<UpdateContainerResourcesRequest>,
     slow: bool,
     calls: Vec<String>,
     creates: Vec<CreateContainerRequest>,
@@ -111,6 +113,16 @@ impl FakeRuntime {
 
     pub fn fail_sandboxes(&self, count: u32) {
         self.with(|state| state.sandbox_errors = count);
+    }
+
+    /// Changes of limits that were asked for.
+    pub fn updates(&self) -> Vec<UpdateContainerResourcesRequest> {
+        self.with(|state| state.updates.clone())
+    }
+
+    /// Lets changes of limits fail, or not.
+    pub fn fail_updates(&self, error: Option<&str>) {
+        self.with(|state| state.update_error = error.map(ToOwned::to_owned));
     }
 
     /// Lets the runtime fail to open logs anew, or not.
@@ -640,9 +652,15 @@ impl RuntimeService for FakeRuntime {
 
     async fn update_container_resources(
         &self,
-        _: UpdateContainerResourcesRequest,
+        request: UpdateContainerResourcesRequest,
     ) -> CriResult<UpdateContainerResourcesResponse> {
-        Err(CriError::unimplemented("fake"))
+        self.with(|state| {
+            if let Some(error) = &state.update_error {
+                return Err(CriError::unknown(error.clone()));
+            }
+            state.updates.push(request);
+            Ok(UpdateContainerResourcesResponse::default())
+        })
     }
     async fn reopen_container_log(
         &self,

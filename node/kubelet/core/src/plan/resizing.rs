@@ -1,0 +1,42 @@
+//! Containers that run with other resources than they were granted.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::action::Action;
+use crate::model::{Observed, Op};
+use crate::pod::{ContainerKind, PodExt};
+use crate::resize::{Way, way};
+
+pub(super) fn plan(pod: &Pod, observed: &Observed, now: Timestamp, out: &mut Vec<Action>) {
+    for record in observed.running() {
+        let known = pod.container(&record.name).zip(observed.applied.get(&record.id));
+        let Some(((kind, container), applied)) = known else {
+            continue;
+        };
+        let fixed = matches!(kind, ContainerKind::Init | ContainerKind::Ephemeral);
+        if fixed || observed.stops.contains_key(&record.id) {
+            continue;
+        }
+        match way(&container, applied) {
+            Way::Done => {}
+            Way::Restart => out.push(Action::Stop {
+                id: record.id.clone(),
+                container: record.name.clone(),
+                grace: pod.grace_seconds(),
+                message: format!("Container {} resize requires restart", record.name),
+            }),
+            Way::Update if observed.busy.contains(&Op::Resize(record.id.clone())) => {}
+            Way::Update => match &observed.resize_failed {
+                Some((retry, _)) if *retry > now => out.push(Action::WakeAt(*retry)),
+                _ => out.push(Action::Resize {
+                    id: record.id.clone(),
+                    container: record.name.clone(),
+                }),
+            },
+        }
+    }
+    if let Some(retry) = observed.wish.as_ref().and(observed.judge_at) {
+        out.push(Action::WakeAt(retry));
+    }
+}
