@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
-use knode_kubelet_node::Thresholds;
 
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
-use crate::node::CniDirs;
+use crate::node::{CniDirs, KubeletOptions};
 
 /// A Kubernetes node in one binary: container engine, kubelet, flannel-compatible overlay network and
 /// service proxy, with a control plane of its own when there is no other.
@@ -104,15 +103,8 @@ pub struct NodeOptions {
     /// or the only global address].
     #[arg(long, value_name = "IP")]
     pub node_ip: Option<IpAddr>,
-    /// When memory and disk count as scarce: the node then says so and takes no new pods. Signals:
-    /// memory.available (a size), nodefs.available, nodefs.inodesFree, imagefs.available (percentages).
-    #[arg(
-        long,
-        value_name = "SIGNAL<VALUE,...",
-        value_parser = crate::node::eviction::parse,
-        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%"
-    )]
-    pub eviction_hard: Thresholds,
+    #[command(flatten)]
+    pub kubelet: KubeletOptions,
     #[command(flatten)]
     pub cni: CniOptions,
 }

@@ -6,6 +6,8 @@ use ipnet::Ipv4Net;
 use knode_linux::port::{Listener, listener};
 use knode_overlay::{Kernel, Wish, check_overlap, host_routes};
 
+use crate::node::OptionError;
+
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
@@ -33,6 +35,8 @@ pub enum Obstacle {
     Address(#[source] knode_overlay::Error),
     #[error("--node-ip {0}: pods' packets between hosts travel over IPv4; name an IPv4 address")]
     AddressFamily(IpAddr),
+    #[error(transparent)]
+    Option(#[from] OptionError),
     #[error("the host name can't be read; name the node with --node-name")]
     HostName(#[source] nix::Error),
 }

@@ -6,13 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use knode_kubelet_node::Thresholds;
 
 use crate::cli::{CniOptions, ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
 use crate::layout::Layout;
 use crate::lock;
-use crate::node::Node;
+use crate::node::{KubeletOptions, Node};
 use crate::progress::{Progress, READY};
 use crate::server::ControlPlane;
 use crate::shutdown;
@@ -127,7 +126,7 @@ fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ip: Ipv4Addr) -> n
         ip,
         bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
         proxy_kubeconfig: None,
-        thresholds: args.node.eviction_hard,
+        kubelet: args.node.kubelet.clone(),
         cni: args.node.cni.dirs(layout),
         pod_cidr: args.control_plane.pod_cidr,
         service_cidr: args.control_plane.service_cidr,
@@ -142,7 +141,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let asked = NodeOptions {
         node_name: None,
         node_ip: args.advertise_address,
-        eviction_hard: Thresholds::default(),
+        kubelet: KubeletOptions::default(),
         cni: CniOptions::default(),
     };
     let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
@@ -187,7 +186,7 @@ fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) 
         ip,
         bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
-        thresholds: args.node.eviction_hard,
+        kubelet: args.node.kubelet.clone(),
         cni: args.node.cni.dirs(layout),
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,

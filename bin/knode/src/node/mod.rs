@@ -5,13 +5,14 @@ mod cgroups;
 mod choice;
 mod commands;
 mod conflist;
-pub mod eviction;
 mod network;
+mod options;
 mod services;
 mod view;
 
 pub use choice::CniDirs;
 pub use conflist::detach_all;
+pub use options::{KubeletOptions, OptionError};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,14 +27,14 @@ use knode_cni::Cni;
 use knode_cri::{ImageService, RuntimeService};
 use knode_engine::{Engine, EngineConfig};
 use knode_images::{ImageStore, Registries, StoreConfig};
-use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
-use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, Thresholds, ensure_client};
+use knode_kubelet::{ClientApi, Kubelet, KubeletConfig, LogRotation};
+use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, ensure_client};
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::{PodNet, Subnet};
 use knode_proxy::table::{Locality, TableConfig};
 use knode_proxy::{ProxyConfig, ProxyOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -46,6 +47,7 @@ use crate::verify::web_image;
 use crate::version;
 
 use choice::Networks;
+use options::KubeletSettings;
 
 const KUBELET_PORT: u16 = 10250;
 const HEALTHZ_PORT: u16 = 10248;
@@ -59,7 +61,7 @@ pub struct Plan<'a> {
     pub name: String,
     pub ip: Ipv4Addr,
     pub bootstrap_kubeconfig: PathBuf,
-    pub thresholds: Thresholds,
+    pub kubelet: KubeletOptions,
     pub cni: CniDirs,
     pub proxy_kubeconfig: Option<PathBuf>,
     pub pod_cidr: Ipv4Net,
@@ -77,6 +79,7 @@ pub struct Node {
 impl Plan<'_> {
     /// Refuses what can't work, before anything is made.
     pub fn check(&self) -> Result<(), Obstacle> {
+        self.kubelet.settings()?;
         preflight::ranges(self.pod_cidr, self.service_cidr)?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -95,7 +98,8 @@ impl Plan<'_> {
             .start_engine(subnet_seen, cni.clone(), &mut tasks, shutdown)
             .await?;
         progress.done("the container engine runs");
-        let config = self.node_config();
+        let settings = self.kubelet.settings().context("read the kubelet's options")?;
+        let config = self.node_config(&settings);
         let clock = Arc::new(SystemClock::default());
         progress.waiting("the node's certificate");
         let connected = ensure_client(&config, clock.clone())
@@ -106,7 +110,7 @@ impl Plan<'_> {
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
         self.start_proxy(network_client, &mut tasks, shutdown);
         let node = self
-            .start_kubelet(config, connected, &engine, clock, wake)
+            .start_kubelet(config, connected, &engine, clock, wake, settings.logs)
             .await?;
         progress.done(format!("node {} registers", self.name));
         view::spawn_wake(&node.agent, cni.loaded(), &mut tasks);
@@ -156,7 +160,7 @@ impl Plan<'_> {
         Ok(engine)
     }
 
-    fn node_config(&self) -> NodeConfig {
+    fn node_config(&self, settings: &KubeletSettings) -> NodeConfig {
         let layout = self.layout;
         NodeConfig {
             node_name: self.name.clone(),
@@ -172,10 +176,20 @@ impl Plan<'_> {
             client_ca: None,
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, KUBELET_PORT)),
             healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
-            thresholds: self.thresholds,
-            configz: json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
-                            "clusterDomain": CLUSTER_DOMAIN, "maxPods": 110}),
+            pod_logs_dir: layout.pod_logs_dir(),
+            eviction: settings.eviction.clone(),
+            image_gc: settings.image_gc,
+            configz: self.configz(),
         }
+    }
+
+    fn configz(&self) -> Value {
+        let mut shown = self.kubelet.configz();
+        shown["kind"] = json!("KubeletConfiguration");
+        shown["apiVersion"] = json!("kubelet.config.k8s.io/v1beta1");
+        shown["clusterDomain"] = json!(CLUSTER_DOMAIN);
+        shown["maxPods"] = json!(110);
+        shown
     }
 
     /// Who the proxy and the overlay are: another identity if one is named, else the node.
@@ -253,6 +267,7 @@ impl Plan<'_> {
         engine: &Arc<Engine>,
         clock: Arc<SystemClock>,
         subnet: watch::Receiver<Option<Subnet>>,
+        logs: LogRotation,
     ) -> anyhow::Result<Node> {
         let layout = self.layout;
         let client = connected.client.clone();
@@ -278,6 +293,8 @@ impl Plan<'_> {
             resolv_conf: "/etc/resolv.conf".into(),
             cgroup_root: layout.cgroup_root(),
             cgroups: Arc::new(cgroups::Kernel(cgroups)),
+            log_rotation: logs,
+            static_pods: self.kubelet.pod_manifest_path.clone(),
             api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
             node: node.clone(),
             clock: clock.clone(),

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use knode_kubelet::model::Eviction;
 use knode_kubelet::{Kubelet, NodeView};
 use knode_kubelet_node::{NodeAgent, PodSource};
 use tokio::sync::watch;
@@ -38,14 +40,39 @@ impl NodeView for Late {
             .and_then(|n| n.metadata.labels.clone())
             .unwrap_or_default()
     }
+
+    fn uid(&self) -> Option<String> {
+        self.node()?.metadata.uid.clone()
+    }
+
+    fn pressures(&self) -> Vec<String> {
+        let node = self.node();
+        let conditions = node
+            .iter()
+            .flat_map(|n| n.status.as_ref()?.conditions.clone())
+            .flatten();
+        conditions
+            .filter(|c| c.type_.ends_with("Pressure") && c.status == "True")
+            .map(|c| c.type_)
+            .collect()
+    }
 }
 
 /// The pods as the node's API shows them.
 pub struct Pods(pub Arc<Kubelet>);
 
+#[async_trait]
 impl PodSource for Pods {
     fn pods(&self) -> Vec<Arc<Pod>> {
         self.0.pods()
+    }
+
+    async fn evict(&self, uid: &str, message: &str, grace: i64) -> bool {
+        let eviction = Eviction {
+            message: message.to_owned(),
+            grace,
+        };
+        self.0.evict(uid, eviction).await
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::Value;
 
-use crate::status::Thresholds;
+use crate::eviction::EvictionConfig;
+use crate::garbage::ImageGcPolicy;
 
 /// Settings of the node's side of the kubelet. Paths are absolute.
 #[derive(Clone, Debug)]
@@ -38,8 +39,12 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Address of the unauthenticated health check, `127.0.0.1:10248`; none turns it off.
     pub healthz: Option<SocketAddr>,
-    /// When memory, disk and processes count as scarce.
-    pub thresholds: Thresholds,
+    /// Logs of all pods, `/var/log/pods`.
+    pub pod_logs_dir: PathBuf,
+    /// When memory, disk and processes count as scarce, and what is done about it.
+    pub eviction: EvictionConfig,
+    /// When unused images are taken away.
+    pub image_gc: ImageGcPolicy,
     /// What `/configz` shows under `kubeletconfig`.
     pub configz: Value,
 }

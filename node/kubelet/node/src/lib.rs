@@ -10,6 +10,8 @@ mod certificate;
 mod config;
 mod csinode;
 mod error;
+mod eviction;
+mod garbage;
 mod lease;
 mod machine;
 mod node;
@@ -22,11 +24,13 @@ pub use bootstrap::{ensure_client, request_name};
 pub use certificate::{CertificateStore, ServingCertificate};
 pub use config::NodeConfig;
 pub use error::Error;
+pub use eviction::{Amount, EvictionConfig, Signal, Threshold, ThresholdError, duration};
+pub use garbage::ImageGcPolicy;
 pub use machine::MachineInfo;
 pub use node::{RuntimeInfo, initial_node};
 pub use pods::PodSource;
 pub use server::{logs, subresources};
-pub use status::{Conditions, Pressure, PressureState, Sample, Thresholds, status_patch};
+pub use status::{Conditions, Pressure, PressureState, status_patch};
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

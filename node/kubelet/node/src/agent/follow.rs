@@ -1,6 +1,5 @@
 //! The Node object: registered, followed, and kept true.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +9,14 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
 use knode_client::{
     Api, Backoff, Change, Client, Clock, EventRecorder, Retry, WatchConfig, WatchError, is_not_found, watch,
 };
-use knode_linux::filewatch;
 use kube::api::{Patch, PatchParams};
 use tokio::sync::{Notify, watch as channel};
 
 use super::{NodeDeps, node_reference};
 use crate::config::NodeConfig;
-use crate::machine::{self, MachineInfo};
+use crate::machine::MachineInfo;
 use crate::node::{RuntimeInfo, RuntimeWatch, initial_node, register, status_of};
-use crate::status::{
-    Conditions, Pressure, PressureState, Report, ReportPlan, Sample, status_patch, transition_event,
-};
+use crate::status::{Conditions, Pressure, Report, ReportPlan, status_patch, transition_event};
 use crate::{Result, csinode};
 
 const RETRY: Backoff = Backoff {
@@ -32,6 +28,16 @@ const RETRY: Backoff = Backoff {
 
 type Changes = Pin<Box<dyn Stream<Item = Result<Change<Node>, WatchError>> + Send>>;
 
+/// How the follower is connected with the other parts.
+pub(super) struct Outlets {
+    /// Where the node is published.
+    pub(super) published: channel::Sender<Option<Arc<Node>>>,
+    /// Wakes the follower.
+    pub(super) wake: Arc<Notify>,
+    /// What is scarce.
+    pub(super) pressure: channel::Receiver<Pressure>,
+}
+
 pub(super) struct NodeFollower {
     config: NodeConfig,
     client: Client,
@@ -41,21 +47,14 @@ pub(super) struct NodeFollower {
     clock: Arc<dyn Clock>,
     published: channel::Sender<Option<Arc<Node>>>,
     wake: Arc<Notify>,
-    image_path: Option<PathBuf>,
-    pressure: PressureState,
+    pressure: channel::Receiver<Pressure>,
     report: Report,
     csinode_ready: bool,
     pod_cidr: Option<String>,
 }
 
 impl NodeFollower {
-    pub(super) fn new(
-        config: NodeConfig,
-        client: Client,
-        deps: NodeDeps,
-        published: channel::Sender<Option<Arc<Node>>>,
-        wake: Arc<Notify>,
-    ) -> Result<Self> {
+    pub(super) fn new(config: NodeConfig, client: Client, deps: NodeDeps, outlets: Outlets) -> Result<Self> {
         // A machine that cannot be inspected is better noticed now.
         MachineInfo::read(&config.root_dir)?;
         Ok(Self {
@@ -64,10 +63,9 @@ impl NodeFollower {
             runtime: RuntimeWatch::new(deps.runtime, deps.images),
             recorder: deps.recorder,
             clock: deps.clock,
-            published,
-            wake,
-            image_path: None,
-            pressure: PressureState::default(),
+            published: outlets.published,
+            wake: outlets.wake,
+            pressure: outlets.pressure,
             report: Report::default(),
             csinode_ready: false,
             pod_cidr: None,
@@ -76,7 +74,6 @@ impl NodeFollower {
     }
 
     pub(super) async fn run(mut self) {
-        self.image_path = self.runtime.image_path().await;
         self.register().await;
         let selector = WatchConfig::fields(format!("metadata.name={}", self.config.node_name));
         let mut changes: Changes = watch(self.nodes.clone(), selector);
@@ -95,6 +92,7 @@ impl NodeFollower {
             tokio::select! {
                 () = &mut next => return,
                 () = wake.notified() => return,
+                Ok(()) = self.pressure.changed() => return,
                 change = changes.next() => match change {
                     Some(Ok(change)) => {
                         if self.take_in(change).await {
@@ -197,28 +195,8 @@ impl NodeFollower {
         if !self.csinode_ready {
             problems.push("CSINode is not yet initialized".to_owned());
         }
-        let pressure = self.sample_pressure()?;
+        let pressure = *self.pressure.borrow_and_update();
         Ok((machine, runtime, Conditions { pressure, problems }))
-    }
-
-    fn sample_pressure(&mut self) -> Result<Pressure> {
-        let usage = |path: &std::path::Path| {
-            filewatch::file_system_usage(path).map_err(|source| crate::Error::Machine {
-                what: path.display().to_string(),
-                source,
-            })
-        };
-        let (tasks, max_tasks) = machine::processes()?;
-        let sample = Sample {
-            memory_available: machine::available_memory()?,
-            nodefs: usage(&self.config.root_dir)?,
-            // A directory that the runtime has not made yet says nothing.
-            imagefs: self.image_path.as_deref().and_then(|path| usage(path).ok()),
-            tasks,
-            max_tasks,
-        };
-        let seen = sample.pressure(&self.config.thresholds);
-        Ok(self.pressure.observe(seen, self.clock.monotonic()))
     }
 
     /// Brings the status up to date; whether the node is ready.

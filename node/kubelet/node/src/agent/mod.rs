@@ -12,12 +12,14 @@ use knode_pki::{Certificate, Identity, Subject, SubjectAltNames};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use self::follow::NodeFollower;
+use self::follow::{NodeFollower, Outlets};
 use crate::bootstrap::{CLIENT_PREFIX, node_subject};
 use crate::certificate::{
     CLIENT_SIGNER, CertificateStore, Manager, SERVING_SIGNER, ServingCertificate, Template, self_signed,
 };
 use crate::config::NodeConfig;
+use crate::eviction::EvictionManager;
+use crate::garbage::ImageGc;
 use crate::pods::PodSource;
 use crate::server::{self, Kubelet};
 use crate::{Error, Result, lease};
@@ -75,7 +77,17 @@ impl NodeAgent {
             node.clone(),
             deps.clock.clone(),
         ));
-        let follower = NodeFollower::new(config, connected.client, deps, sender, wake.clone())?;
+        let images = Arc::new(ImageGc::new(config.image_gc, &config.node_name, deps.clone()));
+        tasks.spawn(images.clone().run());
+        let manager = EvictionManager::new(config.clone(), deps.clone(), images)?;
+        let pressure = manager.pressure();
+        tasks.spawn(manager.run());
+        let outlets = Outlets {
+            published: sender,
+            wake: wake.clone(),
+            pressure,
+        };
+        let follower = NodeFollower::new(config, connected.client, deps, outlets)?;
         tasks.spawn(follower.run());
         Ok(Self { node, wake, tasks })
     }

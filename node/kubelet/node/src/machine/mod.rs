@@ -68,7 +68,17 @@ impl MachineInfo {
 /// # Errors
 /// [`Error::Machine`].
 pub fn available_memory() -> Result<u64> {
-    Ok(parse::meminfo(&required("/proc/meminfo")?, "MemAvailable").unwrap_or_default())
+    memory().map(|(available, _)| available)
+}
+
+/// Bytes of memory that can be had without swapping, and that there are in all.
+///
+/// # Errors
+/// [`Error::Machine`].
+pub fn memory() -> Result<(u64, u64)> {
+    let text = required("/proc/meminfo")?;
+    let amount = |key| parse::meminfo(&text, key).unwrap_or_default();
+    Ok((amount("MemAvailable"), amount("MemTotal")))
 }
 
 /// Processes that there are, and that there may be.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::runtime::RuntimeInfo;
 use crate::config::NodeConfig;
+use crate::eviction::Signal;
 use crate::machine::MachineInfo;
 use crate::status::Conditions;
 
@@ -130,13 +131,13 @@ type Resources = BTreeMap<String, Quantity>;
 
 /// Capacity, and what of it pods may have: less what the eviction thresholds hold back.
 fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resources) {
-    let limits = &config.thresholds;
-    let held_disk = crate::status::share(machine.ephemeral_storage, limits.nodefs_available);
+    let held = |signal, capacity| config.eviction.held(signal, capacity);
+    let held_disk = held(Signal::NodefsAvailable, machine.ephemeral_storage);
     let free_disk = machine.ephemeral_storage.saturating_sub(held_disk);
     let huge: u64 = machine.huge_pages.values().sum();
     let free_memory = machine
         .memory
-        .saturating_sub(limits.memory_available)
+        .saturating_sub(held(Signal::MemoryAvailable, machine.memory))
         .saturating_sub(huge);
     let mut capacity = Resources::new();
     let mut allocatable = Resources::new();

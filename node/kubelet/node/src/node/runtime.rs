@@ -1,14 +1,13 @@
 //! What the container runtime says about itself, as the node reports it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     ContainerImage, NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures,
 };
 use knode_cri::{
-    Image, ImageFsInfoRequest, ImageService, ListImagesRequest, NetworkConfig, RuntimeConfig, RuntimeService,
-    StatusRequest, StatusResponse, UpdateRuntimeConfigRequest, VersionRequest,
+    Image, ImageService, ListImagesRequest, NetworkConfig, RuntimeConfig, RuntimeService, StatusRequest,
+    StatusResponse, UpdateRuntimeConfigRequest, VersionRequest,
 };
 
 use crate::{Error, Result};
@@ -83,17 +82,6 @@ impl RuntimeWatch {
             }),
             images: image_list(images),
         })
-    }
-
-    /// Where the runtime keeps its images, if it says so.
-    pub(crate) async fn image_path(&self) -> Option<PathBuf> {
-        let answer = self
-            .images
-            .image_fs_info(ImageFsInfoRequest::default())
-            .await
-            .ok()?;
-        let id = answer.image_filesystems.into_iter().next()?.fs_id?;
-        Some(PathBuf::from(id.mountpoint))
     }
 
     /// Tells the runtime the pod network's range.

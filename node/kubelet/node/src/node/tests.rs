@@ -9,7 +9,7 @@ use super::object::reconcile_patch;
 use super::*;
 use crate::NodeConfig;
 use crate::machine::MachineInfo;
-use crate::status::{Conditions, Pressure, Thresholds};
+use crate::status::{Conditions, Pressure};
 
 fn config() -> NodeConfig {
     NodeConfig {
@@ -26,7 +26,9 @@ fn config() -> NodeConfig {
         client_ca: None,
         listen: "0.0.0.0:10250".parse().unwrap(),
         healthz: None,
-        thresholds: Thresholds::default(),
+        pod_logs_dir: "/var/log/pods".into(),
+        eviction: Default::default(),
+        image_gc: Default::default(),
         configz: Value::Null,
     }
 }

@@ -5,12 +5,18 @@ mod tests;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 
 /// The pods of this node as the pod workers know them.
+#[async_trait]
 pub trait PodSource: Send + Sync + 'static {
     /// All pods bound to this node, each with the kubelet's own latest status.
     fn pods(&self) -> Vec<Arc<Pod>>;
+
+    /// Ends a pod because something is scarce, within `grace` seconds (0: its own time), and comes back when it has
+    /// ended. False if there is no such pod, or it must not be evicted.
+    async fn evict(&self, uid: &str, message: &str, grace: i64) -> bool;
 
     /// One pod, with the kubelet's own latest status.
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {

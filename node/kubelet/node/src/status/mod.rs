@@ -10,6 +10,5 @@ mod tests;
 pub use conditions::Conditions;
 pub(crate) use conditions::transition_event;
 pub use patch::status_patch;
-pub(crate) use pressure::share;
-pub use pressure::{Pressure, PressureState, Sample, Thresholds};
+pub use pressure::{Pressure, PressureState};
 pub(crate) use report::{Report, ReportPlan};

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{NodeAddress, NodeCondition, NodeStatus};
-use knode_linux::filewatch::FileSystemUsage;
 use serde_json::json;
 
 use super::report::{Report, ReportPlan};
@@ -149,68 +148,6 @@ fn addresses_are_replaced_and_maps_merged() {
     assert_eq!(status_patch(&old, &new).unwrap(), expected);
 }
 
-fn disk(available: u64, inodes_free: u64) -> FileSystemUsage {
-    FileSystemUsage {
-        capacity: 1000,
-        available,
-        used: 1000 - available,
-        inodes: 1000,
-        inodes_free,
-    }
-}
-
-fn sample() -> Sample {
-    Sample {
-        memory_available: 200 << 20,
-        nodefs: disk(500, 500),
-        imagefs: Some(disk(500, 500)),
-        tasks: 100,
-        max_tasks: 1000,
-    }
-}
-
-#[test]
-fn thresholds_are_upstreams() {
-    let limits = Thresholds::default();
-    let none = Pressure::default();
-    assert_eq!(sample().pressure(&limits), none);
-    let seen = |change: &dyn Fn(&mut Sample)| {
-        let mut sample = sample();
-        change(&mut sample);
-        sample.pressure(&limits)
-    };
-    assert!(seen(&|sample| sample.memory_available = (100 << 20) - 1).memory);
-    assert!(!seen(&|sample| sample.memory_available = 100 << 20).memory);
-    assert!(seen(&|sample| sample.nodefs = disk(99, 500)).disk);
-    assert!(seen(&|sample| sample.nodefs = disk(500, 49)).disk);
-    assert!(seen(&|sample| sample.imagefs = Some(disk(149, 500))).disk);
-    assert!(!seen(&|sample| sample.imagefs = Some(disk(151, 51))).disk);
-    assert!(!seen(&|sample| sample.tasks = 1000).pid);
-    let limits = Thresholds {
-        pid_available: Some(0.1),
-        ..limits
-    };
-    let full = Sample {
-        tasks: 950,
-        ..sample()
-    };
-    assert!(full.pressure(&limits).pid);
-    // A file system without a limit of inodes has none to run out of.
-    let endless = FileSystemUsage {
-        inodes: 0,
-        inodes_free: 0,
-        ..disk(500, 0)
-    };
-    assert_eq!(
-        Sample {
-            nodefs: endless,
-            ..sample()
-        }
-        .pressure(&limits),
-        none
-    );
-}
-
 #[test]
 fn a_pressure_is_held_for_five_minutes() {
     let mut state = PressureState::default();
@@ -219,12 +156,10 @@ fn a_pressure_is_held_for_five_minutes() {
         ..Pressure::default()
     };
     let minutes = |count: u64| Duration::from_secs(60 * count);
-    assert_eq!(state.observe(seen, minutes(0)), seen);
-    assert_eq!(state.observe(Pressure::default(), minutes(4)), seen);
-    assert_eq!(
-        state.observe(Pressure::default(), minutes(5)),
-        Pressure::default()
-    );
+    let mut observe = |seen, now| state.observe(seen, minutes(now), minutes(5));
+    assert_eq!(observe(seen, 0), seen);
+    assert_eq!(observe(Pressure::default(), 4), seen);
+    assert_eq!(observe(Pressure::default(), 5), Pressure::default());
 }
 
 #[test]

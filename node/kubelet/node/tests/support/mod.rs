@@ -8,7 +8,7 @@ pub mod runtime;
 use std::path::Path;
 use std::time::Duration;
 
-use knode_kubelet_node::{NodeConfig, Thresholds};
+use knode_kubelet_node::{EvictionConfig, NodeConfig};
 use serde_json::json;
 
 /// How long a test waits for what must come.
@@ -44,14 +44,12 @@ pub fn config(dir: &Path) -> NodeConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         healthz: None,
         // The machine that runs the tests may be full.
-        thresholds: Thresholds {
-            memory_available: 1,
-            nodefs_available: 0.0,
-            nodefs_inodes_free: 0.0,
-            imagefs_available: 0.0,
-            imagefs_inodes_free: 0.0,
-            pid_available: None,
+        pod_logs_dir: dir.join("log/pods"),
+        eviction: EvictionConfig {
+            thresholds: Vec::new(),
+            ..EvictionConfig::default()
         },
+        image_gc: Default::default(),
         configz: json!({"kind": "KubeletConfiguration"}),
     }
 }

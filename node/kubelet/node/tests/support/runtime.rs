@@ -198,7 +198,12 @@ implement! {
 /// One pod with one running container.
 pub struct OnePod;
 
+#[async_trait]
 impl PodSource for OnePod {
+    async fn evict(&self, _: &str, _: &str, _: i64) -> bool {
+        false
+    }
+
     fn pods(&self) -> Vec<std::sync::Arc<Pod>> {
         let pod = json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},

@@ -1,0 +1,93 @@
+//! What is measured.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Something that can be scarce. The order is that in which it is seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Bytes of memory that can be had.
+    MemoryAvailable,
+    /// Bytes free on the file system with the kubelet's directory.
+    NodefsAvailable,
+    /// Inodes free there.
+    NodefsInodesFree,
+    /// Bytes free on the file system with the images.
+    ImagefsAvailable,
+    /// Inodes free there.
+    ImagefsInodesFree,
+    /// Process numbers that are free.
+    PidAvailable,
+}
+
+/// A text names no signal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unsupported signal {0:?}; known: {known}", known = Signal::ALL.map(Signal::name).join(", "))]
+pub struct UnknownSignal(String);
+
+impl Signal {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::MemoryAvailable,
+        Self::NodefsAvailable,
+        Self::NodefsInodesFree,
+        Self::ImagefsAvailable,
+        Self::ImagefsInodesFree,
+        Self::PidAvailable,
+    ];
+
+    /// As it is written in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MemoryAvailable => "memory.available",
+            Self::NodefsAvailable => "nodefs.available",
+            Self::NodefsInodesFree => "nodefs.inodesFree",
+            Self::ImagefsAvailable => "imagefs.available",
+            Self::ImagefsInodesFree => "imagefs.inodesFree",
+            Self::PidAvailable => "pid.available",
+        }
+    }
+
+    /// The resource that runs out, in the words of events and messages.
+    pub fn resource(self) -> &'static str {
+        match self {
+            Self::MemoryAvailable => "memory",
+            Self::NodefsAvailable | Self::ImagefsAvailable => "ephemeral-storage",
+            Self::NodefsInodesFree | Self::ImagefsInodesFree => "inodes",
+            Self::PidAvailable => "pids",
+        }
+    }
+
+    /// Whether it is about the images' file system.
+    pub fn is_imagefs(self) -> bool {
+        matches!(self, Self::ImagefsAvailable | Self::ImagefsInodesFree)
+    }
+
+    /// Whether it is about a file system.
+    pub fn is_disk(self) -> bool {
+        !matches!(self, Self::MemoryAvailable | Self::PidAvailable)
+    }
+
+    /// Whether it counts bytes, rather than things.
+    pub fn is_bytes(self) -> bool {
+        matches!(
+            self,
+            Self::MemoryAvailable | Self::NodefsAvailable | Self::ImagefsAvailable
+        )
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSignal> {
+        let known = Self::ALL.into_iter().find(|signal| signal.name() == text);
+        known.ok_or_else(|| UnknownSignal(text.to_owned()))
+    }
+}

@@ -1,0 +1,224 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use knode_linux::filewatch::FileSystemUsage;
+use serde_json::{Value, json};
+
+use super::message::message;
+use super::observe::{Observations, Sample};
+use super::rank::{ContainerUse, PodUse, rank};
+use super::state::EvictionState;
+use super::*;
+use crate::status::Pressure;
+
+const MI: u64 = 1 << 20;
+
+fn disk(available: u64, inodes_free: u64) -> FileSystemUsage {
+    FileSystemUsage {
+        capacity: 1000,
+        available,
+        used: 1000 - available,
+        inodes: 1000,
+        inodes_free,
+    }
+}
+
+fn sample() -> Sample {
+    Sample {
+        memory_available: 200 * MI,
+        memory: 1024 * MI,
+        nodefs: disk(500, 500),
+        imagefs: Some(disk(500, 500)),
+        tasks: 100,
+        max_tasks: 1000,
+    }
+}
+
+fn observed(change: impl Fn(&mut Sample)) -> Observations {
+    let mut sample = sample();
+    change(&mut sample);
+    sample.observations()
+}
+
+/// The signals that a first look acts upon.
+fn acted_upon(config: &EvictionConfig, change: impl Fn(&mut Sample)) -> Vec<&'static str> {
+    let step = EvictionState::default().step(config, &observed(change), Duration::ZERO);
+    step.reclaim
+        .iter()
+        .map(|threshold| threshold.signal.name())
+        .collect()
+}
+
+#[test]
+fn hard_limits_are_upstreams() {
+    let limits = EvictionConfig::default();
+    let none: [&str; 0] = [];
+    assert_eq!(acted_upon(&limits, |_| {}), none);
+    type Change = fn(&mut Sample);
+    let table: [(Change, &[&str]); 8] = [
+        (|s| s.memory_available = 100 * MI - 1, &["memory.available"]),
+        (|s| s.memory_available = 100 * MI, &[]),
+        (|s| s.nodefs = disk(99, 500), &["nodefs.available"]),
+        (|s| s.nodefs = disk(500, 49), &["nodefs.inodesFree"]),
+        (|s| s.imagefs = Some(disk(149, 500)), &["imagefs.available"]),
+        (|s| s.imagefs = Some(disk(151, 49)), &["imagefs.inodesFree"]),
+        (|s| s.tasks = 1000, &[]),
+        // A file system without a limit of inodes has none to run out of.
+        (|s| s.nodefs.inodes = 0, &[]),
+    ];
+    for (number, (change, wanted)) in table.into_iter().enumerate() {
+        assert_eq!(acted_upon(&limits, change), wanted, "row {number}");
+    }
+    let limits = limits.hard("pid.available<10%").unwrap();
+    assert_eq!(acted_upon(&limits, |s| s.tasks = 950), ["pid.available"]);
+    let both = |s: &mut Sample| (s.tasks, s.memory_available) = (950, 0);
+    assert_eq!(
+        acted_upon(&limits, both),
+        ["memory.available", "pid.available"],
+        "memory comes first"
+    );
+    let limits = limits.hard("memory.available<0%").unwrap();
+    assert_eq!(acted_upon(&limits, both), ["pid.available"]);
+}
+
+#[test]
+fn a_soft_limit_waits_and_a_pressure_stays_a_while() {
+    let config = EvictionConfig::default()
+        .soft("memory.available<300Mi", "memory.available=1m30s")
+        .unwrap()
+        .minimum_reclaim("memory.available=50Mi")
+        .unwrap();
+    let mut state = EvictionState::default();
+    let mut look = |available: u64, now: u64| {
+        let seen = observed(|sample| sample.memory_available = available * MI);
+        let step = state.step(&config, &seen, Duration::from_secs(now));
+        (step.reclaim.len(), step.pressure.memory)
+    };
+    assert_eq!(look(500, 0), (0, false));
+    assert_eq!(look(299, 10), (0, true), "scarce is reported at once");
+    assert_eq!(look(299, 99), (0, true));
+    assert_eq!(look(299, 100), (1, true), "the time is over");
+    assert_eq!(
+        look(349, 110),
+        (1, true),
+        "more than the limit has to be free again"
+    );
+    assert_eq!(look(350, 120), (0, true));
+    assert_eq!(look(299, 130), (0, true), "the time begins anew");
+    assert_eq!(look(500, 429), (0, true), "five minutes have not passed");
+    assert_eq!(look(500, 430), (0, false));
+    assert_eq!(look(99, 440), (1, true), "the hard limit does not wait");
+}
+
+#[test]
+fn all_pressures_are_told() {
+    let config = EvictionConfig::default().hard("pid.available<10%").unwrap();
+    let seen = observed(|s| (s.tasks, s.nodefs) = (950, disk(1, 500)));
+    let step = EvictionState::default().step(&config, &seen, Duration::ZERO);
+    let wanted = Pressure {
+        memory: false,
+        disk: true,
+        pid: true,
+    };
+    assert_eq!(step.pressure, wanted);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let usual = EvictionConfig::default;
+    let wrong = |result: Result<EvictionConfig, ThresholdError>| result.unwrap_err().to_string();
+    assert!(wrong(usual().hard("cpu.available<1")).contains("\"cpu.available\""));
+    assert!(wrong(usual().hard("memory.available")).contains("SIGNAL<VALUE"));
+    assert!(wrong(usual().hard("memory.available<lots")).contains("\"lots\""));
+    assert!(wrong(usual().hard("nodefs.available<101%")).contains("101%"));
+    assert!(wrong(usual().soft("memory.available<1Gi", "")).contains("no grace period"));
+    assert!(wrong(usual().soft("", "memory.available=1m")).contains("no soft threshold"));
+    assert!(wrong(usual().soft("memory.available<1Gi", "memory.available=1")).contains("duration"));
+    assert_eq!(duration("1h1m30s").unwrap(), Duration::from_secs(3690));
+    assert_eq!(duration("1.5s").unwrap(), Duration::from_millis(1500));
+    let named = usual().hard("memory.available<1Gi,imagefs.available<1%").unwrap();
+    assert_eq!(
+        named.thresholds.len(),
+        5,
+        "signals that are not named keep their limits"
+    );
+}
+
+fn pod(name: &str, priority: i32, request: &str, memory: u64) -> PodUse {
+    let object: Value = json!({"metadata": {"name": name, "uid": name}, "spec": {"priority": priority,
+        "containers": [{"name": "c", "resources": {"requests": {"memory": request}}}]}});
+    PodUse {
+        pod: Arc::new(serde_json::from_value::<Pod>(object).unwrap()),
+        containers: vec![ContainerUse {
+            name: "c".into(),
+            memory,
+            disk: 0,
+        }],
+        volumes: 0,
+        inodes: 0,
+        processes: memory / MI,
+    }
+}
+
+fn order(signal: Signal, pods: Vec<PodUse>) -> Vec<String> {
+    let ranked = rank(signal, pods);
+    ranked
+        .iter()
+        .map(|one| one.pod.metadata.name.clone().unwrap())
+        .collect()
+}
+
+#[test]
+fn who_uses_more_than_asked_for_goes_first() {
+    let pods = || {
+        vec![
+            pod("modest", 0, "500Mi", 400 * MI),
+            pod("greedy", 0, "100Mi", 300 * MI),
+            pod("greedier", 0, "100Mi", 301 * MI),
+            pod("important", 10, "0", 900 * MI),
+            pod("unimportant", -1, "500Mi", 499 * MI),
+        ]
+    };
+    assert_eq!(
+        order(Signal::MemoryAvailable, pods()),
+        ["greedier", "greedy", "important", "unimportant", "modest"]
+    );
+    // Nobody asks for processes.
+    assert_eq!(
+        order(Signal::PidAvailable, pods()),
+        ["unimportant", "modest", "greedier", "greedy", "important"]
+    );
+}
+
+#[test]
+fn an_evicted_pod_is_told_why_in_upstreams_words() {
+    let seen = observed(|sample| sample.memory_available = 50 * MI);
+    let limit = Threshold::hard(Signal::MemoryAvailable, Amount::Quantity(100 * MI));
+    assert_eq!(
+        message(&limit, &seen, &pod("p", 0, "100Mi", 300 * MI)),
+        "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 300Mi, \
+         request is 100Mi, has larger consumption of memory. "
+    );
+    assert_eq!(
+        message(&limit, &seen, &pod("p", 0, "500Mi", 300 * MI)),
+        "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
+    );
+    let pids = Threshold::hard(Signal::PidAvailable, Amount::Share(0.95));
+    assert_eq!(
+        message(&pids, &seen, &pod("p", 0, "0", 0)),
+        "The node was low on resource: pids. Threshold quantity: 949, available: 900. "
+    );
+}
+
+#[test]
+fn directories_are_measured_and_absent_ones_are_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let (empty, one) = disk::usage(directory.path()).unwrap();
+    std::fs::create_dir(directory.path().join("sub")).unwrap();
+    std::fs::write(directory.path().join("sub/file"), vec![1; 1 << 20]).unwrap();
+    let (bytes, inodes) = disk::usage(directory.path()).unwrap();
+    assert!(bytes - empty >= 1 << 20, "{bytes} - {empty}");
+    assert_eq!(inodes - one, 2);
+    assert_eq!(disk::usage(&directory.path().join("none")).unwrap(), (0, 0));
+}

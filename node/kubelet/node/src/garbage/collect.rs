@@ -1,0 +1,193 @@
+//! Looking, and removing what is to go.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use knode_cri::{
+    Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest,
+};
+use knode_linux::filewatch;
+use tokio::sync::Mutex;
+
+use super::ImageGcPolicy;
+use super::census::{Candidate, Census, Listed, to_free};
+use crate::agent::{NodeDeps, node_reference};
+use crate::{Error, Result};
+
+/// Frees space on the images' file system.
+pub(crate) struct ImageGc {
+    policy: ImageGcPolicy,
+    node_name: String,
+    deps: NodeDeps,
+    census: Mutex<Census>,
+    path: Mutex<Option<PathBuf>>,
+}
+
+impl ImageGc {
+    pub(crate) fn new(policy: ImageGcPolicy, node_name: &str, deps: NodeDeps) -> Self {
+        Self {
+            policy,
+            node_name: node_name.to_owned(),
+            deps,
+            census: Mutex::default(),
+            path: Mutex::default(),
+        }
+    }
+
+    /// Looks from time to time, for ever. What is there at the first look counts as old.
+    pub(crate) async fn run(self: std::sync::Arc<Self>) {
+        if let Err(error) = self.census().await {
+            tracing::warn!(error = chain(&error), "cannot see which images there are");
+        }
+        let mut failed = false;
+        loop {
+            self.deps.clock.sleep(self.policy.interval).await;
+            match self.collect().await {
+                Ok(()) => failed = false,
+                Err(error) => {
+                    let text = chain(&error);
+                    tracing::warn!(error = text, "image garbage collection failed");
+                    // Once may be because the runtime has just begun.
+                    if std::mem::replace(&mut failed, true) {
+                        self.warn("ImageGCFailed", &text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the runtime keeps its images, if it says so.
+    pub(crate) async fn path(&self) -> Option<PathBuf> {
+        let mut path = self.path.lock().await;
+        if path.is_none() {
+            let request = ImageFsInfoRequest::default();
+            let answer = self.deps.images.image_fs_info(request).await.ok()?;
+            let id = answer.image_filesystems.into_iter().next()?.fs_id?;
+            *path = Some(PathBuf::from(id.mountpoint));
+        }
+        path.clone()
+    }
+
+    /// Removes images if more than the upper mark is in use.
+    async fn collect(&self) -> Result<()> {
+        self.census().await?;
+        // A runtime that does not say where its images are is not measured.
+        let Some(path) = self.path().await else {
+            return Ok(());
+        };
+        let usage = filewatch::file_system_usage(&path).map_err(|source| Error::Machine {
+            what: path.display().to_string(),
+            source,
+        })?;
+        if usage.capacity == 0 {
+            self.warn("InvalidDiskCapacity", "invalid capacity 0 on image filesystem");
+            return Ok(());
+        }
+        let Some((wanted, percentage)) = to_free(&self.policy, &usage) else {
+            return Ok(());
+        };
+        tracing::info!(
+            percentage,
+            wanted,
+            "the images' file system is too full, removing unused images"
+        );
+        let freed = self.free(wanted).await;
+        tracing::info!(freed, wanted, "unused images removed");
+        if freed < wanted {
+            let text = format!(
+                "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} bytes eligible to free."
+            );
+            self.warn("FreeDiskSpaceFailed", &text);
+        }
+        Ok(())
+    }
+
+    /// Removes every image that may go.
+    pub(crate) async fn delete_unused(&self) {
+        if let Err(error) = self.census().await {
+            tracing::warn!(error = chain(&error), "cannot see which images are unused");
+            return;
+        }
+        let freed = self.free(u64::MAX).await;
+        tracing::info!(freed, "unused images removed");
+    }
+
+    fn warn(&self, reason: &str, text: &str) {
+        if let Some(recorder) = &self.deps.recorder {
+            recorder.warning(node_reference(&self.node_name), reason, text);
+        }
+    }
+
+    /// Notes which images there are and which of them are used.
+    async fn census(&self) -> Result<()> {
+        let failed = |call| move |source| Error::Runtime { call, source };
+        let containers = self
+            .deps
+            .runtime
+            .list_containers(ListContainersRequest::default());
+        let containers = containers.await.map_err(failed("ListContainers"))?.containers;
+        let images = self.deps.images.list_images(ListImagesRequest::default());
+        let images = images.await.map_err(failed("ListImages"))?.images;
+        let mut in_use = BTreeSet::new();
+        for container in containers {
+            in_use.extend(container.image.map(|image| image.image));
+            in_use.extend([container.image_ref, container.image_id]);
+        }
+        in_use.remove("");
+        let images: Vec<Listed> = images.into_iter().map(listed).collect();
+        self.census
+            .lock()
+            .await
+            .take(&images, &in_use, self.deps.clock.now());
+        Ok(())
+    }
+
+    /// Removes images until `wanted` bytes are free or none is left that may go; the bytes freed.
+    async fn free(&self, wanted: u64) -> u64 {
+        let mut census = self.census.lock().await;
+        let mut freed = 0_u64;
+        for Candidate { id, size } in census.candidates(self.policy.min_age, self.deps.clock.now()) {
+            if freed >= wanted {
+                break;
+            }
+            let image = ImageSpec {
+                image: id.clone(),
+                ..ImageSpec::default()
+            };
+            match self
+                .deps
+                .images
+                .remove_image(RemoveImageRequest { image: Some(image) })
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(image = id, size, "unused image removed");
+                    census.forget(&id);
+                    freed = freed.saturating_add(size);
+                }
+                Err(error) => tracing::warn!(image = id, %error, "cannot remove the image"),
+            }
+        }
+        freed
+    }
+}
+
+fn listed(image: Image) -> Listed {
+    Listed {
+        names: image.repo_tags.into_iter().chain(image.repo_digests).collect(),
+        id: image.id,
+        size: image.size,
+        pinned: image.pinned,
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
