@@ -10,6 +10,7 @@ mod error;
 mod etcd;
 mod extension;
 mod flags;
+mod iptables;
 mod kernel;
 mod lease;
 mod masquerade;

@@ -5,6 +5,7 @@ use knode_nft::{Family, Socket};
 
 use crate::config::NetConf;
 use crate::error::Error;
+use crate::iptables;
 use crate::masquerade;
 use crate::plan::{device_names, is_direct_route};
 use crate::subnet_file::SubnetFile;
@@ -21,6 +22,7 @@ pub fn teardown(conf: &NetConf, subnet_file: &Path) -> Vec<Error> {
         Ok(mut socket) => {
             let families = [Family::Ip, Family::Ip6].into_iter();
             errors.extend(families.filter_map(|family| masquerade::remove(&mut socket, family).err()));
+            errors.extend(iptables::remove(&mut socket).err());
         }
         Err(error) => errors.push(Error::nft("open nftables")(error)),
     }

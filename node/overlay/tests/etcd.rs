@@ -339,3 +339,104 @@ fn user_and_password() {
         assert!(elsewhere.to_string().contains("permission denied"), "{elsewhere}");
     });
 }
+
+const DUAL: &str =
+    r#"{"Network":"172.30.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/48","Backend":{"Type":"vxlan"}}"#;
+
+fn dual_attributes(n: u8) -> LeaseAttributes {
+    LeaseAttributes {
+        public_ipv6: Some(format!("2001:db8::{n}").parse().unwrap()),
+        backend_v6: Some(BackendData::Vxlan {
+            vni: 1,
+            mac: MacAddr([2, 0, 0, 0, 0, 0x60 + n]),
+        }),
+        ..attributes(n)
+    }
+}
+
+#[test]
+fn a_lease_of_both_families_is_upstreams_key_and_value() {
+    let cluster = Cluster::start(1, false);
+    let etcd = cluster.client();
+    inside(&cluster, async {
+        let store = EtcdLeases::start(etcd.clone(), config(&cluster, DUAL));
+        let lease = soon("the lease", store.acquire(&dual_attributes(1)))
+            .await
+            .unwrap();
+        let ipv6 = lease.ipv6_subnet.unwrap();
+        let name = format!("{}&{ipv6}", lease.subnet).replace('/', "-");
+        let value = cluster.ctl(&["get", "--print-value-only", &format!("{PREFIX}/subnets/{name}")]);
+        assert_eq!(
+            value.trim_end(),
+            r#"{"PublicIP":"192.0.2.1","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:01"},"BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:00:61"}}"#
+        );
+        let again = EtcdLeases::start(etcd.clone(), config(&cluster, DUAL));
+        let previous = again.previous(Ipv4Addr::new(192, 0, 2, 1)).await.unwrap();
+        assert_eq!(previous.mac_v6, Some(MacAddr([2, 0, 0, 0, 0, 0x61])));
+        assert_eq!(
+            soon("the lease", again.acquire(&dual_attributes(1)))
+                .await
+                .unwrap(),
+            lease
+        );
+
+        // The network loses IPv6: the old lease no longer fits and is given up.
+        let single = EtcdLeases::start(etcd.clone(), config(&cluster, CONFIG));
+        let now = soon("the lease", single.acquire(&attributes(1))).await.unwrap();
+        assert_eq!(now.ipv6_subnet, None);
+        let keys = cluster.ctl(&["get", "--prefix", "--keys-only", PREFIX]);
+        let keys: Vec<_> = keys.lines().filter(|l| !l.is_empty()).collect();
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        assert!(!keys[0].contains('&'), "{keys:?}");
+    });
+}
+
+#[test]
+fn two_nodes_never_get_the_last_ipv6_subnet_both() {
+    let rounds = 100;
+    let cluster = Cluster::start(1, false);
+    // Of IPv4 there are many, so that the nodes' keys are different ones.
+    let one = r#"{"Network":"172.30.0.0/16","EnableIPv6":true,
+        "IPv6Network":"fd00::/48","IPv6SubnetMin":"fd00:0:0:7::","IPv6SubnetMax":"fd00:0:0:7::"}"#;
+    let clients = [cluster.client(), cluster.client(), cluster.client()];
+    inside(&cluster, async {
+        let [a, b, free] = clients;
+        let [a, b] = [a, b].map(|etcd| EtcdLeases::start(etcd, config(&cluster, one)));
+        for round in 0..rounds {
+            let (left, right) = (dual_attributes(1), dual_attributes(2));
+            let (left, right) = tokio::join!(a.acquire(&left), b.acquire(&right));
+            let lost = |r: &Result<_, _>| matches!(r, Err(StoreError::Exhausted { .. }));
+            let one_won = (left.is_ok() && lost(&right)) || (lost(&left) && right.is_ok());
+            assert!(one_won, "round {round}: {left:?} {right:?}");
+            let lease = left.or(right).unwrap();
+            assert_eq!(lease.ipv6_subnet.unwrap().to_string(), "fd00:0:0:7::/64");
+            let ipv4 = lease.subnet.to_string().replace('/', "-");
+            let key = format!("{PREFIX}/subnets/{ipv4}&fd00:0:0:7::-64");
+            free.delete(&key).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_expires_is_forgotten_and_free_again() {
+    let cluster = Cluster::start(1, false);
+    let clients = [cluster.client(), cluster.client()];
+    let one = r#"{"Network":"172.30.0.0/16","SubnetMin":"172.30.7.0","SubnetMax":"172.30.7.0"}"#;
+    inside(&cluster, async {
+        let [short, long] = clients;
+        let mut brief = config(&cluster, one);
+        brief.time_to_live = Duration::from_secs(2);
+        brief.renew_margin = Duration::from_millis(500);
+        let gone = EtcdLeases::start(short, brief);
+        let lease = soon("the lease", gone.acquire(&attributes(1))).await.unwrap();
+        let other = EtcdLeases::start(long, config(&cluster, one));
+        leases(&other, "the peer", |l| l.peers.contains_key(&lease.subnet)).await;
+        let full = other.acquire(&attributes(2)).await;
+        assert!(matches!(full, Err(StoreError::Exhausted { .. })), "{full:?}");
+        // Its process ends without a word.
+        drop(gone);
+        leases(&other, "the end of the peer", |l| l.peers.is_empty()).await;
+        let freed = soon("the lease", other.acquire(&attributes(2))).await.unwrap();
+        assert_eq!(freed.subnet, lease.subnet);
+    });
+}

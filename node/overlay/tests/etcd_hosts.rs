@@ -218,3 +218,30 @@ fn a_thousand_peers_are_programmed_and_forgotten() {
         || count().to_string(),
     );
 }
+
+#[test]
+fn a_node_cut_off_from_etcd_catches_up() {
+    let fabric = Fabric::new();
+    let (mut a, mut b) = (Host::new(&fabric, 1), Host::new(&fabric, 2));
+    let cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let subnets = [start(&mut a, &cluster), start(&mut b, &cluster)];
+    routed(&a, subnets[1]);
+    routed(&b, subnets[0]);
+    let (here, there) = (a.pod(subnets[0], 2), b.pod(subnets[1], 2));
+    reach(&here, &there);
+
+    fabric.plug(2, false);
+    let state = b.state();
+    let mut c = Host::new(&fabric, 3);
+    let third = start(&mut c, &cluster);
+    routed(&a, third);
+    let pod = c.pod(third, 2);
+    reach(&here, &pod);
+    assert_eq!(b.state(), state, "who is cut off keeps what it knows");
+
+    fabric.plug(2, true);
+    routed(&b, third);
+    reach(&here, &there);
+    reach(&there, &pod);
+    reach(&pod, &there);
+}

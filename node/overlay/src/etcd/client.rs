@@ -56,6 +56,7 @@ struct Session {
 }
 
 /// What a key must be like for a write to happen.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum When {
     /// It does not exist.
     Absent,

@@ -1,10 +1,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
 use knode_nft::{Family, Monitor, Socket};
 
 use super::Subnet;
 use crate::config::NetConf;
 use crate::error::{Error, Result};
+use crate::iptables;
 use crate::kernel::Kernel;
 use crate::lease::Lease;
 use crate::masquerade::{self, Masquerade};
@@ -82,6 +84,20 @@ impl Edge {
             Ok(())
         };
         blocking("setting up masquerading", work).await
+    }
+}
+
+impl Edge {
+    /// Lets the pod networks' packets pass where the host's iptables would drop them.
+    pub async fn accept(self: &Arc<Self>, networks: Vec<IpNet>) -> Result<()> {
+        let edge = Arc::clone(self);
+        let work = move || {
+            let mut socket = edge.nft.lock().unwrap_or_else(PoisonError::into_inner);
+            networks
+                .iter()
+                .try_for_each(|network| iptables::accept(&mut socket, *network))
+        };
+        blocking("looking at the host's filters", work).await
     }
 }
 

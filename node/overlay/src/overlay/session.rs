@@ -3,12 +3,13 @@ use std::time::Duration;
 
 use knode_client::{Backoff, Retry};
 use knode_netlink::{Event, Events, Readiness, Topic};
-use knode_nft::{Monitor, Notice};
+use knode_nft::{Monitor, Notice, TableRef};
 use tokio::time::Instant;
 
 use super::carrier::Carrier;
 use super::{Overlay, Subnet, edge};
 use crate::error::{Error, Result};
+use crate::iptables;
 use crate::lease::{Lease, LeaseAttributes, Leases};
 use crate::masquerade::{self, Masquerade};
 use crate::plan::Desired;
@@ -31,6 +32,7 @@ enum Wake {
     Kernel,
     Underlay,
     Rules,
+    Filters,
     Again,
     Renewed(Result<Lease>),
     Announced(Result<()>),
@@ -58,6 +60,7 @@ pub(super) async fn run(
         own,
         devices: Vec::new(),
         rules: false,
+        filters: false,
         again: None,
         retry: Retry::new(AGAIN),
         renewal: None,
@@ -83,7 +86,14 @@ pub(super) async fn run(
                         break Wake::Kernel;
                     }
                 }
-                touched = rules.touched() => if touched? { break Wake::Rules },
+                touched = rules.touched() => match touched? {
+                    Touched::Ours => break Wake::Rules,
+                    Touched::Filters => {
+                        tokio::time::sleep(SETTLE).await;
+                        break Wake::Filters;
+                    }
+                    Touched::Others => {}
+                },
                 () = sleep_until(again) => break Wake::Again,
                 lease = poll(&mut session.renewal) => break Wake::Renewed(lease),
                 done = poll(&mut session.announcement) => break Wake::Announced(done),
@@ -108,6 +118,8 @@ struct Session<'a> {
     carrier: Carrier,
     /// The rules are in place.
     rules: bool,
+    /// The host's own filters let the pods' packets pass.
+    filters: bool,
     again: Option<Instant>,
     retry: Retry,
     renewal: Pending<'a, Lease>,
@@ -120,13 +132,14 @@ impl Session<'_> {
     fn woken(&mut self, wake: Wake) -> Result<()> {
         match wake {
             Wake::Leases | Wake::Kernel | Wake::Underlay => {}
+            Wake::Filters => self.filters = false,
             Wake::Again => self.again = None,
             Wake::Rules => {
                 tracing::warn!(
                     table = masquerade::TABLE,
                     "somebody changed the overlay's rules; they are put back"
                 );
-                self.rules = false;
+                (self.rules, self.filters) = (false, false);
             }
             Wake::Renewed(lease) => {
                 self.renewal = None;
@@ -224,7 +237,13 @@ impl Session<'_> {
         self.carrier
             .serve(conf, &self.underlay, &self.own, leases)
             .await?;
-        self.publish().await
+        self.publish().await?;
+        if !self.filters {
+            let networks = self.masquerade().iter().map(|rules| rules.network).collect();
+            overlay.edge.accept(networks).await?;
+            self.filters = true;
+        }
+        Ok(())
     }
 
     /// The rules of each family.
@@ -316,17 +335,33 @@ impl RuleWatch {
         Ok(Self { monitor, readiness })
     }
 
-    /// Waits for a change of rules; whether it was of ours, by somebody else.
-    async fn touched(&mut self) -> Result<bool> {
+    /// Waits for a change of rules by somebody else.
+    async fn touched(&mut self) -> Result<Touched> {
         self.readiness
             .readable()
             .await
             .map_err(|_| Error::Stopped("watching the rules"))?;
         let notices = self.monitor.drain().map_err(Error::nft("watch the rules"))?;
-        let ours = |notice: &Notice| match notice {
-            Notice::Lost => true,
-            Notice::Changed { table, .. } => masquerade::is_ours(table),
+        let of = |is: fn(&TableRef) -> bool| {
+            notices.iter().any(|notice| match notice {
+                Notice::Lost => true,
+                Notice::Changed { table, .. } => is(table),
+            })
         };
-        Ok(notices.iter().any(ours))
+        Ok(if of(masquerade::is_ours) {
+            Touched::Ours
+        } else if of(iptables::is_filter) {
+            Touched::Filters
+        } else {
+            Touched::Others
+        })
     }
+}
+
+/// Whose rules somebody changed.
+enum Touched {
+    Ours,
+    /// Those of the host's iptables.
+    Filters,
+    Others,
 }

@@ -31,6 +31,13 @@ impl SubnetKey {
         };
         Some(Self { ipv4, ipv6 })
     }
+
+    /// Whether any address is in both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        let v4 = self.ipv4.contains(&other.ipv4) || other.ipv4.contains(&self.ipv4);
+        let v6 = self.ipv6.zip(other.ipv6);
+        v4 || v6.is_some_and(|(a, b)| a.contains(&b) || b.contains(&a))
+    }
 }
 
 impl From<Ipv4Net> for SubnetKey {

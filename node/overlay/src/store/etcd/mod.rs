@@ -161,6 +161,11 @@ impl Shared {
     /// One attempt on what is known now; `None` when somebody else was faster.
     async fn try_acquire(&self, attributes: &LeaseAttributes) -> Result<Option<Lease>, StoreError> {
         let mine = self.look(|view| view.mine().first().map(|(k, r)| (*k, r.revision, r.lease)));
+        if let Some((key, ..)) = mine
+            && self.give_up_if_contested(key).await?
+        {
+            return Ok(None);
+        }
         let (taken, held) = self.look(|view| (view.taken(), view.held()));
         let before = held.or_else(|| self.written_before());
         match choose(&self.config.conf, mine.map(|m| m.0), before, &taken, random) {
@@ -194,6 +199,10 @@ impl Shared {
     ) -> Result<Option<Lease>, StoreError> {
         let lease = self.write(key, attributes, false, When::Absent).await?;
         if lease.is_some() {
+            self.list().await?;
+            if self.give_up_if_contested(key).await? {
+                return Ok(None);
+            }
             tracing::info!(
                 "Allocated lease ({}) to current node ({})",
                 shown(key),
@@ -209,6 +218,23 @@ impl Shared {
             }
         }
         Ok(lease)
+    }
+
+    /// Removes this node's lease when an elder one has some of its addresses.
+    async fn give_up_if_contested(&self, key: SubnetKey) -> Result<bool, StoreError> {
+        let Some(elder) = self.look(|view| view.contested(key)) else {
+            return Ok(false);
+        };
+        tracing::warn!(
+            "Lease ({}) shares addresses with ({}), which is elder; giving it up",
+            shown(key),
+            shown(elder)
+        );
+        let gone = self.etcd.delete(&self.config.prefix.subnet(key)).await;
+        gone.map_err(failed("remove a contested lease"))?;
+        self.held.send_replace(None);
+        self.change(|view| view.gave_up(key));
+        Ok(true)
     }
 
     /// Writes the lease under a new grant; `None` when the key is not as expected.
@@ -227,8 +253,13 @@ impl Shared {
             self.give_back(granted).await;
             return Ok(None);
         };
+        let created = match when {
+            When::Absent => revision,
+            When::Unchanged(_) => self.look(|view| view.created(key)).unwrap_or(revision),
+        };
         let record = Record {
             attributes: Some(attributes.clone()),
+            created,
             revision,
             lease: granted,
         };

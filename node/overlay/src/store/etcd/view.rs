@@ -14,6 +14,8 @@ use crate::store::Previous;
 pub(super) struct Record {
     /// What it says, if that can be read.
     pub attributes: Option<LeaseAttributes>,
+    /// When its key was made: of two that overlap the elder stands.
+    pub created: i64,
     /// When it was written.
     pub revision: i64,
     /// The lease that it ends with; 0 for a reservation, which does not end.
@@ -82,6 +84,7 @@ impl View {
         }
         let record = Record {
             attributes: attributes(&kv.value),
+            created: kv.create_revision,
             revision: kv.mod_revision,
             lease: kv.lease,
         };
@@ -125,6 +128,27 @@ impl View {
             .collect();
         all.sort_by_key(|(key, _)| Some(*key) != self.held());
         all
+    }
+
+    /// An elder lease with which this one shares addresses. Keys keep two nodes from taking the same subnets, but not
+    /// from taking different ones of one family with the same one of the other.
+    pub fn contested(&self, key: SubnetKey) -> Option<SubnetKey> {
+        let created = self.records.get(&key)?.created;
+        let elder = |(other, record): &(&SubnetKey, &Record)| {
+            **other != key && record.created < created && other.overlaps(&key)
+        };
+        self.records.iter().find(elder).map(|(other, _)| *other)
+    }
+
+    /// When a lease's key was made.
+    pub fn created(&self, key: SubnetKey) -> Option<i64> {
+        self.records.get(&key).map(|record| record.created)
+    }
+
+    /// This node gave its lease up.
+    pub fn gave_up(&mut self, key: SubnetKey) {
+        self.records.remove(&key);
+        self.held = self.held.filter(|(held, _)| *held != key);
     }
 
     /// All subnets that somebody has, readable or not.
@@ -176,6 +200,7 @@ mod tests {
     fn kv(n: u8, ip: &str, revision: i64) -> KeyValue {
         KeyValue {
             key: format!("/n/subnets/10.0.{n}.0-24").into_bytes(),
+            create_revision: revision,
             mod_revision: revision,
             value: format!(r#"{{"PublicIP":"{ip}","PublicIPv6":null,"BackendType":"host-gw"}}"#).into_bytes(),
             lease: 7,
@@ -233,6 +258,7 @@ mod tests {
         let mut view = view();
         let record = Record {
             attributes: attributes(&kv(5, "192.0.2.1", 0).value),
+            created: 9,
             revision: 9,
             lease: 1,
         };
@@ -262,5 +288,23 @@ mod tests {
         view.list(&[broken], 3);
         assert_eq!(shown(&view), (None, vec![]));
         assert!(view.taken().contains(&SubnetKey::parse("10.0.4.0-24").unwrap()));
+    }
+
+    #[test]
+    fn of_leases_that_overlap_the_elder_stands() {
+        let mut view = view();
+        let key = |text: &str| SubnetKey::parse(text).unwrap();
+        let (elder, younger) = (key("10.0.1.0-24&fd00:7::-64"), key("10.0.2.0-24&fd00:7::-64"));
+        let other = key("10.0.3.0-24&fd00:8::-64");
+        let listed = [(elder, 3), (younger, 4), (other, 5)].map(|(key, created)| KeyValue {
+            key: Prefix::new("/n").subnet(key).into_bytes(),
+            create_revision: created,
+            // Renewed since.
+            mod_revision: 10 - created,
+            ..kv(1, "192.0.2.9", 0)
+        });
+        view.list(&listed, 9);
+        assert_eq!(view.contested(younger), Some(elder));
+        assert_eq!((view.contested(elder), view.contested(other)), (None, None));
     }
 }
