@@ -32,6 +32,7 @@ async fn limits_are_in_force_and_can_be_changed() {
     let sandbox = fixture.sandbox().await;
     let config = limited(shell("sleep 1000"), |resources| {
         resources.memory_limit_in_bytes = 64 * MEBIBYTE;
+        resources.memory_swap_limit_in_bytes = 64 * MEBIBYTE;
         resources.cpu_shares = 512;
         resources.cpu_quota = 50_000;
         resources.cpu_period = 100_000;
@@ -64,6 +65,7 @@ async fn limits_are_in_force_and_can_be_changed() {
     }
     let linux = LinuxContainerResources {
         memory_limit_in_bytes: 128 * MEBIBYTE,
+        memory_swap_limit_in_bytes: 128 * MEBIBYTE,
         ..Default::default()
     };
     let request = UpdateContainerResourcesRequest {

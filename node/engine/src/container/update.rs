@@ -1,5 +1,6 @@
 //! UpdateContainerResources and ReopenContainerLog.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use knode_cri::{ContainerState, LinuxContainerResources};
@@ -9,7 +10,7 @@ use super::{Container, state_name};
 use crate::engine::Core;
 use crate::error::{EngineError, Result};
 use crate::shim::protocol::Command;
-use crate::spec::cgroup_values;
+use crate::spec::{CgroupValue, SWAP_LIMIT, cgroup_values};
 use crate::state::write_record;
 
 impl Core {
@@ -56,16 +57,25 @@ impl Core {
             source,
         };
         let group = container.with(|record| record.cgroup.clone());
-        for value in cgroup_values(resources, self.cgroups.version() == Version::V2).map_err(of)? {
-            self.cgroups
-                .write(value.controller, &group, &value.file, &value.value)
-                .map_err(|source| EngineError::Cgroup {
-                    operation: "updating",
-                    path: group.join(&value.file),
-                    source,
-                })?;
-        }
-        Ok(())
+        let write = |value: &CgroupValue| {
+            let written = self
+                .cgroups
+                .write(value.controller, &group, &value.file, &value.value);
+            match written {
+                Err(error) if value.file == SWAP_LIMIT && error.kind() == ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        };
+        let values = cgroup_values(resources, self.cgroups.version() == Version::V2).map_err(of)?;
+        // The limits of memory alone and with swap hold one another: of two that grow the second has to come first.
+        let refused: Vec<_> = values.into_iter().filter(|value| write(value).is_err()).collect();
+        refused.iter().try_for_each(|value| {
+            write(value).map_err(|source| EngineError::Cgroup {
+                operation: "updating",
+                path: group.join(&value.file),
+                source,
+            })
+        })
     }
 
     /// The log has been renamed: writes go to a new file when this returns.

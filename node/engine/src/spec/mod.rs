@@ -26,7 +26,7 @@ use oci_spec::runtime::{
 pub use devices::{DeviceKind, HostDevice};
 pub use error::SpecError;
 pub use process::{arguments, environment, exec_process};
-pub use resources::{cgroup_values, linux_resources};
+pub use resources::{CgroupValue, SWAP_LIMIT, cgroup_values, linux_resources};
 
 /// Paths that a container sees empty unless its configuration says otherwise.
 const MASKED_PATHS: &[&str] = &[

@@ -57,6 +57,9 @@ pub struct CgroupValue {
     pub value: String,
 }
 
+/// Memory and swap together (version 1); only there where the kernel counts swap.
+pub const SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
+
 /// The writes that give a running container other limits, in their order.
 ///
 /// # Errors
@@ -111,6 +114,9 @@ pub fn cgroup_values(given: &LinuxContainerResources, v2: bool) -> Result<Vec<Cg
         }
         if limit != 0 {
             add("memory", "memory.limit_in_bytes", limit.to_string());
+        }
+        if given.memory_swap_limit_in_bytes != 0 {
+            add("memory", SWAP_LIMIT, given.memory_swap_limit_in_bytes.to_string());
         }
     }
     for (file, value) in [
