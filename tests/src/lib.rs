@@ -3,6 +3,7 @@
 mod cluster;
 pub mod kubectl;
 mod output;
+pub mod proxy;
 pub mod recordings;
 mod site;
 

@@ -1,0 +1,11 @@
+//! The service proxy alone, on a host of its own, before a control plane on another: pods behind it, clients outside.
+
+mod load;
+mod pod;
+mod probe;
+mod site;
+
+pub use load::{Kept, Wrk};
+pub use pod::{ECHO_PORT, HTTP_PORT, Pod, UDP_PORT};
+pub use probe::{Answers, Said};
+pub use site::{ProxySite, User};
