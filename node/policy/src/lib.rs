@@ -12,4 +12,4 @@ mod apply;
 mod edge;
 
 pub use apply::{Applied, Applier, teardown};
-pub use edge::{Error, PolicyConfig, run};
+pub use edge::{Announcements, Announcer, Error, PolicyConfig, announcements, run};

@@ -7,12 +7,30 @@ use std::time::Duration;
 use common::api::Api;
 use common::cluster::pod;
 use common::{in_fresh_netns, nft};
-use knode_policy::{PolicyConfig, run};
+use knode_policy::{Announcer, PolicyConfig, announcements, run};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+fn config(api: &Api) -> (PolicyConfig, Announcer) {
+    let (announcer, announcements) = announcements();
+    let config = PolicyConfig {
+        client: api.client(),
+        node_name: "node1".to_owned(),
+        table: "knode-policy".to_owned(),
+        announcements,
+    };
+    (config, announcer)
+}
+
 /// Runs `test` beside the enforcement, in a fresh namespace, and ends both.
 fn with_policies<F: Future<Output = ()>>(api: &Api, test: impl FnOnce(Api) -> F + Send + 'static) {
+    with_announcer(api, |api, _| test(api));
+}
+
+fn with_announcer<F: Future<Output = ()>>(
+    api: &Api,
+    test: impl FnOnce(Api, Announcer) -> F + Send + 'static,
+) {
     let api = api.clone();
     in_fresh_netns(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -21,14 +39,10 @@ fn with_policies<F: Future<Output = ()>>(api: &Api, test: impl FnOnce(Api) -> F 
             .expect("runtime");
         runtime.block_on(async {
             let (stop, stopped) = oneshot::channel::<()>();
-            let config = PolicyConfig {
-                client: api.client(),
-                node_name: "node1".to_owned(),
-                table: "knode-policy".to_owned(),
-            };
+            let (config, announcer) = config(&api);
             let enforcing = run(config, async { stopped.await.unwrap_or_default() });
             let test = async {
-                test(api.clone()).await;
+                test(api.clone(), announcer).await;
                 stop.send(()).expect("it runs");
             };
             let (ended, ()) = tokio::join!(enforcing, test);
@@ -214,11 +228,7 @@ fn the_tables_outlive_the_run() {
             .build()
             .expect("runtime");
         runtime.block_on(async {
-            let config = PolicyConfig {
-                client: api.client(),
-                node_name: "node1".to_owned(),
-                table: "knode-policy".to_owned(),
-            };
+            let (config, _announcer) = config(&api);
             let applied = until(&api, "applied", |now, _| {
                 now.contains("10.244.0.2 : goto ingress-")
             });
@@ -250,5 +260,70 @@ fn bridged_packets_are_shown_to_the_rules() {
         };
         until(&api, "applied", |now, _| now.contains("goto ingress-")).await;
         assert_eq!((read("iptables").trim(), read("ip6tables").trim()), ("1", "1"));
+    });
+}
+
+#[test]
+fn a_pod_is_isolated_before_the_api_server_knows_its_address() {
+    let api = Api::default();
+    let starting = |labels: Value| pod("a/web", "node1", labels, &[], json!([]));
+    with_announcer(&api, move |api, announcer| async move {
+        let bound = Duration::from_secs(5);
+        let told = |ips: &[&str]| {
+            let ips = ips.iter().map(|ip| ip.parse().expect("address")).collect();
+            tokio::time::timeout(bound, announcer.pod_has("a", "web", ips))
+        };
+        let leads = |ip: &str| nft(&["list", "ruleset"]).contains(&format!("{ip} : goto ingress-"));
+        told(&["10.244.0.2"])
+            .await
+            .expect("without policies nobody waits");
+        set_policy(
+            &api,
+            "a/deny",
+            json!({"podSelector": {"matchLabels": {"app": "web"}}}),
+        );
+        until(&api, "pods are watched", |_, watched| {
+            watched.contains(&"pods of node1".to_owned())
+        })
+        .await;
+        // Until the first list is there nobody can know.
+        api.set("pods", "a/web", starting(json!({"app": "web"})));
+        let seen = async {
+            while !leads("10.244.0.2") {
+                told(&["10.244.0.2"]).await.expect("told in time");
+            }
+        };
+        tokio::time::timeout(bound, seen)
+            .await
+            .expect("isolated by what was told");
+        told(&["10.244.0.3", "fd00::3"]).await.expect("told in time");
+        assert!(
+            leads("10.244.0.3") && leads("fd00::3"),
+            "when it returns the rules are there"
+        );
+        assert!(!leads("10.244.0.2"), "the pod has another address now");
+        api.set("pods", "a/web", starting(json!({"app": "web", "other": "label"})));
+        let late = pod("a/late", "node1", json!({"app": "web"}), &[], json!([]));
+        let ips = vec!["10.244.0.4".parse().expect("address")];
+        let (_, ()) = tokio::join!(async { api.set("pods", "a/late", late) }, async {
+            tokio::time::timeout(bound, announcer.pod_has("a", "late", ips))
+                .await
+                .expect("it came to be known")
+        });
+        assert!(
+            leads("10.244.0.4") && leads("10.244.0.3"),
+            "what was told holds until it is shown"
+        );
+        let mut shown = starting(json!({"app": "web"}));
+        shown["status"]["podIPs"] = json!([{"ip": "fd00::3"}, {"ip": "10.244.0.3"}]);
+        api.set("pods", "a/web", shown.clone());
+        shown["status"]["podIPs"] = json!([{"ip": "10.244.0.5"}]);
+        api.set("pods", "a/web", shown);
+        until(&api, "what is shown holds then", |now, _| {
+            now.contains("10.244.0.5 : goto ingress-") && !now.contains("10.244.0.3 :")
+        })
+        .await;
+        api.delete("pods", "a/web");
+        until(&api, "gone", |now, _| !now.contains("10.244.0.5")).await;
     });
 }

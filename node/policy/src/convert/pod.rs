@@ -6,8 +6,8 @@ use super::objects::{Container, Port};
 use super::{PodObject, labels};
 use crate::model::{ContainerPort, Pod, Protocol};
 
-/// What the model keeps of a pod; `None` for one that is on the host's network, has no address yet or has ended. A
-/// pod that is being deleted counts until it has ended: it still talks.
+/// What the model keeps of a pod; `None` for one that is on the host's network or has ended. A pod that is being
+/// deleted counts until it has ended: it still talks.
 pub fn pod(object: &PodObject, node_name: &str) -> Option<Pod> {
     let (meta, spec, status) = (&object.metadata, &object.spec, &object.status);
     let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -19,9 +19,6 @@ pub fn pod(object: &PodObject, node_name: &str) -> Option<Pod> {
         .chain(status.pod_ip.as_deref())
         .filter_map(|ip| ip.parse().ok())
         .collect();
-    if all.is_empty() {
-        return None;
-    }
     // Init containers have ended when others start, but for those that go on beside them.
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
@@ -99,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_address_of_its_own_does_not_count() {
+    fn who_has_no_address_of_its_own_or_has_ended_does_not_count() {
         let running = json!({"phase": "Running", "podIP": "10.0.0.1"});
         assert!(converted(json!({"nodeName": "node2"}), running.clone()).is_some_and(|pod| !pod.local));
         assert_eq!(converted(json!({"hostNetwork": true}), running), None);
@@ -109,6 +106,10 @@ mod tests {
                 None
             );
         }
-        assert_eq!(converted(json!({}), json!({"phase": "Pending"})), None);
+        let waiting = converted(json!({}), json!({"phase": "Pending"}));
+        assert!(
+            waiting.is_some_and(|pod| pod.ips.is_empty()),
+            "it may be told of later"
+        );
     }
 }

@@ -1,10 +1,15 @@
 //! API watches feed the planner; objects themselves are not kept. Nothing is watched that no policy needs.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use knode_client::{Change, Client, WatchConfig};
+use tokio::sync::oneshot;
 
+use super::announce::{Announced, Announcements};
 use super::follow::Follow;
 use crate::convert::{self, PodObject};
 use crate::model::{Key, Labels, Name, Pod, Policy};
@@ -20,16 +25,22 @@ pub(super) struct Feed {
     namespaces: Follow<Namespace>,
     /// Which pods are watched.
     scope: PodsNeed,
+    announced: Announcements,
+    /// Addresses of this node's pods that the API server does not show yet.
+    early: HashMap<Key, Box<[IpAddr]>>,
+    /// Who waits until a pod's policies are enforced.
+    waiting: Vec<(Key, oneshot::Sender<()>)>,
 }
 
 enum Event {
     Policy(Change<NetworkPolicy>),
     Pod(Change<PodObject>),
     Namespace(Change<Namespace>),
+    Announced(Announced),
 }
 
 impl Feed {
-    pub fn start(client: Client, node_name: String) -> Self {
+    pub fn start(client: Client, node_name: String, announced: Announcements) -> Self {
         let mut policies = Follow::default();
         policies.start(&client, WatchConfig::default());
         Self {
@@ -40,6 +51,9 @@ impl Feed {
             pods: Follow::default(),
             namespaces: Follow::default(),
             scope: PodsNeed::None,
+            announced,
+            early: HashMap::new(),
+            waiting: Vec::new(),
         }
     }
 
@@ -64,6 +78,7 @@ impl Feed {
             change = self.policies.next() => Event::Policy(change),
             change = self.pods.next() => Event::Pod(change),
             change = self.namespaces.next() => Event::Namespace(change),
+            announced = self.announced.next() => Event::Announced(announced),
         }
     }
 
@@ -73,6 +88,7 @@ impl Feed {
         if needs.pods == PodsNeed::None && self.scope != PodsNeed::None {
             self.pods.stop();
             self.planner.replace_pods(Vec::new());
+            self.early.clear();
             self.scope = PodsNeed::None;
             tracing::debug!("no network policies: pods are not watched");
         }
@@ -101,6 +117,57 @@ impl Feed {
             Event::Policy(change) => self.policy(change),
             Event::Pod(change) => self.pod(change),
             Event::Namespace(change) => self.namespace(change),
+            Event::Announced(announced) => self.announced(announced),
+        }
+    }
+
+    fn announced(&mut self, announced: Announced) {
+        let Announced { pod, ips, enforced } = announced;
+        if self.scope == PodsNeed::None || !self.is_synced() {
+            // There is no policy, or no knowing.
+            return;
+        }
+        let ips: Box<[IpAddr]> = ips.into();
+        if let Some(known) = self.planner.model().pod(&pod).cloned() {
+            let known = Pod {
+                ips: ips.clone(),
+                ..Pod::clone(&known)
+            };
+            self.planner.set_pod(&pod, Some(known));
+        }
+        self.early.insert(pod.clone(), ips);
+        self.waiting.push((pod, enforced));
+    }
+
+    /// The kernel has what the plan says: tells those who wait for pods that are known.
+    pub fn enforced(&mut self) {
+        let model = self.planner.model();
+        let (known, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .filter(|(_, enforced)| !enforced.is_closed())
+            .partition(|(pod, _)| model.pod(pod).is_some());
+        self.waiting = waiting;
+        let known: Vec<(Key, oneshot::Sender<()>)> = known;
+        for (_, enforced) in known {
+            // Who no longer waits need not know.
+            let _ = enforced.send(());
+        }
+    }
+
+    /// What the API server says of a pod, with the addresses that it does not show yet.
+    fn with_early(&mut self, key: &Key, pod: Option<Pod>) -> Option<Pod> {
+        let Some(early) = self.early.get(key) else {
+            return pod;
+        };
+        match pod {
+            Some(pod) if !same_addresses(&pod.ips, early) => Some(Pod {
+                ips: early.clone(),
+                ..pod
+            }),
+            shown_or_gone => {
+                self.early.remove(key);
+                shown_or_gone
+            }
         }
     }
 
@@ -118,21 +185,28 @@ impl Feed {
     }
 
     fn pod(&mut self, change: Change<PodObject>) {
-        let node_name = &self.node_name;
-        let keyed = |object: &PodObject| -> (Key, Option<Pod>) {
-            (convert::key(object), convert::pod(object, node_name))
-        };
         match change {
             Change::Restarted(objects) => {
-                let pods = objects.iter().map(keyed).collect();
+                let pods = objects.iter().map(|object| self.known(object)).collect();
                 self.planner.replace_pods(pods);
             }
             Change::Applied(object) => {
-                let (key, pod) = keyed(&object);
+                let (key, pod) = self.known(&object);
                 self.planner.set_pod(&key, pod);
             }
-            Change::Deleted(object) => self.planner.set_pod(&convert::key(&object), None),
+            Change::Deleted(object) => {
+                let key = convert::key(&object);
+                self.early.remove(&key);
+                self.planner.set_pod(&key, None);
+            }
         }
+    }
+
+    fn known(&mut self, object: &PodObject) -> (Key, Option<Pod>) {
+        let key = convert::key(object);
+        let pod = convert::pod(object, &self.node_name);
+        let pod = self.with_early(&key, pod);
+        (key, pod)
     }
 
     fn namespace(&mut self, change: Change<Namespace>) {
@@ -151,4 +225,8 @@ impl Feed {
             Change::Deleted(object) => self.planner.set_namespace(&convert::key(&object).name, None),
         }
     }
+}
+
+fn same_addresses(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.len() == other.len() && one.iter().all(|ip| other.contains(ip))
 }

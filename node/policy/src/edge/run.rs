@@ -4,14 +4,13 @@ use knode_client::{Backoff, Client, Retry};
 use knode_nft::{Error as NftError, Notice, Watcher};
 
 use super::feed::Feed;
-use super::{Error, bridge};
+use super::{Announcements, Error, bridge};
 use crate::apply::{Applied, Applier};
 
 /// Between two repairs of a table that someone keeps breaking.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 /// What policies are enforced with.
-#[derive(Clone)]
 pub struct PolicyConfig {
     /// The API server, with the right to list and watch NetworkPolicies, pods and namespaces.
     pub client: Client,
@@ -19,6 +18,8 @@ pub struct PolicyConfig {
     pub node_name: String,
     /// The name of the tables, usually [`crate::table::NAME`].
     pub table: String,
+    /// Addresses of this node's pods before the API server knows them.
+    pub announcements: Announcements,
 }
 
 impl std::fmt::Debug for PolicyConfig {
@@ -41,7 +42,7 @@ pub async fn run(config: PolicyConfig, shutdown: impl Future<Output = ()>) -> Re
     let applier = Applier::open(&config.table).map_err(Error::Nftables)?;
     let watcher = Watcher::open(Some(applier.portid())).map_err(Error::Nftables)?;
     let enforcer = Enforcer {
-        feed: Feed::start(config.client, config.node_name),
+        feed: Feed::start(config.client, config.node_name, config.announcements),
         applier,
         watcher,
         retry: Retry::new(Backoff::API),
@@ -112,7 +113,7 @@ impl Enforcer {
         let changes = self.feed.planner.take();
         let had_table = self.applier.has_table();
         let applied = match self.state {
-            State::Applied if changes.is_empty() => return,
+            State::Applied if changes.is_empty() => return self.feed.enforced(),
             State::Applied => self.applier.update(&self.feed.planner, &changes),
             State::Starting | State::Doubtful => self.applier.verify(&self.feed.planner),
         };
@@ -139,6 +140,7 @@ impl Enforcer {
         }
         self.retry.succeeded();
         self.state = State::Applied;
+        self.feed.enforced();
     }
 
     fn failed(&mut self, error: &NftError) {

@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use super::{Labels, Protocol};
 
-/// A pod with addresses of its own that has not ended.
+/// A pod on a network of its own that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Its labels.
     pub labels: Arc<Labels>,
-    /// Its addresses, of either family.
+    /// Its addresses, of either family; none as long as it has none.
     pub ips: Box<[IpAddr]>,
     /// The ports of its containers that have a name.
     pub ports: Box<[ContainerPort]>,
