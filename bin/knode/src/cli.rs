@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
-use crate::node::{CniDirs, KubeletOptions};
+use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
 
 /// A Kubernetes node in one binary: container engine, kubelet, flannel-compatible overlay network and
 /// service proxy, with a control plane of its own when there is no other.
@@ -107,6 +107,8 @@ pub struct NodeOptions {
     pub kubelet: KubeletOptions,
     #[command(flatten)]
     pub cni: CniOptions,
+    #[command(flatten)]
+    pub policy: PolicyOptions,
 }
 
 /// Pod networks of other people's plugins.

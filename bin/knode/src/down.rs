@@ -132,7 +132,7 @@ fn unmount_below(directory: &Path) -> Vec<String> {
 }
 
 fn end_network(layout: &Layout) -> Vec<String> {
-    let mut errors: Vec<String> = Vec::new();
+    let mut errors: Vec<String> = node::remove_policies().iter().map(chain).collect();
     errors.extend(
         knode_proxy::teardown(&knode_proxy::table::TableConfig::default())
             .iter()

@@ -11,7 +11,7 @@ use crate::cli::{CniOptions, ControlPlaneOptions, NodeArgs, NodeOptions, ServerA
 use crate::cluster::{self, State};
 use crate::layout::Layout;
 use crate::lock;
-use crate::node::{KubeletOptions, Node};
+use crate::node::{KubeletOptions, Node, PolicyOptions};
 use crate::progress::{Progress, READY};
 use crate::server::ControlPlane;
 use crate::shutdown;
@@ -128,6 +128,7 @@ fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ip: Ipv4Addr) -> n
         proxy_kubeconfig: None,
         kubelet: args.node.kubelet.clone(),
         cni: args.node.cni.dirs(layout),
+        policy: args.node.policy,
         pod_cidr: args.control_plane.pod_cidr,
         service_cidr: args.control_plane.service_cidr,
     }
@@ -143,6 +144,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         node_ip: args.advertise_address,
         kubelet: KubeletOptions::default(),
         cni: CniOptions::default(),
+        policy: PolicyOptions::default(),
     };
     let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
         state.agree(options)?;
@@ -188,6 +190,7 @@ fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) 
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
         kubelet: args.node.kubelet.clone(),
         cni: args.node.cni.dirs(layout),
+        policy: args.node.policy,
         pod_cidr: args.pod_cidr,
         service_cidr: args.service_cidr,
     }

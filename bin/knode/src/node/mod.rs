@@ -7,12 +7,14 @@ mod commands;
 mod conflist;
 mod network;
 mod options;
+mod policy;
 mod services;
 mod view;
 
 pub use choice::CniDirs;
 pub use conflist::detach_all;
 pub use options::{KubeletOptions, OptionError};
+pub use policy::{PolicyOptions, teardown as remove_policies};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,6 +34,7 @@ use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, ensure_client};
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::{PodNet, Subnet};
+use knode_policy::Announcements;
 use knode_proxy::table::{Locality, TableConfig};
 use knode_proxy::{ProxyConfig, ProxyOptions};
 use serde_json::{Value, json};
@@ -63,6 +66,7 @@ pub struct Plan<'a> {
     pub bootstrap_kubeconfig: PathBuf,
     pub kubelet: KubeletOptions,
     pub cni: CniDirs,
+    pub policy: PolicyOptions,
     pub proxy_kubeconfig: Option<PathBuf>,
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
@@ -94,7 +98,7 @@ impl Plan<'_> {
         let mut tasks = JoinSet::new();
         let (subnet, subnet_seen) = watch::channel(None);
         let cni = self.cni.open(self.layout)?;
-        let engine = self
+        let (engine, announcements) = self
             .start_engine(subnet_seen, cni.clone(), &mut tasks, shutdown)
             .await?;
         progress.done("the container engine runs");
@@ -108,6 +112,14 @@ impl Plan<'_> {
         progress.done("the node has its certificate");
         let network_client = self.network_client(&connected)?;
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
+        policy::start(
+            self.policy,
+            network_client.clone(),
+            &self.name,
+            announcements,
+            &mut tasks,
+            shutdown,
+        );
         self.start_proxy(network_client, &mut tasks, shutdown);
         let node = self
             .start_kubelet(config, connected, &engine, clock, wake, settings.logs)
@@ -123,7 +135,7 @@ impl Plan<'_> {
         cni: Cni,
         tasks: &mut JoinSet<String>,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<Arc<Engine>> {
+    ) -> anyhow::Result<(Arc<Engine>, Announcements)> {
         let layout = self.layout;
         let images = open_images(layout)?;
         import(&images, layout).await?;
@@ -132,11 +144,12 @@ impl Plan<'_> {
             .context("open the pod network")?;
         let built_in = network::BuiltIn(podnet.clone());
         let network = Arc::new(Networks::new(built_in, cni.clone(), self.cni.conf.clone()));
+        let (announcing, announcements) = policy::Announcing::new(network.clone());
         let config = EngineConfig::new(
             layout.engine_dir(),
             layout.engine_run_dir(),
             images.clone(),
-            network.clone(),
+            Arc::new(announcing),
         );
         let engine = Engine::open(config).await.context("open the container engine")?;
         forget_dead(&engine, &podnet, &cni).await?;
@@ -157,7 +170,7 @@ impl Plan<'_> {
             Arc::new(commands::Images(images.clone())),
         )?;
         tasks.spawn(async move { ended("control socket", control.await) });
-        Ok(engine)
+        Ok((engine, announcements))
     }
 
     fn node_config(&self, settings: &KubeletSettings) -> NodeConfig {

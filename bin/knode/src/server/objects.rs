@@ -20,7 +20,7 @@ pub struct EnsureError {
     source: kube::Error,
 }
 
-/// What the proxy and the overlay need beyond the rights of `system:node` (see CONTRACTS.md, identities).
+/// What the proxy, the overlay and network policies need beyond the rights of `system:node` (see CONTRACTS.md, identities).
 fn node_role() -> ClusterRole {
     typed(json!({
         "metadata": {"name": "knode:node"},
@@ -28,7 +28,9 @@ fn node_role() -> ClusterRole {
             {"apiGroups": [""], "resources": ["services", "endpoints", "nodes"],
              "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs", "networkpolicies"],
+             "verbs": ["get", "list", "watch"]},
+            {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
         ],
     }))
