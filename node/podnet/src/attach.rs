@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use knode_netlink::{
     Address, Handle, LinkChange, MacAddr, Netns, Request, Route, Tolerate, VethSpec, add_veth, announce,
-    change_link, delete_group, replace_address, replace_route, settle, sysctl,
+    change_link, delete_group, replace_address, replace_route, settle, settle_link, sysctl,
 };
 
 use crate::bandwidth::{self, Bandwidth};
@@ -17,7 +17,7 @@ use crate::{ipam, name};
 
 /// Group of links that are about to be removed.
 const LEAVING: u32 = 0x6b6e_6f64;
-/// The kernel is expected to have taken up an address after so long; mostly it takes no time.
+/// The kernel is expected to have finished after so long; mostly it takes no time.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// How a sandbox is connected.
@@ -86,7 +86,8 @@ pub(crate) fn connect(handle: &Handle, netns: &Path, plan: &Plan<'_>) -> Result<
     announce(plan.bridge, plan.mac, plan.announced).map_err(Error::netlink("announce the pod"))?;
     netns
         .run(|| configure(plan))
-        .map_err(Error::netlink("enter the sandbox"))?
+        .map_err(Error::netlink("enter the sandbox"))??;
+    settle_link(handle, plan.host_link, SETTLING).map_err(Error::netlink("wait for the cable"))
 }
 
 /// Removes cables, both ends of each, and what holds back what comes in by them; one that is not there is no error.

@@ -107,11 +107,44 @@ fn what_comes_at_once_arrives() {
         let net = common::open(&dir, dual());
         let pods: Vec<_> = (0..40).map(|_| Pod::new()).collect();
         for (n, pod) in pods.iter().enumerate() {
-            let ips = net.add(request(&format!("p{n}"), pod)).await.unwrap().ips;
+            let got = net.add(request(&format!("p{n}"), pod)).await.unwrap();
             // `RT_TABLE_LOCAL`: the address is taken for the pod's own.
-            let table = pod.handle().route_to(ips[1]).unwrap().map(|route| route.table);
+            let table = pod
+                .handle()
+                .route_to(got.ips[1])
+                .unwrap()
+                .map(|route| route.table);
             assert_eq!(table, Some(255), "pod {n}");
         }
+    });
+}
+
+/// How often the host asked for each pod's Ethernet address.
+fn probes() -> Vec<u32> {
+    let output = std::process::Command::new("ip")
+        .args(["-4", "-s", "neigh", "show", "dev", "cni0"])
+        .output();
+    let text = String::from_utf8(output.expect("these tests need ip").stdout).unwrap();
+    let counts = text.lines().filter_map(|line| line.split("probes ").nth(1));
+    let counts = counts.filter_map(|rest| rest.split(' ').next()?.parse().ok());
+    counts.collect()
+}
+
+#[test]
+fn the_bridge_passes_on_what_comes_at_once() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let net = common::open(&dir, common::subnet(Some(IPV4), None, MTU));
+        let pods: Vec<_> = (0..60).map(|_| Pod::new()).collect();
+        for (n, pod) in pods.iter().enumerate() {
+            let ips = net.add(request(&format!("p{n}"), pod)).await.unwrap().ips;
+            let refused = std::net::TcpStream::connect((ips[0], 9)).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        let probes = probes();
+        assert_eq!(probes.len(), pods.len(), "{probes:?}");
+        let more = probes.iter().filter(|p| Some(*p) != probes.iter().min()).count();
+        assert_eq!(more, 0, "the first question to these was lost: {probes:?}");
     });
 }
 

@@ -39,4 +39,4 @@ pub use request::{
     replace_fdb, replace_neighbour, replace_route,
 };
 pub use request::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};
-pub use settle::settle;
+pub use settle::{settle, settle_link};

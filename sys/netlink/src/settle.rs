@@ -1,5 +1,4 @@
-//! Waits until the kernel delivers what comes to an IPv6 address. Even without duplicate detection it does the last
-//! step, the route to the address itself, some time after it has accepted the address.
+//! Waits until what was asked for is in force: the kernel finishes some changes only after it has accepted them.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,26 +12,55 @@ use rtnetlink::sys::{Socket, protocols::NETLINK_ROUTE};
 use crate::error::{Error, Result};
 use crate::handle::Handle;
 
-/// `RTNLGRP_IPV6_ROUTE`.
+/// `RTNLGRP_LINK` and `RTNLGRP_IPV6_ROUTE`.
+const LINKS: u32 = 1;
 const ROUTES: u32 = 11;
 /// `RT_TABLE_LOCAL`.
 const TABLE_LOCAL: u32 = 255;
 /// Notices are only counted as news; their ends may be cut off.
 const BUFFER: usize = 4 << 10;
 
-/// Blocks until all of the addresses, which links of the calling thread's namespace have, are reached through
-/// `handle`'s namespace, which is the same; for `bound` at most.
+/// Blocks until what comes to all of these addresses is delivered, for `bound` at most. Even without duplicate detection
+/// the route to an IPv6 address itself comes later than the address. Handle and calling thread are in one namespace.
 ///
 /// # Errors
 /// [`Error::Socket`], after the bound with the kind `TimedOut`; [`Error::Refused`].
 pub fn settle(handle: &Handle, addresses: &[Ipv6Addr], bound: Duration) -> Result<()> {
-    if all_local(handle, addresses)? {
+    until(ROUTES, bound, || {
+        for ip in addresses {
+            let route = handle.route_to(IpAddr::V6(*ip))?;
+            if route.is_none_or(|route| route.table != TABLE_LOCAL) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// Blocks until a link that is up has a carrier too, for `bound` at most: before that a bridge passes nothing on to such
+/// a port. Handle and calling thread are in one namespace.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Socket`], after the bound with the kind `TimedOut`; [`Error::Refused`].
+pub fn settle_link(handle: &Handle, name: &str, bound: Duration) -> Result<()> {
+    until(LINKS, bound, || match handle.link(name)? {
+        Some(link) => Ok(link.running),
+        None => Err(Error::NotFound {
+            op: "wait for link",
+            object: name.to_owned(),
+        }),
+    })
+}
+
+/// Looks again at every notice of the group.
+fn until(group: u32, bound: Duration, done: impl Fn() -> Result<bool>) -> Result<()> {
+    if done()? {
         return Ok(());
     }
     let end = Instant::now() + bound;
-    let socket = listen().map_err(failed)?;
+    let socket = listen(group).map_err(failed)?;
     // The last change may have come before there was anybody to hear of it.
-    while !all_local(handle, addresses)? {
+    while !done()? {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(failed(io::ErrorKind::TimedOut.into()));
@@ -44,26 +72,16 @@ pub fn settle(handle: &Handle, addresses: &[Ipv6Addr], bound: Duration) -> Resul
 
 fn failed(source: io::Error) -> Error {
     Error::Socket {
-        op: "wait for addresses",
+        op: "wait for changes",
         source,
     }
 }
 
-fn all_local(handle: &Handle, addresses: &[Ipv6Addr]) -> Result<bool> {
-    for ip in addresses {
-        let route = handle.route_to(IpAddr::V6(*ip))?;
-        if route.is_none_or(|route| route.table != TABLE_LOCAL) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn listen() -> io::Result<Socket> {
+fn listen(group: u32) -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.set_non_blocking(true)?;
-    socket.add_membership(ROUTES)?;
+    socket.add_membership(group)?;
     Ok(socket)
 }
 
