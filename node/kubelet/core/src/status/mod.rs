@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::model::Observed;
+use crate::model::{Observed, pod_ips};
 use crate::plan::{Stage, past_deadline, stage};
 use crate::pod::PodExt;
 use crate::qos;
@@ -128,7 +128,7 @@ fn addresses(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) -
         || !observed.containers.is_empty()
         || observed.waits.values().any(|wait| wait.visible_from <= now);
     match observed.ready_sandbox() {
-        Some(sandbox) if shows && !sandbox.ips.is_empty() => sandbox.ips.clone(),
+        Some(sandbox) if shows && !sandbox.ips.is_empty() => pod_ips(&sandbox.ips, &node.host_ips),
         _ => old,
     }
 }

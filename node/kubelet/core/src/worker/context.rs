@@ -15,7 +15,7 @@ use super::message;
 use crate::api::PodApi;
 use crate::config::KubeletConfig;
 use crate::kubelet::Shared;
-use crate::model::{ContainerRecord, Observed, container_record};
+use crate::model::{ContainerRecord, Observed, container_record, pod_ips};
 use crate::pod::PodExt;
 use crate::spec::dns::{ClusterDns, Resolver};
 use crate::status::NodeFacts;
@@ -121,14 +121,15 @@ pub(crate) struct FieldSource {
 
 impl FieldSource {
     pub(crate) fn new(context: &Context, pod: &Pod, observed: &Observed) -> Self {
+        let host_ips = &context.facts.host_ips;
         let pod_ips = match (pod.host_network(), observed.ready_sandbox()) {
-            (true, _) => context.facts.host_ips.clone(),
-            (false, Some(sandbox)) => sandbox.ips.clone(),
+            (true, _) => host_ips.clone(),
+            (false, Some(sandbox)) => pod_ips(&sandbox.ips, host_ips),
             (false, None) => Vec::new(),
         };
         Self {
             pod_ips,
-            host_ips: context.facts.host_ips.clone(),
+            host_ips: host_ips.clone(),
             allocatable: context.config.node.allocatable(),
         }
     }
