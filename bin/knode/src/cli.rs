@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
+use crate::dual::Dual;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
 use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
 
@@ -75,13 +76,21 @@ pub struct DataDir {
 /// What the control plane can be told.
 #[derive(Args, Clone, Debug)]
 pub struct ControlPlaneOptions {
-    /// The addresses of pods; each node gets a /24 of it. Must not overlap the service range or a route
-    /// of the host. Fixed when the cluster is made.
-    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR")]
-    pub pod_cidr: Ipv4Net,
-    /// The addresses of services. Fixed when the cluster is made.
-    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR")]
-    pub service_cidr: Ipv4Net,
+    /// The addresses of pods: an IPv4 network, or an IPv4 and an IPv6 network with a comma between them, of which
+    /// the first is the primary one. Each node gets a part of each. Must not overlap the service ranges or a
+    /// route of the host. Fixed when the cluster is made.
+    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub pod_cidr: Dual<IpNet>,
+    /// The addresses of services: a network, or one of each family, of which services get addresses of the first
+    /// unless they ask for others. Fixed when the cluster is made.
+    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub service_cidr: Dual<IpNet>,
+    /// Prefix length of a node's part of the IPv4 pod addresses [default: 24].
+    #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=30))]
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Prefix length of a node's part of the IPv6 pod addresses [default: 64].
+    #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=126))]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
     /// The ports of NodePort services, first and last.
     #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST", value_parser = parse_port_range)]
     pub node_port_range: PortRange,
@@ -99,10 +108,11 @@ pub struct NodeOptions {
     /// The node's name in the cluster [default: the host name, lower case].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
-    /// The address by which other nodes reach this one [default: that of the default route's interface,
-    /// or the only global address].
-    #[arg(long, value_name = "IP")]
-    pub node_ip: Option<IpAddr>,
+    /// The address by which other nodes reach this one, or one of each family with a comma between them, of which
+    /// the first is the primary one [default: those of the default route's interface, or the only global ones; IPv6
+    /// where pods have IPv6 addresses].
+    #[arg(long, value_name = "IP[,IP]")]
+    pub node_ip: Option<Dual<IpAddr>>,
     #[command(flatten)]
     pub kubelet: KubeletOptions,
     #[command(flatten)]
@@ -198,11 +208,11 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub proxy_kubeconfig: Option<PathBuf>,
     /// The cluster's pod addresses, as its control plane was told.
-    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR")]
-    pub pod_cidr: Ipv4Net,
+    #[arg(long, default_value = "172.30.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub pod_cidr: Dual<IpNet>,
     /// The cluster's service addresses, as its control plane was told.
-    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR")]
-    pub service_cidr: Ipv4Net,
+    #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR[,CIDR]")]
+    pub service_cidr: Dual<IpNet>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -4,10 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ControlPlaneOptions;
+use crate::dual::Dual;
 
 /// What runs, or ran, from a data directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +25,8 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlane {
-    pub pod_cidr: Ipv4Net,
-    pub service_cidr: Ipv4Net,
+    pub pod_cidr: Dual<IpNet>,
+    pub service_cidr: Dual<IpNet>,
     pub listen: SocketAddr,
     pub kubeconfig: PathBuf,
 }
@@ -34,7 +35,7 @@ pub struct ControlPlane {
 #[serde(rename_all = "camelCase")]
 pub struct Node {
     pub name: String,
-    pub ip: IpAddr,
+    pub ip: Dual<IpAddr>,
 }
 
 /// Why the state could not be read, kept or agreed with.
@@ -97,7 +98,7 @@ impl State {
         let Some(kept) = &self.control_plane else {
             return Ok(());
         };
-        let same = |option, kept: Ipv4Net, asked: Ipv4Net| {
+        let same = |option, kept: Dual<IpNet>, asked: Dual<IpNet>| {
             if kept == asked {
                 return Ok(());
             }
@@ -123,6 +124,8 @@ mod tests {
         let mut options = ControlPlaneOptions {
             pod_cidr: "172.30.0.0/16".parse().unwrap(),
             service_cidr: "10.254.0.0/16".parse().unwrap(),
+            node_cidr_mask_size_ipv4: None,
+            node_cidr_mask_size_ipv6: None,
             node_port_range: crate::cli::PortRange { first: 1, last: 2 },
             listen: "0.0.0.0:6443".parse().unwrap(),
             write_kubeconfig: "/k".into(),

@@ -6,6 +6,7 @@ mod cluster;
 mod cni;
 mod control;
 mod down;
+mod dual;
 mod flanneld;
 mod klog;
 mod kube_proxy;

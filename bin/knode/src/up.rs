@@ -1,6 +1,6 @@
 //! `knode up`, `knode server`, `knode node`: the long-running commands.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use crate::cli::{CniOptions, ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
+use crate::dual::{Dual, Family};
 use crate::layout::Layout;
 use crate::lock;
 use crate::node::{KubeletOptions, Node, PolicyOptions};
@@ -27,22 +28,24 @@ struct Site {
     layout: Layout,
     state: State,
     name: String,
-    ip: Ipv4Addr,
+    ips: Dual<IpAddr>,
 }
 
 impl Site {
-    /// Takes the data directory. `check` runs before anything is made in it.
+    /// Takes the data directory. `check` runs before anything is made in it; `families` are those of which the machine
+    /// needs an address.
     fn take(
         data_dir: &Path,
         options: &NodeOptions,
-        check: impl FnOnce(&Layout, &str, Ipv4Addr, &State) -> anyhow::Result<()>,
+        families: &[Family],
+        check: impl FnOnce(&Layout, &str, Dual<IpAddr>, &State) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let layout = Layout::new(data_dir);
         let state = State::load(&layout.state_file())?;
         let asked = options.node_ip.or(state.node.as_ref().map(|n| n.ip));
-        let (name, ip) = (
+        let (name, ips) = (
             preflight::node_name(options.node_name.as_deref())?,
-            preflight::node_ip(asked)?,
+            preflight::node_ips(asked, families)?,
         );
         if let Some(holder) = lock::holder(&layout.lock_file()) {
             anyhow::bail!(lock::LockError::Held {
@@ -50,13 +53,13 @@ impl Site {
                 pid: holder.to_string()
             });
         }
-        check(&layout, &name, ip, &state)?;
+        check(&layout, &name, ips, &state)?;
         lock::take(&layout.lock_file())?.hold_to_the_end();
         Ok(Self {
             layout,
             state,
             name,
-            ip,
+            ips,
         })
     }
 
@@ -73,7 +76,7 @@ impl Site {
     fn remember_node(&mut self) {
         self.state.node = Some(cluster::Node {
             name: self.name.clone(),
-            ip: self.ip.into(),
+            ip: self.ips,
         });
     }
 
@@ -87,19 +90,20 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     preflight::root("knode up")?;
     let progress = Progress::start();
     let options = &args.control_plane;
-    let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, state| {
+    let families = options.pod_cidr.families();
+    let mut site = Site::take(&args.data.data_dir, &args.node, &families, |layout, name, ips, state| {
         state.agree(options)?;
-        server_plan(layout, options, name, ip).check()?;
-        Ok(up_node(layout, &args, name, ip).check()?)
+        server_plan(layout, options, name, ips).check()?;
+        Ok(up_node(layout, &args, name, ips).check()?)
     })?;
     site.remember_control_plane(options);
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let control_plane = server_plan(&site.layout, options, &site.name, site.ip)
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ips)
         .start(&progress, &end)
         .await?;
-    let node = up_node(&site.layout, &args, &site.name, site.ip)
+    let node = up_node(&site.layout, &args, &site.name, site.ips)
         .start(&progress, &end)
         .await?;
     run(Some(control_plane), Some(node), &progress, trigger).await
@@ -109,21 +113,21 @@ fn server_plan<'a>(
     layout: &'a Layout,
     options: &'a ControlPlaneOptions,
     name: &'a str,
-    advertise: Ipv4Addr,
+    ips: Dual<IpAddr>,
 ) -> server::Plan<'a> {
     server::Plan {
         layout,
         options,
-        advertise,
+        ips,
         name,
     }
 }
 
-fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
+fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ips: Dual<IpAddr>) -> node::Plan<'a> {
     node::Plan {
         layout,
         name: name.to_owned(),
-        ip,
+        ips,
         bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
         proxy_kubeconfig: None,
         kubelet: args.node.kubelet.clone(),
@@ -141,19 +145,23 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let options = &args.control_plane;
     let asked = NodeOptions {
         node_name: None,
-        node_ip: args.advertise_address,
+        node_ip: args.advertise_address.map(Dual::single),
         kubelet: KubeletOptions::default(),
         cni: CniOptions::default(),
         policy: PolicyOptions::default(),
     };
-    let mut site = Site::take(&args.data.data_dir, &asked, |layout, name, ip, state| {
+    let families = [Family::of(&options.service_cidr.primary())];
+    if let Some(address) = args.advertise_address {
+        preflight::advertised(address, families[0])?;
+    }
+    let mut site = Site::take(&args.data.data_dir, &asked, &families, |layout, name, ips, state| {
         state.agree(options)?;
-        Ok(server_plan(layout, options, name, ip).check()?)
+        Ok(server_plan(layout, options, name, ips).check()?)
     })?;
     site.remember_control_plane(options);
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let control_plane = server_plan(&site.layout, options, &site.name, site.ip)
+    let control_plane = server_plan(&site.layout, options, &site.name, site.ips)
         .start(&progress, &end)
         .await?;
     if let Some(path) = &args.write_bootstrap_kubeconfig {
@@ -169,23 +177,24 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
 pub async fn node(args: NodeArgs) -> anyhow::Result<ExitCode> {
     preflight::root("knode node")?;
     let progress = Progress::start();
-    let mut site = Site::take(&args.data.data_dir, &args.node, |layout, name, ip, _| {
-        Ok(node_plan(&args, layout, name, ip).check()?)
+    let families = args.pod_cidr.families();
+    let mut site = Site::take(&args.data.data_dir, &args.node, &families, |layout, name, ips, _| {
+        Ok(node_plan(&args, layout, name, ips).check()?)
     })?;
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();
-    let node = node_plan(&args, &site.layout, &site.name, site.ip)
+    let node = node_plan(&args, &site.layout, &site.name, site.ips)
         .start(&progress, &end)
         .await?;
     run(None, Some(node), &progress, trigger).await
 }
 
-fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ip: Ipv4Addr) -> node::Plan<'a> {
+fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ips: Dual<IpAddr>) -> node::Plan<'a> {
     node::Plan {
         layout,
         name: name.to_owned(),
-        ip,
+        ips,
         bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
         kubelet: args.node.kubelet.clone(),

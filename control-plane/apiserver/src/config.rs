@@ -1,7 +1,7 @@
 //! How an API server is set up.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -52,6 +52,29 @@ pub struct ApiServerConfig {
 impl ApiServerConfig {
     /// The address of the Service `kubernetes`: the first of the default range.
     pub fn kubernetes_address(&self) -> Option<IpAddr> {
-        self.service_cidrs.first()?.hosts().next()
+        kubernetes_address(*self.service_cidrs.first()?)
+    }
+}
+
+/// The address of the Service `kubernetes` where this is the default range of services: the first after the
+/// network's own. `None` for a range without it.
+pub fn kubernetes_address(range: IpNet) -> Option<IpAddr> {
+    let first: IpAddr = match range.network() {
+        IpAddr::V4(network) => Ipv4Addr::from(u32::from(network).checked_add(1)?).into(),
+        IpAddr::V6(network) => Ipv6Addr::from(u128::from(network).checked_add(1)?).into(),
+    };
+    range.contains(&first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_after_the_networks_own() {
+        let of = |range: &str| kubernetes_address(range.parse().unwrap()).map(|address| address.to_string());
+        assert_eq!(of("10.254.0.0/16").as_deref(), Some("10.254.0.1"));
+        assert_eq!(of("fd00:254::/112").as_deref(), Some("fd00:254::1"));
+        assert_eq!(of("10.254.0.0/32"), None);
     }
 }

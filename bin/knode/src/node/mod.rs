@@ -17,13 +17,13 @@ pub use options::{KubeletOptions, OptionError};
 pub use policy::{PolicyOptions, teardown as remove_policies};
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
 use knode_cni::Cni;
 use knode_cri::{ImageService, RuntimeService};
@@ -42,6 +42,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::control;
+use crate::dual::Dual;
 use crate::layout::Layout;
 use crate::preflight::{self, Obstacle};
 use crate::progress::Progress;
@@ -62,14 +63,14 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 pub struct Plan<'a> {
     pub layout: &'a Layout,
     pub name: String,
-    pub ip: Ipv4Addr,
+    pub ips: Dual<IpAddr>,
     pub bootstrap_kubeconfig: PathBuf,
     pub kubelet: KubeletOptions,
     pub cni: CniDirs,
     pub policy: PolicyOptions,
     pub proxy_kubeconfig: Option<PathBuf>,
-    pub pod_cidr: Ipv4Net,
-    pub service_cidr: Ipv4Net,
+    pub pod_cidr: Dual<IpNet>,
+    pub service_cidr: Dual<IpNet>,
 }
 
 /// A node that runs.
@@ -84,13 +85,20 @@ impl Plan<'_> {
     /// Refuses what can't work, before anything is made.
     pub fn check(&self) -> Result<(), Obstacle> {
         self.kubelet.settings()?;
-        preflight::ranges(self.pod_cidr, self.service_cidr)?;
-        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        preflight::ranges(&self.pod_cidr, &self.service_cidr)?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        preflight::port(any(KUBELET_PORT), "kubelet")?;
+        preflight::port(self.any(KUBELET_PORT), "kubelet")?;
         preflight::port(local(HEALTHZ_PORT), "kubelet's health")?;
-        preflight::port(any(PROXY_HEALTH_PORT), "proxy's health")?;
+        preflight::port(self.any(PROXY_HEALTH_PORT), "proxy's health")?;
         preflight::port(local(PROXY_METRICS_PORT), "proxy's metrics")
+    }
+
+    /// All addresses of the machine: those of both families if it has both.
+    fn any(&self, port: u16) -> SocketAddr {
+        match self.ips.v6() {
+            Some(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            None => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        }
     }
 
     /// Starts everything; returns when all parts run, which is before the node is Ready.
@@ -177,7 +185,7 @@ impl Plan<'_> {
         let layout = self.layout;
         NodeConfig {
             node_name: self.name.clone(),
-            node_ips: vec![IpAddr::V4(self.ip)],
+            node_ips: self.ips.iter().collect(),
             labels: Default::default(),
             taints: Vec::new(),
             max_pods: 110,
@@ -187,7 +195,7 @@ impl Plan<'_> {
             kubeconfig: layout.kubelet_kubeconfig(),
             bootstrap_kubeconfig: Some(self.bootstrap_kubeconfig.clone()),
             client_ca: None,
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, KUBELET_PORT)),
+            listen: self.any(KUBELET_PORT),
             healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
             pod_logs_dir: layout.pod_logs_dir(),
             eviction: settings.eviction.clone(),
@@ -216,6 +224,15 @@ impl Plan<'_> {
             .client)
     }
 
+    fn net_conf(&self) -> anyhow::Result<NetConf> {
+        let ipv4 = self.pod_cidr.v4().context("pods have no IPv4 addresses")?;
+        let conf = NetConf::vxlan(ipv4);
+        Ok(match self.pod_cidr.v6() {
+            Some(ipv6) => conf.with_ipv6(ipv6),
+            None => conf,
+        })
+    }
+
     /// Starts the overlay; what it says of the subnet goes to the pod network, and wakes the node's status.
     fn start_overlay(
         &self,
@@ -224,9 +241,10 @@ impl Plan<'_> {
         tasks: &mut JoinSet<String>,
     ) -> anyhow::Result<watch::Receiver<Option<Subnet>>> {
         let config = knode_overlay::Config {
-            conf: NetConf::vxlan(self.pod_cidr),
+            conf: self.net_conf()?,
             wish: Wish {
-                node_ip: Some(self.ip),
+                node_ip: self.ips.v4(),
+                public_ipv6: self.ips.v6(),
                 ..Wish::default()
             },
             masquerade: true,
@@ -235,14 +253,14 @@ impl Plan<'_> {
         let store = Arc::new(KubernetesLeases::start(client, self.name.clone()));
         let overlay = Overlay::open(config, store).context("open the overlay")?;
         let mut own = overlay.subnet();
-        let services = self.service_cidr;
+        let services = self.service_cidr.iter().collect();
         let seen = subnet.subscribe();
         tasks.spawn(async move { ended("overlay", overlay.run().await) });
         tasks.spawn(async move {
             loop {
                 let now = own.borrow_and_update().map(|s| Subnet {
                     ipv4: Some(s.ipv4),
-                    ipv6: None,
+                    ipv6: s.ipv6,
                     mtu: s.mtu,
                 });
                 subnet.send_replace(now);
@@ -251,21 +269,21 @@ impl Plan<'_> {
                 }
             }
         });
-        services::spawn_route(services, seen.clone(), tasks);
+        services::spawn_routes(services, seen.clone(), tasks);
         Ok(seen)
     }
 
     fn start_proxy(&self, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
         let table = TableConfig {
-            locality: Locality::Cidrs(vec![self.pod_cidr.into()]),
-            service_cidrs: vec![self.service_cidr.into()],
+            locality: Locality::Cidrs(self.pod_cidr.iter().collect()),
+            service_cidrs: self.service_cidr.iter().collect(),
             ..TableConfig::default()
         };
         let config = ProxyConfig {
             client,
             node_name: self.name.clone(),
             table,
-            health: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROXY_HEALTH_PORT))),
+            health: Some(self.any(PROXY_HEALTH_PORT)),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PROXY_METRICS_PORT))),
             options: ProxyOptions::default(),
         };
@@ -295,7 +313,7 @@ impl Plan<'_> {
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
         let kubelet = KubeletConfig {
             node_name: self.name.clone(),
-            node_ips: vec![self.ip.to_string()],
+            node_ips: self.ips.iter().map(|ip| ip.to_string()).collect(),
             runtime: cri.clone(),
             images: images.clone(),
             root_dir: layout.kubelet_dir(),

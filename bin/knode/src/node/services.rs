@@ -2,7 +2,7 @@
 //! before any rule sees it. Such a machine gets a route to the services through the pods' bridge.
 
 use anyhow::Context;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use knode_netlink::{Event, Events, Handle, Route, Topic, replace_route};
 use knode_podnet::Subnet;
 use tokio::sync::watch;
@@ -11,21 +11,27 @@ use tokio::task::JoinSet;
 /// Leads to nobody: the rules take the packets before they leave.
 const BRIDGE: &str = "cni0";
 
-/// Keeps the route as long as the pod network lives. It goes with the bridge.
-pub fn spawn_route(services: Ipv4Net, subnet: watch::Receiver<Option<Subnet>>, tasks: &mut JoinSet<String>) {
+/// Keeps the routes, one of each family, as long as the pod network lives. They go with the bridge.
+pub fn spawn_routes(
+    services: Vec<IpNet>,
+    subnet: watch::Receiver<Option<Subnet>>,
+    tasks: &mut JoinSet<String>,
+) {
     tasks.spawn(async move {
-        match follow(services, subnet).await {
+        match follow(&services, subnet).await {
             Ok(()) => "the pod network ended".into(),
-            Err(error) => format!("the route to services failed: {error:#}"),
+            Err(error) => format!("the routes to services failed: {error:#}"),
         }
     });
 }
 
-async fn follow(services: Ipv4Net, mut subnet: watch::Receiver<Option<Subnet>>) -> anyhow::Result<()> {
+async fn follow(services: &[IpNet], mut subnet: watch::Receiver<Option<Subnet>>) -> anyhow::Result<()> {
     let handle = Handle::open().context("open route netlink")?;
     let mut events = Events::open(&[Topic::Links, Topic::Routes]).context("watch the routes")?;
     loop {
-        ensure(&handle, services)?;
+        for services in services {
+            ensure(&handle, *services)?;
+        }
         loop {
             tokio::select! {
                 changed = subnet.changed() => match changed {
@@ -50,17 +56,17 @@ fn concerns(event: &Event) -> bool {
 }
 
 /// Adds the route if there is a bridge and no other way.
-fn ensure(handle: &Handle, services: Ipv4Net) -> anyhow::Result<()> {
+fn ensure(handle: &Handle, services: IpNet) -> anyhow::Result<()> {
     let Some(bridge) = handle.link(BRIDGE).context("look for the bridge")? else {
         return Ok(());
     };
     let way = handle
-        .route_to(services.network().into())
+        .route_to(services.network())
         .context("look for a way to the services")?;
     if way.is_some() {
         return Ok(());
     }
-    let route = Route::new(IpNet::V4(services.trunc()), bridge.index);
+    let route = Route::new(services.trunc(), bridge.index);
     match handle.execute(replace_route(&route)) {
         Ok(()) => tracing::info!(%services, "no default route: services are routed through {BRIDGE}"),
         // A bridge that isn't up yet takes no route; it is tried again when it is.

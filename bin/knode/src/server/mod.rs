@@ -2,7 +2,7 @@
 
 mod objects;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,13 +17,11 @@ use knode_store::Store;
 use tokio::task::JoinSet;
 
 use crate::cli::ControlPlaneOptions;
+use crate::dual::{Dual, Family};
 use crate::layout::Layout;
 use crate::preflight;
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
-
-/// Prefix length of a node's share of the pod addresses.
-const NODE_CIDR_MASK: u8 = 24;
 
 /// A control plane that serves.
 pub struct ControlPlane {
@@ -35,8 +33,8 @@ pub struct ControlPlane {
 pub struct Plan<'a> {
     pub layout: &'a Layout,
     pub options: &'a ControlPlaneOptions,
-    /// The address by which nodes and pods reach it.
-    pub advertise: Ipv4Addr,
+    /// The machine's addresses; that of the services' primary family is the one by which nodes and pods reach it.
+    pub ips: Dual<IpAddr>,
     /// The machine's name, for the serving certificate.
     pub name: &'a str,
 }
@@ -44,27 +42,50 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Refuses what can't work, before anything is made.
     pub fn check(&self) -> Result<(), preflight::Obstacle> {
-        preflight::ranges(self.options.pod_cidr, self.options.service_cidr)?;
-        preflight::port(self.options.listen, "API server")
+        preflight::ranges(&self.options.pod_cidr, &self.options.service_cidr)?;
+        self.pod_ranges()?;
+        preflight::port(self.listen(), "API server")
     }
 
-    fn server_url(&self, ip: IpAddr) -> String {
-        format!("https://{}", SocketAddr::new(ip, self.options.listen.port()))
+    /// Where the API server listens: all addresses of a machine are those of both families if it has both.
+    fn listen(&self) -> SocketAddr {
+        let listen = self.options.listen;
+        if listen.ip().is_unspecified() && self.ips.v6().is_some() {
+            return SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), listen.port());
+        }
+        listen
+    }
+
+    /// The address by which nodes and pods reach it.
+    fn advertise(&self) -> SocketAddr {
+        let family = Family::of(&self.options.service_cidr.primary());
+        let ip = self.ips.of(family).unwrap_or(self.ips.primary());
+        SocketAddr::new(ip, self.options.listen.port())
+    }
+
+    fn server_url(&self) -> String {
+        format!("https://{}", self.advertise())
+    }
+
+    fn pod_ranges(&self) -> Result<Vec<PodRange>, preflight::Obstacle> {
+        let options = self.options;
+        let (ipv4, ipv6) = (options.node_cidr_mask_size_ipv4, options.node_cidr_mask_size_ipv6);
+        let range = |cidr| {
+            let node_mask = preflight::node_mask(cidr, ipv4, ipv6)?;
+            Ok(PodRange { cidr, node_mask })
+        };
+        options.pod_cidr.iter().map(range).collect()
     }
 
     fn sans(&self) -> anyhow::Result<ApiServerSans> {
-        let service_ip = self
-            .options
-            .service_cidr
-            .hosts()
-            .next()
+        let service_ip = knode_apiserver::kubernetes_address(self.options.service_cidr.primary())
             .context("the service range holds no address")?;
-        let mut node_ips = vec![IpAddr::V4(self.advertise)];
+        let mut node_ips: Vec<IpAddr> = self.ips.iter().collect();
         if !self.options.listen.ip().is_unspecified() {
             node_ips.push(self.options.listen.ip());
         }
         Ok(ApiServerSans {
-            service_ip: service_ip.into(),
+            service_ip,
             node_ips,
             dns: vec![self.name.to_owned()],
             cluster_domain: "cluster.local".into(),
@@ -83,9 +104,9 @@ impl Plan<'_> {
             kubelet_client: tls(&pki.kubelet_client),
             service_account_key: Arc::new(pki.service_account.clone()),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
-            service_cidrs: vec![self.options.service_cidr.into()],
+            service_cidrs: self.options.service_cidr.iter().collect(),
             node_port_range: range.first..=range.last,
-            advertise: SocketAddr::new(self.advertise.into(), self.options.listen.port()),
+            advertise: self.advertise(),
             static_tokens: Default::default(),
         }
     }
@@ -97,16 +118,16 @@ impl Plan<'_> {
             .context("make the control plane's certificates")?;
         progress.done("certificates are there");
         let store = open_store(&layout.store_file()).await?;
-        let listener = ApiServer::bind(self.options.listen).await?;
+        let listener = ApiServer::bind(self.listen()).await?;
         let api = ApiServer::start(self.config(&pki), store)
             .await
             .context("start the API server")?;
-        progress.done(format!("the API server listens on {}", self.options.listen));
+        progress.done(format!("the API server listens on {}", self.listen()));
         let mut tasks = JoinSet::new();
         let serving = api.clone();
         let end = shutdown.clone();
         tasks.spawn(async move { serving.serve(listener, end.requested()).await });
-        self.start_controllers(&api, &pki, &mut tasks, shutdown);
+        self.start_controllers(&api, &pki, &mut tasks, shutdown)?;
         self.write_kubeconfigs(&api, &pki).await?;
         progress.done(format!("kubeconfig: {}", self.options.write_kubeconfig.display()));
         Ok(ControlPlane { tasks, api })
@@ -118,7 +139,7 @@ impl Plan<'_> {
         pki: &ControlPlanePki,
         tasks: &mut JoinSet<()>,
         end: &Shutdown,
-    ) {
+    ) -> anyhow::Result<()> {
         let client =
             |user: &str| knode_client::from_service(api.service(UserInfo::new(user, [] as [&str; 0])));
         let accounts = api.clone();
@@ -129,10 +150,7 @@ impl Plan<'_> {
             }),
             signer: Some(Arc::new(pki.ca.clone())),
             root_ca_pem: pki.ca.cert_pem().to_owned(),
-            pod_ranges: vec![PodRange {
-                cidr: self.options.pod_cidr.into(),
-                node_mask: NODE_CIDR_MASK.max(self.options.pod_cidr.prefix_len()),
-            }],
+            pod_ranges: self.pod_ranges()?,
             clock: Arc::new(SystemClock::default()),
         };
         tasks.spawn(knode_controllers::run(config, end.clone().requested()));
@@ -140,6 +158,7 @@ impl Plan<'_> {
             client("system:kube-scheduler"),
             end.clone().requested(),
         ));
+        Ok(())
     }
 
     /// The administrator's kubeconfig, and the bootstrap one for nodes.
@@ -152,8 +171,7 @@ impl Plan<'_> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         }
-        let server = self.server_url(self.advertise.into());
-        pki.kubeconfig(&server, &pki.admin)
+        pki.kubeconfig(&self.server_url(), &pki.admin)
             .write(path)
             .context("write the administrator's kubeconfig")
     }
@@ -165,7 +183,7 @@ impl Plan<'_> {
         let token = kept_token(&file)?.unwrap_or_else(BootstrapToken::generate);
         objects::ensure(admin, token.id(), token.secret()).await?;
         let kubeconfig = Kubeconfig::for_access(&Access {
-            server: self.server_url(self.advertise.into()),
+            server: self.server_url(),
             ca: Some(Material::Data(pki.ca.cert_pem().to_owned())),
             token: Some(Material::Data(token.to_string())),
             ..Access::default()
