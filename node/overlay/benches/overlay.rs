@@ -1,6 +1,7 @@
 //! One node's overlay in a process of its own, leases in a real etcd: time from its start to the subnet file, and with
 //! 1, 100 and 1,000 peers until all are programmed, until one more is, and the memory that the process then has.
-//! Needs root and Debian's etcd; `cargo bench -p knode-overlay`. Prints one line a measurement.
+//! Needs root and Debian's etcd; `cargo bench -p knode-overlay`. Prints one line a measurement. With `KNODE_BIN` that
+//! binary's `flanneld` is measured instead of the overlay alone.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,6 +10,7 @@ mod common;
 #[path = "../tests/etcd/server.rs"]
 mod server;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use knode_overlay::{
 use server::Cluster;
 
 const PREFIX: &str = "/coreos.com/network";
+const ENDPOINT: &str = "http://192.0.2.1:2379";
 /// The bench runs itself again as the node, with the subnet file's path here.
 const NODE: &str = "KNODE_BENCH_NODE";
 const SIZES: [u16; 3] = [1, 100, 1000];
@@ -62,7 +65,7 @@ fn node(subnet_file: PathBuf) {
 
 fn access() -> Access {
     Access {
-        endpoints: vec!["http://192.0.2.1:2379".to_owned()],
+        endpoints: vec![ENDPOINT.to_owned()],
         ..Access::default()
     }
 }
@@ -77,7 +80,7 @@ fn bench() {
 fn starts() {
     let fabric = Fabric::new();
     let host = Host::new(&fabric, 1);
-    let _cluster = Cluster::start_at(host.netns.clone(), "192.0.2.1");
+    let _cluster = etcd(&host);
     let mut times: Vec<_> = (0..STARTS)
         .map(|_| {
             let begun = Instant::now();
@@ -103,7 +106,7 @@ fn starts() {
 fn converges(size: u16) {
     let fabric = Fabric::new();
     let host = Host::new(&fabric, 1);
-    let cluster = Cluster::start_at(host.netns.clone(), "192.0.2.1");
+    let cluster = etcd(&host);
     write(&host, &cluster, 0..size);
     let begun = Instant::now();
     let node = Node::start(&host);
@@ -187,6 +190,28 @@ fn write(host: &Host, cluster: &Cluster, peers: std::ops::Range<u16>) {
     host.netns.run(roomy).unwrap();
 }
 
+fn flanneld(binary: OsString, host: &Host) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .args([
+            "flanneld",
+            "-etcd-endpoints",
+            ENDPOINT,
+            "-ip-masq",
+            "-subnet-file",
+        ])
+        .arg(host.subnet_file());
+    command
+}
+
+/// An etcd on the host, with the network's configuration.
+fn etcd(host: &Host) -> Cluster {
+    let cluster = Cluster::start_at(host.netns.clone(), "192.0.2.1");
+    let conf = r#"{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}"#;
+    cluster.ctl(&["put", &format!("{PREFIX}/config"), conf]);
+    cluster
+}
+
 /// The node's process.
 struct Node {
     child: Child,
@@ -194,8 +219,18 @@ struct Node {
 
 impl Node {
     fn start(host: &Host) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(NODE, host.subnet_file()).stdin(Stdio::null());
+        let mut command = match std::env::var_os("KNODE_BIN") {
+            Some(binary) => flanneld(binary, host),
+            None => {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.env(NODE, host.subnet_file());
+                command
+            }
+        };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let child = host.netns.run(|| command.spawn()).unwrap().unwrap();
         Self { child }
     }

@@ -67,7 +67,7 @@ pub enum UnderlayError {
     NoIpv6(String),
     /// No interface has the node's address.
     #[error("no interface has the node's address {0}")]
-    NoSuchAddress(Ipv4Addr),
+    NoSuchAddress(IpAddr),
     /// No interface's name or address matches.
     #[error("no interface's name or IPv4 address matches {0:?}")]
     NoMatch(String),
@@ -104,8 +104,9 @@ pub fn choose(
 ) -> Result<Underlay, UnderlayError> {
     let host = Host { links, addresses };
     if let Some(text) = &wish.interface {
-        return match text.parse::<Ipv4Addr>() {
-            Ok(ip) => host.with_address(ip),
+        return match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => host.with_address(ip),
+            Ok(IpAddr::V6(ip)) => host.with_ipv6(ip),
             Err(_) => host.named(text, wish.node_ip),
         };
     }
@@ -183,7 +184,20 @@ impl Host<'_> {
         let address = self.addresses.iter().find(|a| a.net.addr() == IpAddr::V4(ip));
         let link = address.and_then(|a| self.links.iter().find(|l| l.index == a.index));
         link.map(|l| self.underlay(l, ip))
-            .ok_or(UnderlayError::NoSuchAddress(ip))
+            .ok_or(UnderlayError::NoSuchAddress(ip.into()))
+    }
+
+    /// The link with this address, which is then the one to tell for IPv6.
+    fn with_ipv6(&self, ip: Ipv6Addr) -> Result<Underlay, UnderlayError> {
+        let of = |link: &Link| self.ips_v6(link).find(|net| net.addr() == ip);
+        let found = self.links.iter().find_map(|link| Some((link, of(link)?)));
+        let (link, net) = found.ok_or(UnderlayError::NoSuchAddress(ip.into()))?;
+        let v4 = self.ips(link).next();
+        let v4 = v4.ok_or_else(|| UnderlayError::NoAddress(link.name.clone()))?;
+        Ok(Underlay {
+            ipv6: Some(net),
+            ..self.underlay(link, v4)
+        })
     }
 
     fn named(&self, name: &str, prefer: Option<Ipv4Addr>) -> Result<Underlay, UnderlayError> {

@@ -208,3 +208,32 @@ fn an_ipv6_address_for_others_is_found_and_followed() {
     assert_eq!(now(&["2001:db8::2/64"]), Some("2001:db8::2/64".parse().unwrap()));
     assert_eq!(now(&[]), None);
 }
+
+#[test]
+fn an_interface_can_be_named_by_its_ipv6_address() {
+    let links = [link(2, "eth0"), link(3, "eth1")];
+    let addresses = [
+        address(2, "192.0.2.1/24"),
+        address(3, "198.51.100.1/24"),
+        address(3, "2001:db8::1/64"),
+        address(3, "2001:db8::2/64"),
+    ];
+    let named = |ip: &str| {
+        let wish = Wish {
+            interface: Some(ip.into()),
+            ..Wish::default()
+        };
+        choose(&links, &addresses, &[], &wish)
+    };
+    let chosen = named("2001:db8::2").unwrap();
+    assert_eq!(
+        (chosen.name.as_str(), chosen.ip.to_string().as_str()),
+        ("eth1", "198.51.100.1")
+    );
+    assert_eq!(chosen.ipv6, Some("2001:db8::2/64".parse().unwrap()));
+    let missing = named("2001:db8::9").unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "no interface has the node's address 2001:db8::9"
+    );
+}
