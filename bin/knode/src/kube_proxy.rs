@@ -25,9 +25,9 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         Action::Version => println!("{}", version::FULL),
         Action::Cleanup => {
             preflight::root("knode kube-proxy --cleanup")?;
-            let errors = knode_proxy::teardown(&settings.table);
+            let errors = knode_proxy::cleanup(&settings.table);
             if let Some(error) = errors.into_iter().next() {
-                return Err(error).context("remove the proxy's tables");
+                return Err(error).context("remove what a proxy has left");
             }
         }
         Action::Run => serve(&settings).await?,

@@ -4,116 +4,14 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use common::fixture::{cidr, config, service};
+use common::fixture::{config, service};
+use common::history::{Random, event};
 use common::hosts::in_fresh_netns;
 use knode_nft::Socket;
 use knode_proxy::Applier;
-use knode_proxy::model::{IpFamily, Model, Name, Protocol, Slice, SliceEndpoint, SlicePort, State};
+use knode_proxy::model::{IpFamily, Model, Name, Protocol};
 use knode_proxy::plan::{Frontend, Plan, Target};
 use knode_proxy::table::{Actual, repair};
-
-/// A small generator of repeatable random numbers (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// One random event; addresses and ports are few, so that Services get into each other's way.
-fn event(random: &mut Random, model: &mut Model) -> Vec<Name> {
-    if random.chance(5) {
-        return model.set_zone([None, Some("z1"), Some("z2")][random.below(3) as usize]);
-    }
-    let name = format!("ns/s{}", random.below(6));
-    if random.chance(40) {
-        let service = random.chance(75).then(|| random_service(random));
-        return model.set_service(&name, service).into_iter().collect();
-    }
-    let slice_name = format!("ns/slice{}", random.below(10));
-    if random.chance(20) {
-        return model.set_slice(&slice_name, None);
-    }
-    let slice = random_slice(random);
-    model.set_slice(&slice_name, Some((&name, slice)))
-}
-
-fn protocol(random: &mut Random) -> Protocol {
-    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][random.below(3) as usize]
-}
-
-fn random_service(random: &mut Random) -> knode_proxy::model::Service {
-    let ip = format!("10.96.0.{}", random.below(5));
-    let node_port = if random.chance(60) {
-        30000 + random.below(4) as u16
-    } else {
-        0
-    };
-    let mut service = service(&ip, protocol(random), 80 + random.below(2) as u16, node_port);
-    service.affinity = random.chance(30).then(|| 100 + random.below(2) as u32);
-    service.external_local = random.chance(30);
-    service.internal_local = random.chance(20);
-    if random.chance(30) {
-        service.external_ips = [format!("192.0.2.{}", random.below(3)).parse().expect("ip")].into();
-    }
-    if random.chance(30) {
-        service.balancer_ips = [format!("192.0.2.{}", random.below(5)).parse().expect("ip")].into();
-        let nets = ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"].map(cidr);
-        service.sources = random
-            .chance(60)
-            .then(|| nets[..1 + random.below(3) as usize].into());
-    }
-    if random.chance(50) {
-        let six = format!("fd10:96::{}", 1 + random.below(5)).parse().expect("ip");
-        service.cluster_ips = [service.cluster_ips[0], six].into();
-    }
-    service
-}
-
-fn random_slice(random: &mut Random) -> Slice {
-    let (protocol, count) = (protocol(random), random.below(5));
-    let mut endpoint = || {
-        let network = if random.chance(60) {
-            "10.244."
-        } else {
-            "fd10:244::"
-        };
-        let separator = &network[network.len() - 1..];
-        let ip = format!("{network}{}{separator}{}", random.below(2), random.below(6)).replace(":::", "::");
-        let state = if random.chance(80) {
-            State::Ready
-        } else {
-            State::Ending
-        };
-        let mut endpoint = SliceEndpoint::new(ip.parse().expect("ip"), state, random.chance(50));
-        if random.chance(70) {
-            endpoint.for_zones = Some([Box::from(["z1", "z2"][random.below(2) as usize])].into());
-        }
-        endpoint
-    };
-    let endpoints = (0..count).map(|_| endpoint()).collect();
-    Slice {
-        ports: [SlicePort {
-            name: "p".into(),
-            protocol,
-            port: 8080,
-        }]
-        .into(),
-        endpoints,
-    }
-}
 
 /// Targets with their endpoints in a fixed order.
 fn canonical(plan: &Plan) -> BTreeMap<Frontend, String> {
@@ -193,6 +91,70 @@ fn the_kernel_has_what_the_plan_says_after_every_step() {
             let taken = successor.take_over(&model).expect("take over");
             assert!(!taken.repaired, "seed {seed}: {taken:?}");
         }
+    });
+}
+
+#[test]
+fn services_like_others_take_no_chain_rule_or_verdict() {
+    let mut model = Model::default();
+    let pods = ["10.244.0.2", "10.244.1.2", "10.244.1.3"];
+    let add = |model: &mut Model, name: &str, ip: &str, count: usize| {
+        let slice = common::fixture::slice(Protocol::Tcp, 8080, &pods[..count]);
+        let mut dirty = model.set_slice(&format!("{name}-1"), Some((name, slice)));
+        dirty.extend(model.set_service(name, Some(service(ip, Protocol::Tcp, 80, 0))));
+        dirty
+    };
+    for (count, ip) in [
+        (1, "10.96.0.1"),
+        (2, "10.96.0.2"),
+        (3, "10.96.0.3"),
+        (0, "10.96.0.4"),
+    ] {
+        add(&mut model, &format!("a/{count}"), ip, count);
+    }
+    let mut plan = Plan::build(&model, IpFamily::V4, HashMap::new());
+    for (what, count) in [("comes", 3), ("shrinks", 2), ("loses all", 0), ("grows", 1)] {
+        let dirty = add(&mut model, "a/web", "10.96.0.10", count);
+        let changes = plan.settle(&model, dirty);
+        let text = knode_proxy::table::batch(&config(), &changes).to_string();
+        assert!(text.contains("element"), "{what}: {text}");
+        // An element that leads to a chain makes the kernel look at all of them again.
+        for word in ["chain", "rule", "goto", "jump"] {
+            assert!(!text.contains(word), "{what}: {word} in\n{text}");
+        }
+    }
+}
+
+#[test]
+fn as_many_numbers_of_endpoints_as_chains_can_tell_are_accepted_by_the_kernel() {
+    in_fresh_netns(|| {
+        let mut model = Model::default();
+        let pods = |count: u32| -> Vec<String> {
+            (0..count)
+                .map(|n| format!("10.244.{}.{}", 1 + n / 250, n % 250))
+                .collect()
+        };
+        // The deepest paths: every number of one bit, up to those that have a chain of their own.
+        for (number, bit) in (0..13).enumerate() {
+            let name = format!("a/s{number}");
+            let pods = pods(1 << bit);
+            let pods: Vec<&str> = pods.iter().map(String::as_str).collect();
+            let service = service(
+                &format!("10.96.0.{}", 1 + number),
+                Protocol::Tcp,
+                80,
+                30000 + number as u16,
+            );
+            common::fixture::add(
+                &mut model,
+                &name,
+                service,
+                common::fixture::slice(Protocol::Tcp, 8080, &pods),
+            );
+        }
+        let mut applier = Applier::open(config()).expect("open");
+        applier.take_over(&model).expect("take over");
+        assert!(!applier.verify().expect("verify").repaired);
     });
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::fixture::{add, config, service, slice};
-use common::hosts::{in_fresh_netns, nft};
+use common::hosts::{elements, in_fresh_netns, nft};
 use knode_proxy::Applier;
 use knode_proxy::model::{Model, Protocol};
 
@@ -39,17 +39,25 @@ fn the_table_is_readable_with_nft() {
         assert!(applied.repaired);
         let listing = nft(&["-n", "list", "ruleset"]);
         for line in [
-            "10.96.0.10 . 6 . 80 : goto pick-2",
-            "10.96.0.13 . 17 . 53 : goto reject",
-            "0.0.0.0 . 6 . 30080 : goto pick-node-2",
-            "0.0.0.0 . 6 . 30082 : goto pick-node-local-1-of-2",
+            "ip daddr . meta l4proto . th dport @to-cluster goto pick",
+            "0.0.0.0 . 6 . 30082 counter packets 0 bytes 0 : goto pick-node-local-1-of-2",
+            "ip daddr . meta l4proto . th dport . numgen random mod 1 map @eps",
             "10.96.0.12 . 6 . 80 . 0x00000000 : 10.244.0.2 . 8080",
             "0.0.0.0 . 6 . 30082 . 0x01000000 : 10.244.0.2 . 8080",
             "0.0.0.0 . 6 . 30081 : jump remember-600-10.96.0.11-tcp-80",
-            "fd10:96::10 . 6 . 80 : goto pick-2-sticky-here-fd10_96__10-tcp-80",
+            "fd10:96::10 . 6 . 80 counter packets 0 bytes 0 : goto pick-2-sticky-here-fd10_96__10-tcp-80",
             "10.96.0.10 . 6 . 80 . 0x00000001 : 10.244.1.2 . 8080",
         ] {
             assert!(listing.contains(line), "{line:?} is not in:\n{listing}");
+        }
+        for (set, element) in [
+            ("to-cluster", "10.96.0.10 . 6 . 80 counter packets 0"),
+            ("to-node", "0.0.0.0 . 6 . 30080 counter packets 0"),
+            ("no-endpoints", "10.96.0.13 . 17 . 53 counter packets 0"),
+            ("count-2", "0.0.0.0 . 6 . 30080"),
+        ] {
+            let found = elements(&listing, set);
+            assert!(found.contains(element), "{element:?} is not in {set}:\n{listing}");
         }
         println!("{listing}");
         assert!(

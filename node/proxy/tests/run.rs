@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::api::Api;
 use common::fixture::config;
-use common::hosts::{in_fresh_netns, nft};
+use common::hosts::{elements, in_fresh_netns, nft};
 use knode_proxy::{Error, ProxyConfig, ProxyOptions, run};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,23 +102,24 @@ fn services_and_slices_become_elements_and_go_again() {
     set_service(&api, "early", "10.96.0.1");
     set_slice(&api, "early", &["10.244.1.1"]);
     with_proxy(&api, |api| async move {
+        let first = "10.96.0.1 . 6 . 80 . 0x00000000 : 10.244.1.1 . 8080";
         until("the first list is applied", |now| {
-            now.contains("10.96.0.1 . 6 . 80 : goto pick-1")
+            elements(now, "eps").contains(first)
         })
         .await;
         set_service(&api, "late", "10.96.0.2");
         until("no endpoint yet", |now| {
-            now.contains("10.96.0.2 . 6 . 80 : goto reject")
+            elements(now, "no-endpoints").contains("10.96.0.2 . 6 . 80")
         })
         .await;
         set_slice(&api, "late", &["10.244.1.2", "10.244.1.3"]);
         until("two endpoints", |now| {
-            now.contains("10.96.0.2 . 6 . 80 : goto pick-2")
+            elements(now, "count-2").contains("10.96.0.2 . 6 . 80")
         })
         .await;
         api.delete("endpointslices", "late-1");
         until("none again", |now| {
-            now.contains("10.96.0.2 . 6 . 80 : goto reject")
+            elements(now, "no-endpoints").contains("10.96.0.2 . 6 . 80")
         })
         .await;
         api.delete("services", "late");
@@ -135,7 +136,7 @@ fn a_flushed_ruleset_comes_back() {
     set_service(&api, "web", "10.96.0.1");
     set_slice(&api, "web", &["10.244.1.1"]);
     with_proxy(&api, |_| async move {
-        let is_there = |now: &str| now.contains("10.96.0.1 . 6 . 80 : goto pick-1");
+        let is_there = |now: &str| elements(now, "to-cluster").contains("10.96.0.1 . 6 . 80");
         until("the first list is applied", is_there).await;
         for _ in 0..2 {
             nft(&["flush", "ruleset"]);
@@ -208,7 +209,9 @@ fn a_node_that_goes_is_not_eligible_and_its_zone_is_followed() {
     api.set("endpointslices", "web-1", slice);
     with_proxy(&api, move |api| async move {
         let only = |ip: &'static str| {
-            move |now: &str| now.contains("goto pick-1 ") && now.contains(&format!(": {ip} . 8080"))
+            move |now: &str| {
+                elements(now, "eps").contains(&format!("{{ 10.96.0.1 . 6 . 80 . 0x00000000 : {ip} . 8080 }}"))
+            }
         };
         until("the endpoint of zone z1", only("10.244.1.1")).await;
         until_answer(HEALTH, "/healthz", "eligible", |answer| {

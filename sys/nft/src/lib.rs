@@ -8,6 +8,7 @@
 pub mod conntrack;
 
 mod batch;
+mod counters;
 mod dump;
 mod error;
 mod expr;
@@ -27,8 +28,8 @@ pub use expr::{
 };
 pub use monitor::{Monitor, Notice, Subject};
 pub use object::{
-    Chain, ChainKind, Data, Element, Family, FieldType, Hook, HookSpec, KeyType, Policy, Rule, Set, SetData,
-    TableRef, Verdict,
+    Chain, ChainKind, Count, Data, Element, Family, FieldType, Hook, HookSpec, KeyType, Policy, Rule, Set,
+    SetData, TableRef, Verdict,
 };
 pub use socket::Socket;
 pub use watch::Watcher;

@@ -1,10 +1,14 @@
 //! Puts the plan into the kernel: applies differences, takes over what is there, mends what others broke.
 
+mod cleanup;
+mod counts;
+mod iptables;
 mod stale;
 
 use std::collections::BTreeSet;
 use std::ops::Add;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use knode_nft::{Error as NftError, Socket, TableRef};
 
@@ -12,6 +16,11 @@ use crate::model::{IpFamily, Model, Name};
 use crate::plan::{Changes, Plan, Target};
 use crate::table::{self, AFFINITY, AFFINITY_HERE, Actual, TableConfig};
 use stale::StaleFlows;
+
+pub use cleanup::{CleanupError, cleanup};
+pub(crate) use cleanup::{remove_chains, remove_tables, remove_upstream_tables};
+pub use counts::ServiceCount;
+pub use iptables::{IptablesApplier, IptablesError};
 
 /// How often a repair is begun again because others changed the ruleset meanwhile.
 const REPAIR_ATTEMPTS: usize = 16;
@@ -35,6 +44,7 @@ struct Half {
     plan: Plan,
     /// A table that nobody needs would make the kernel track connections for nothing.
     has_table: bool,
+    took: Option<Duration>,
 }
 
 /// What one step did.
@@ -69,6 +79,7 @@ impl Applier {
         let half = |family| Half {
             plan: Plan::empty(family),
             has_table: false,
+            took: None,
         };
         Ok(Self {
             socket: Socket::open()?,
@@ -95,12 +106,14 @@ impl Applier {
         &self.halves[family as usize].plan
     }
 
-    /// How many frontends for clients inside, and how many for those outside, have endpoints but none here.
-    pub fn without_local(&self) -> [usize; 2] {
-        self.halves.iter().fold([0; 2], |sum, half| {
-            let [inside, outside] = half.plan.without_local();
-            [sum[0] + inside, sum[1] + outside]
-        })
+    /// How long the last step took for a family; `None` if it had nothing to do.
+    pub fn took(&self, family: IpFamily) -> Option<Duration> {
+        self.halves[family as usize].took
+    }
+
+    /// Whether there is a table for a family.
+    pub fn serves(&self, family: IpFamily) -> bool {
+        self.halves[family as usize].has_table
     }
 
     /// Takes another configuration; [`Applier::verify`] puts it into the tables. Says whether it differs.
@@ -143,7 +156,12 @@ impl Applier {
             .map(|half| half.plan.settle(model, dirty.iter().cloned()));
         let mut applied = Applied::default();
         for changes in changes {
+            let began = Instant::now();
+            self.halves[changes.family as usize].took = None;
             applied = applied + self.apply(&changes)?;
+            if !changes.is_empty() {
+                self.halves[changes.family as usize].took = Some(began.elapsed());
+            }
         }
         Ok(applied)
     }
@@ -187,7 +205,19 @@ impl Applier {
         Ok(applied)
     }
 
-    fn repair(&mut self, family: IpFamily, mut actual: Option<Actual>) -> Result<Applied, NftError> {
+    fn repair(&mut self, family: IpFamily, actual: Option<Actual>) -> Result<Applied, NftError> {
+        let began = Instant::now();
+        let applied = self.repair_until_settled(family, actual)?;
+        let half = &mut self.halves[family as usize];
+        half.took = half.has_table.then(|| began.elapsed());
+        Ok(applied)
+    }
+
+    fn repair_until_settled(
+        &mut self,
+        family: IpFamily,
+        mut actual: Option<Actual>,
+    ) -> Result<Applied, NftError> {
         for _ in 1..REPAIR_ATTEMPTS {
             match self.try_repair(family, actual.take()) {
                 Err(NftError::GenerationChanged { .. }) => {

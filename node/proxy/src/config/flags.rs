@@ -12,7 +12,7 @@ Usage: kube-proxy [flags]
   --bind-address IP                   decides about the family of the default addresses
   --healthz-bind-address IP:PORT      where /healthz and /livez are served (0.0.0.0:10256; empty: nowhere)
   --metrics-bind-address IP:PORT      where /metrics is served (127.0.0.1:10249; empty: nowhere)
-  --proxy-mode MODE                   nftables
+  --proxy-mode MODE                   nftables, or iptables where a host demands it (needs iptables-restore)
   --cluster-cidr CIDR[,CIDR]          the pod networks
   --detect-local-mode MODE            ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix
   --pod-bridge-interface NAME         the bridge that pods come in by
@@ -24,7 +24,7 @@ Usage: kube-proxy [flags]
   --conntrack-min N                   tracked connections at least (131072)
   --conntrack-tcp-timeout-established DURATION, --conntrack-tcp-timeout-close-wait DURATION,
   --conntrack-udp-timeout DURATION, --conntrack-udp-timeout-stream DURATION, --conntrack-tcp-be-liberal
-  --cleanup                           remove what the proxy has made in the kernel, and end
+  --cleanup                           remove what this or another kube-proxy has made in the kernel, and end
   --v N                               how much is logged
   --version, --help
 ";

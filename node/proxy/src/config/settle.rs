@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::file::Conntrack;
 use super::flags::CommandLine;
 use super::{Action, ConfigError, KubeProxyConfiguration, Settings, duration};
-use crate::edge::{ConntrackLimits, ProxyOptions};
+use crate::edge::{ConntrackLimits, ProxyMode, ProxyOptions};
 use crate::table::{Locality, TableConfig};
 
 const HEALTH_PORT: u16 = 10256;
@@ -44,13 +44,14 @@ pub(super) fn settle(line: CommandLine) -> Result<Settings, ConfigError> {
         .keys()
         .filter(|name| !WITHOUT_MEANING.contains(&name.as_str()));
     warnings.extend(unknown.map(|name| format!("unknown field {name:?} in the configuration")));
-    let is_nftables = mode(config.mode.as_deref(), &mut warnings)?;
+    let (mode, is_named) = mode(config.mode.as_deref(), &mut warnings)?;
     let six = family_is_six(&config)?;
-    let (table, mut options) = table(&config, &mut warnings)?;
+    let (table, mut options) = table(&config, mode, &mut warnings)?;
+    options.mode = mode;
     let addresses = config.node_port_addresses.as_deref().unwrap_or_default();
     // As upstream: this mode alone serves node ports on the primary addresses unless told otherwise.
     options.node_ports_on_primary = match addresses {
-        [] => is_nftables,
+        [] => is_named && mode == ProxyMode::Nftables,
         listed => listed.iter().any(|one| one == PRIMARY),
     };
     options.conntrack = Some(conntrack(&config.conntrack)?);
@@ -87,17 +88,30 @@ fn invalid(name: &str, value: &str, problem: &str) -> ConfigError {
     }
 }
 
-/// Whether nftables were asked for by name.
-fn mode(mode: Option<&str>, warnings: &mut Vec<String>) -> Result<bool, ConfigError> {
+/// The mode, and whether it was asked for by name.
+fn mode(mode: Option<&str>, warnings: &mut Vec<String>) -> Result<(ProxyMode, bool), ConfigError> {
     match mode {
-        Some("nftables") => Ok(true),
+        Some("nftables") => Ok((ProxyMode::Nftables, true)),
+        Some("iptables") => Ok((ProxyMode::Iptables, true)),
         None | Some("") => {
             warnings.push("no proxy mode is given; it is nftables, where upstream's is iptables".to_owned());
-            Ok(false)
+            Ok((ProxyMode::Nftables, false))
         }
-        Some(other @ ("iptables" | "ipvs")) => Err(ConfigError::Unsupported(format!("proxy mode {other}"))),
-        Some(other) => Err(invalid("mode", other, "expected nftables")),
+        Some(other @ ("ipvs" | "userspace" | "kernelspace")) => Err(ConfigError::Unsupported(format!(
+            "proxy mode {other} (use nftables, or iptables where a host demands it)"
+        ))),
+        Some(other) => Err(invalid("mode", other, "expected nftables or iptables")),
     }
+}
+
+/// A rule of iptables holds one network; upstream takes no more either.
+fn one_a_family(nets: Vec<IpNet>, mode: ProxyMode) -> Result<Vec<IpNet>, ConfigError> {
+    let many = |six: bool| nets.iter().filter(|net| net.addr().is_ipv6() == six).count() > 1;
+    if mode == ProxyMode::Iptables && (many(false) || many(true)) {
+        let what = "more than one cluster CIDR of a family in the mode iptables";
+        return Err(ConfigError::Unsupported(what.to_owned()));
+    }
+    Ok(nets)
 }
 
 fn family_is_six(config: &KubeProxyConfiguration) -> Result<bool, ConfigError> {
@@ -140,9 +154,13 @@ fn nets(name: &str, texts: &[&str]) -> Result<Vec<IpNet>, ConfigError> {
 
 fn table(
     config: &KubeProxyConfiguration,
+    mode: ProxyMode,
     warnings: &mut Vec<String>,
 ) -> Result<(TableConfig, ProxyOptions), ConfigError> {
-    let (nft, ipt) = (&config.nftables, &config.iptables);
+    let (nft, ipt) = match mode {
+        ProxyMode::Nftables => (&config.nftables, &config.iptables),
+        ProxyMode::Iptables => (&config.iptables, &config.nftables),
+    };
     let default = TableConfig::default();
     let bit = nft
         .masquerade_bit
@@ -155,7 +173,7 @@ fn table(
     let listed = config.node_port_addresses.iter().flatten().map(String::as_str);
     let listed: Vec<&str> = listed.filter(|text| *text != PRIMARY).collect();
     let table = TableConfig {
-        locality: locality(config, &mut options, warnings)?,
+        locality: locality(config, mode, &mut options, warnings)?,
         node_port_addresses: nets("nodePortAddresses", &listed)?,
         masquerade_bit: bit,
         masquerade_all: nft.masquerade_all.or(ipt.masquerade_all).unwrap_or(false),
@@ -166,6 +184,7 @@ fn table(
 
 fn locality(
     config: &KubeProxyConfiguration,
+    mode: ProxyMode,
     options: &mut ProxyOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Locality, ConfigError> {
@@ -183,7 +202,8 @@ fn locality(
                 );
                 return Ok(Locality::Unknown);
             }
-            Ok(Locality::Cidrs(nets("clusterCIDR", &listed)?))
+            let nets = nets("clusterCIDR", &listed)?;
+            Ok(Locality::Cidrs(one_a_family(nets, mode)?))
         }
         Some("NodeCIDR") => {
             options.locality_from_node = true;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::edge::ProxyMode;
 use crate::table::Locality;
 
 fn parse(line: &str, file: &str) -> Result<Settings, ConfigError> {
@@ -95,6 +96,21 @@ fn a_file_takes_the_place_of_flags() {
 }
 
 #[test]
+fn iptables_are_taken_where_they_are_demanded() {
+    let settings = parse("--proxy-mode iptables --cluster-cidr 10.0.0.0/16,fd00::/64", "");
+    let settings = settings.expect("understood");
+    assert_eq!(settings.options.mode, ProxyMode::Iptables);
+    assert!(
+        !settings.options.node_ports_on_primary,
+        "as upstream in this mode"
+    );
+    let file = FILE.replace("mode: nftables", "mode: iptables\nnftables: {masqueradeBit: 9}");
+    let settings = parse("--config /f", &file).expect("understood");
+    assert_eq!(settings.options.mode, ProxyMode::Iptables);
+    assert_eq!(settings.table.masquerade_bit, 7, "of its own section");
+}
+
+#[test]
 fn modes_tell_pods_in_their_way() {
     let of = |line: &str| parse(&format!("--proxy-mode nftables {line}"), "").expect("understood");
     let bridge = of("--detect-local-mode BridgeInterface --pod-bridge-interface cni0");
@@ -117,8 +133,19 @@ fn modes_tell_pods_in_their_way() {
 #[test]
 fn what_cannot_be_followed_is_named() {
     for (line, said) in [
-        ("--proxy-mode iptables", "proxy mode iptables is not supported"),
-        ("--proxy-mode userspace", "invalid value \"userspace\" for mode"),
+        (
+            "--proxy-mode ipvs",
+            "proxy mode ipvs (use nftables, or iptables where a host demands it) is not supported",
+        ),
+        ("--proxy-mode userspace", "proxy mode userspace (use nftables"),
+        (
+            "--proxy-mode ebpf",
+            "invalid value \"ebpf\" for mode: expected nftables or iptables",
+        ),
+        (
+            "--proxy-mode iptables --cluster-cidr 10.0.0.0/16,10.1.0.0/16",
+            "more than one cluster CIDR of a family in the mode iptables is not supported",
+        ),
         (
             "--cluster-cidr 10.0.0.1",
             "invalid value \"10.0.0.1\" for clusterCIDR",

@@ -22,9 +22,31 @@ pub struct ProxyConfig {
     pub options: ProxyOptions,
 }
 
+/// What the rules are written to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyMode {
+    /// Tables of our own in nftables, by netlink.
+    #[default]
+    Nftables,
+    /// Upstream's chains, by `iptables-restore`.
+    Iptables,
+}
+
+/// As upstream names it.
+impl std::fmt::Display for ProxyMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        })
+    }
+}
+
 /// What a cluster rarely wants otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyOptions {
+    /// What the rules are written to.
+    pub mode: ProxyMode,
     /// Pods are told by the node's own pod networks (`detectLocalMode: NodeCIDR`); waits for the Node.
     pub locality_from_node: bool,
     /// Node ports are served on the node's first internal address of each family only
@@ -37,6 +59,7 @@ pub struct ProxyOptions {
 impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
+            mode: ProxyMode::Nftables,
             locality_from_node: false,
             node_ports_on_primary: false,
             conntrack: Some(ConntrackLimits::default()),

@@ -17,4 +17,7 @@ pub enum Error {
     /// No access to nftables.
     #[error("cannot work with nftables")]
     Nftables(#[source] knode_nft::Error),
+    /// No iptables.
+    #[error("cannot work with iptables")]
+    Iptables(#[source] crate::apply::IptablesError),
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::convert;
 use super::node::NodeInfo;
 use super::objects::{NodeObject, ServiceObject, SliceObject};
-use crate::model::{Model, Name};
+use crate::model::{IpFamily, Model, Name};
 
 /// Services that another proxy serves are left to it.
 const SERVICE_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
@@ -33,8 +33,10 @@ pub(super) struct Feed {
     synced: (bool, bool),
     /// Services that changed since [`Feed::take`].
     dirty: BTreeSet<Name>,
-    /// When the pods behind them changed.
-    triggers: Vec<Timestamp>,
+    /// When the pods behind them changed, and of which family their addresses are.
+    triggers: Vec<(IpFamily, Timestamp)>,
+    /// What happened before is not of our programming.
+    started: Timestamp,
     pub counts: Counts,
 }
 
@@ -70,6 +72,7 @@ impl Feed {
             synced: (false, false),
             dirty: BTreeSet::new(),
             triggers: Vec::new(),
+            started: Timestamp::now(),
             counts: Counts::default(),
         }
     }
@@ -89,11 +92,21 @@ impl Feed {
     }
 
     /// The Services that changed, and when the pods behind them did.
-    pub fn take(&mut self) -> (BTreeSet<Name>, Vec<Timestamp>) {
+    pub fn take(&mut self) -> (BTreeSet<Name>, Vec<(IpFamily, Timestamp)>) {
         (
             std::mem::take(&mut self.dirty),
             std::mem::take(&mut self.triggers),
         )
+    }
+
+    /// How many Services changed since [`Feed::take`].
+    pub fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Times that were taken and whose changes could not be applied yet.
+    pub fn put_back(&mut self, triggers: Vec<(IpFamily, Timestamp)>) {
+        self.triggers.extend(triggers);
     }
 
     async fn event(&mut self) -> Event {
@@ -164,13 +177,17 @@ impl Feed {
                 self.synced.1 = true;
             }
             Change::Applied(object) => {
-                self.triggers.extend(trigger_time(&object));
                 let slice = convert::slice(&object, &self.node_name);
                 let slice = slice
                     .as_ref()
                     .map(|(owner, slice)| (owner.as_str(), slice.clone()));
-                self.dirty
-                    .extend(self.model.set_slice(&convert::name(&object), slice));
+                let changed = self.model.set_slice(&convert::name(&object), slice);
+                if !changed.is_empty() {
+                    let family = IpFamily::from_name(&object.address_type);
+                    let time = trigger_time(&object).filter(|time| *time > self.started);
+                    self.triggers.extend(family.zip(time));
+                }
+                self.dirty.extend(changed);
             }
             Change::Deleted(object) => self
                 .dirty

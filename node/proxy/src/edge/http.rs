@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -11,16 +11,30 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Error;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, write_services};
+use crate::apply::ServiceCount;
 
 /// A change that waits longer than this makes the proxy unhealthy.
 const HEALTHY_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
+/// A proxy that is busy for longer is not waited for: what the kernel counts is left out then.
+const COUNTS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// The metrics, shared with the servers.
 pub(super) type SharedMetrics = Arc<Mutex<Metrics>>;
+/// Asks the proxy what the kernel has counted.
+pub(super) type Counts = mpsc::Sender<oneshot::Sender<Vec<ServiceCount>>>;
+
+/// What the servers tell from.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub metrics: SharedMetrics,
+    pub counts: Counts,
+}
 
 #[derive(Clone, Copy)]
 enum Role {
@@ -32,7 +46,7 @@ enum Role {
 pub(super) async fn serve(
     health: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
-    shared: &SharedMetrics,
+    sources: &Sources,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Error> {
     let roles = [
@@ -46,21 +60,21 @@ pub(super) async fn serve(
             address,
             source,
         })?;
-        tasks.spawn(accept(listener, role, shared.clone()));
+        tasks.spawn(accept(listener, role, sources.clone()));
     }
     Ok(())
 }
 
-async fn accept(listener: TcpListener, role: Role, shared: SharedMetrics) {
+async fn accept(listener: TcpListener, role: Role, sources: Sources) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = shared.clone();
+                let sources = sources.clone();
                 connections.spawn(async move {
-                    let service = service_fn(move |request| {
-                        let answer = answer(role, &request, &shared);
-                        async move { Ok::<_, Infallible>(answer) }
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let sources = sources.clone();
+                        async move { Ok::<_, Infallible>(answer(role, request.uri().path(), &sources).await) }
                     });
                     let served = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service);
@@ -82,37 +96,51 @@ async fn accept(listener: TcpListener, role: Role, shared: SharedMetrics) {
     }
 }
 
-fn answer(role: Role, request: &Request<Incoming>, shared: &SharedMetrics) -> Response<Full<Bytes>> {
-    let mut metrics = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Timestamp::now();
-    match (role, request.uri().path()) {
-        (Role::Health, "/healthz") => {
-            let answer = health(&metrics, now, Some(metrics.eligible));
-            metrics.healthz.count(answer.status().as_u16());
-            answer
+async fn answer(role: Role, path: &str, sources: &Sources) -> Response<Full<Bytes>> {
+    const PLAIN: &str = "text/plain; charset=utf-8";
+    match (role, path) {
+        (Role::Health, "/healthz" | "/livez") => health_of(path == "/livez", &sources.metrics),
+        (Role::Metrics, "/healthz") => text(StatusCode::OK, PLAIN, "ok".to_owned()),
+        (Role::Metrics, "/proxyMode") => text(StatusCode::OK, PLAIN, lock(&sources.metrics).mode.to_string()),
+        (Role::Metrics, "/metrics") => {
+            let mut body = lock(&sources.metrics).text();
+            write_services(&mut body, counts(&sources.counts).await);
+            text(StatusCode::OK, "text/plain; version=0.0.4", body)
         }
-        (Role::Health, "/livez") => {
-            let answer = health(&metrics, now, None);
-            metrics.livez.count(answer.status().as_u16());
-            answer
-        }
-        (Role::Metrics, "/healthz") => text(StatusCode::OK, "text/plain; charset=utf-8", "ok".to_owned()),
-        (Role::Metrics, "/proxyMode") => {
-            text(StatusCode::OK, "text/plain; charset=utf-8", "nftables".to_owned())
-        }
-        (Role::Metrics, "/metrics") => text(StatusCode::OK, "text/plain; version=0.0.4", metrics.text()),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8",
-            "404 page not found\n".to_owned(),
-        ),
+        _ => text(StatusCode::NOT_FOUND, PLAIN, "404 page not found\n".to_owned()),
     }
+}
+
+fn lock(metrics: &SharedMetrics) -> MutexGuard<'_, Metrics> {
+    metrics.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn health_of(livez: bool, metrics: &SharedMetrics) -> Response<Full<Bytes>> {
+    let mut metrics = lock(metrics);
+    let eligible = (!livez).then_some(metrics.eligible);
+    let answer = health(&metrics, Timestamp::now(), eligible);
+    let answers = if livez {
+        &mut metrics.livez
+    } else {
+        &mut metrics.healthz
+    };
+    answers.count(answer.status().as_u16());
+    answer
+}
+
+async fn counts(proxy: &Counts) -> Vec<ServiceCount> {
+    let (reply, counts) = oneshot::channel();
+    let asked = async {
+        proxy.send(reply).await.ok()?;
+        counts.await.ok()
+    };
+    let answered = tokio::time::timeout(COUNTS_PATIENCE, asked).await;
+    answered.ok().flatten().unwrap_or_default()
 }
 
 /// Whether no change waits too long.
 pub(super) fn is_healthy(metrics: &SharedMetrics) -> bool {
-    let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-    !is_overdue(&metrics, Timestamp::now())
+    !is_overdue(&lock(metrics), Timestamp::now())
 }
 
 fn is_overdue(metrics: &Metrics, now: Timestamp) -> bool {
@@ -150,6 +178,10 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<B
     response.headers_mut().insert(
         hyper::header::CONTENT_TYPE,
         hyper::header::HeaderValue::from_static(kind),
+    );
+    response.headers_mut().insert(
+        hyper::header::X_CONTENT_TYPE_OPTIONS,
+        hyper::header::HeaderValue::from_static("nosniff"),
     );
     response
 }

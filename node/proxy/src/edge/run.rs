@@ -1,55 +1,69 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use knode_client::{Backoff, EventRecorder, EventSource, Retry, SystemClock};
 use knode_nft::{Error as NftError, Notice, Watcher};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::backend::{Backend, SyncError};
 use super::feed::Feed;
-use super::http::{self, SharedMetrics};
-use super::metrics::Metrics;
+use super::http::{self, SharedMetrics, Sources};
+use super::metrics::{Metrics, Synced};
 use super::service_health::{Refused, ServiceHealth};
-use super::{Error, ProxyConfig, sysctl};
-use crate::apply::{Applied, Applier};
-use crate::model::Name;
+use super::{Error, ProxyConfig, ProxyMode, leftovers, sysctl};
+use crate::apply::{Applied, ServiceCount};
+use crate::model::{IpFamily, Name};
 use crate::table::misplaced_cidr;
 
-/// Between two repairs of a table that someone keeps breaking.
+/// Between two repairs of rules that someone keeps breaking.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+/// How often the canary of iptables is looked for, which nothing tells of; upstream's time.
+const CANARY_PERIOD: Duration = Duration::from_secs(30);
+/// Scrapes that may wait for an answer.
+const SCRAPES: usize = 4;
 
-/// Serves the Services of the cluster on this node until `shutdown` resolves. The table stays then, so that
-/// connections go on; [`crate::teardown`] removes it.
+/// Serves the Services of the cluster on this node until `shutdown` resolves. The rules stay then, so that
+/// connections go on; [`crate::cleanup`] removes them.
 ///
-/// Netlink sockets belong to the network namespace of the thread that polls this first.
+/// Netlink sockets belong to the network namespace of the thread that polls this first, and programs run in it.
 ///
 /// # Errors
 /// [`Error`], before anything is changed. Later failures are logged and tried again.
 pub async fn run(config: ProxyConfig, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let backend = Backend::open(&config)?;
     if let Some(limits) = &config.options.conntrack {
         sysctl::apply(limits);
     }
-    let metrics: SharedMetrics = Arc::new(Mutex::new(Metrics::default()));
+    let metrics: SharedMetrics = Arc::new(Mutex::new(Metrics::new(config.options.mode)));
     let mut tasks = JoinSet::new();
-    let applier = Applier::open(config.table.clone()).map_err(Error::Nftables)?;
-    let watcher = Watcher::open(Some(applier.portid())).map_err(Error::Nftables)?;
-    http::serve(config.health, config.metrics, &metrics, &mut tasks).await?;
+    let watcher = Watcher::open(backend.portid()).map_err(Error::Nftables)?;
+    let (counts, scrapes) = mpsc::channel(SCRAPES);
+    let sources = Sources {
+        metrics: metrics.clone(),
+        counts,
+    };
+    http::serve(config.health, config.metrics, &sources, &mut tasks).await?;
     let feed = Feed::start(&config.client, &config.node_name);
     let recorder = start_events(&config);
-    let retry = Retry::new(Backoff::API);
+    let canary_at = (config.options.mode == ProxyMode::Iptables).then(|| Instant::now() + CANARY_PERIOD);
     let proxy = Proxy {
         config,
         service_health: ServiceHealth::default(),
         recorder,
         feed,
-        applier,
+        backend,
         watcher,
         metrics,
-        retry,
+        scrapes,
+        retry: Retry::new(Backoff::API),
         state: State::Starting,
         retry_at: None,
+        canary_at,
     };
     tokio::select! {
         () = shutdown => {}
@@ -58,14 +72,14 @@ pub async fn run(config: ProxyConfig, shutdown: impl Future<Output = ()>) -> Res
     Ok(())
 }
 
-/// How far the table is to be trusted.
+/// How far the rules are to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The first lists are not complete; nothing was applied.
     Starting,
-    /// The table is as planned, as far as is known.
+    /// The rules are as planned, as far as is known.
     Applied,
-    /// The table may differ from the plan and is to be compared.
+    /// The rules may differ from the plan and are to be compared.
     Doubtful,
 }
 
@@ -75,19 +89,23 @@ struct Proxy {
     service_health: ServiceHealth,
     recorder: EventRecorder,
     feed: Feed,
-    applier: Applier,
+    backend: Backend,
     watcher: Watcher,
     metrics: SharedMetrics,
+    /// Who wants to know what the kernel has counted.
+    scrapes: mpsc::Receiver<oneshot::Sender<Vec<ServiceCount>>>,
     retry: Retry,
     state: State,
     /// When to try again what failed, or to repair again.
-    retry_at: Option<tokio::time::Instant>,
+    retry_at: Option<Instant>,
+    /// When to look for the canary, in iptables.
+    canary_at: Option<Instant>,
 }
 
 impl Proxy {
     async fn serve(mut self) -> NftError {
         loop {
-            let wake = self.retry_at;
+            let (wake, canary) = (self.retry_at, self.canary_at);
             tokio::select! {
                 () = self.feed.next() => {}
                 notices = self.watcher.next() => match notices {
@@ -95,15 +113,20 @@ impl Proxy {
                     Err(error) => return error,
                 },
                 () = sleep_until(wake) => self.retry_at = None,
+                () = sleep_until(canary) => self.look_for_canary().await,
+                Some(reply) = self.scrapes.recv() => {
+                    self.answer_scrape(reply);
+                    continue;
+                }
             }
-            self.step();
+            self.step().await;
         }
     }
 
     fn doubt(&mut self, notices: &[Notice]) {
         let concerns = |notice: &Notice| match notice {
-            Notice::Lost => true,
-            Notice::Changed { table, .. } => self.applier.owns(table),
+            Notice::Lost => self.canary_at.is_none(),
+            Notice::Changed { table, .. } => self.backend.owns(table),
         };
         if self.state == State::Applied && notices.iter().any(concerns) {
             tracing::warn!("someone changed the table; it is compared and mended");
@@ -111,8 +134,36 @@ impl Proxy {
         }
     }
 
+    async fn look_for_canary(&mut self) {
+        self.canary_at = Some(Instant::now() + CANARY_PERIOD);
+        match self.backend.is_intact().await {
+            Ok(true) => {}
+            Ok(false) if self.state == State::Applied => {
+                tracing::warn!("someone flushed iptables; all rules are written again");
+                self.state = State::Doubtful;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot look for the canary of iptables"
+            ),
+        }
+    }
+
+    fn answer_scrape(&mut self, reply: oneshot::Sender<Vec<ServiceCount>>) {
+        let counts = self.backend.counts().unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot read the services' counters"
+            );
+            Vec::new()
+        });
+        // Who asked may have gone.
+        let _ = reply.send(counts);
+    }
+
     /// Brings the kernel up to what the feed says, unless it is too early.
-    fn step(&mut self) {
+    async fn step(&mut self) {
         self.count();
         let node = self.feed.node_info();
         if !self.feed.is_synced() || (self.config.options.needs_node() && node.is_none()) {
@@ -120,28 +171,31 @@ impl Proxy {
         }
         if let Some(node) = node {
             let table = node.complete(self.config.table.clone(), &self.config.options);
-            if self.applier.configure(table) && self.state == State::Applied {
+            if self.backend.configure(table) && self.state == State::Applied {
                 self.state = State::Doubtful;
             }
         }
         if self.state != State::Applied && self.retry_at.is_some() {
             return;
         }
-        let began = Instant::now();
         let (dirty, triggers) = self.feed.take();
         self.serve_health(&dirty);
+        let model = &self.feed.model;
         let applied = match self.state {
-            State::Starting => self.applier.take_over(&self.feed.model),
+            State::Starting => self.backend.take_over(model).await,
             State::Applied if dirty.is_empty() => return,
-            State::Applied => self.applier.update(&self.feed.model, dirty),
+            State::Applied => self.backend.update(model, dirty).await,
             State::Doubtful => {
-                self.applier.settle(&self.feed.model, &dirty);
-                self.applier.verify()
+                self.backend.settle(model, &dirty);
+                self.backend.verify(model).await
             }
         };
         match applied {
-            Ok(applied) => self.succeeded(applied, began.elapsed(), &triggers),
-            Err(error) => self.failed(&error),
+            Ok(applied) => self.succeeded(applied, &triggers),
+            Err(error) => {
+                self.feed.put_back(triggers);
+                self.failed(&error);
+            }
         }
     }
 
@@ -176,44 +230,58 @@ impl Proxy {
         metrics.service_changes = self.feed.counts.services;
         metrics.endpoint_changes = self.feed.counts.slices;
         metrics.eligible = self.feed.node_info().is_none_or(|node| node.eligible);
-        if !self.feed.is_synced() {
-            metrics.queued = metrics.queued.or_else(|| Some(Timestamp::now()));
+        metrics.pending = self.feed.waiting();
+        if !self.feed.is_synced() || metrics.pending > 0 {
+            metrics.wait(Timestamp::now());
         }
     }
 
-    fn succeeded(&mut self, applied: Applied, took: Duration, triggers: &[Timestamp]) {
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.synced(took, Timestamp::now(), triggers);
-        metrics.no_local = self.applier.without_local();
-        if self.state == State::Starting {
-            if let Some(warning) = misplaced_cidr(&self.feed.model, &self.applier.config().locality) {
+    fn succeeded(&mut self, applied: Applied, triggers: &[(IpFamily, Timestamp)]) {
+        let (now, was) = (Timestamp::now(), self.state);
+        self.state = State::Applied;
+        self.retry.succeeded();
+        self.observe(applied, was, now, triggers);
+        if was == State::Starting {
+            if let Some(warning) = misplaced_cidr(&self.feed.model, &self.backend.config().locality) {
                 tracing::warn!("{warning}");
             }
             let services = self.feed.model.names().count();
-            tracing::info!(
-                services,
-                commands = applied.commands,
-                took_ms = took.as_millis(),
-                "service proxy is up"
-            );
+            let commands = applied.commands;
+            let mode = self.config.options.mode;
+            tracing::info!(%mode, services, commands, "service proxy is up");
+            leftovers::remove_in_background(mode, self.backend.config());
         } else if applied.repaired {
-            metrics.repairs += 1;
-            self.retry_at = Some(tokio::time::Instant::now() + REPAIR_PAUSE);
+            self.retry_at = Some(Instant::now() + REPAIR_PAUSE);
         }
-        self.retry.succeeded();
-        self.state = State::Applied;
     }
 
-    fn failed(&mut self, error: &NftError) {
+    fn observe(&self, applied: Applied, was: State, now: Timestamp, triggers: &[(IpFamily, Timestamp)]) {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        for family in IpFamily::ALL {
+            let Some(took) = self.backend.took(family) else {
+                continue;
+            };
+            let step = Synced {
+                took,
+                full: was != State::Applied,
+                repaired: was == State::Doubtful && applied.repaired,
+                no_local: self.backend.plan(family).without_local(),
+            };
+            metrics.synced(family, step, now);
+        }
+        metrics.applied(now, triggers);
+    }
+
+    fn failed(&mut self, error: &SyncError) {
         tracing::error!(
             error = error as &dyn std::error::Error,
-            "cannot program nftables; trying again"
+            "cannot bring the rules up to date; trying again"
         );
         self.metrics
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .failures += 1;
-        self.retry_at = Some(tokio::time::Instant::now() + self.retry.failed());
+            .failed();
+        self.retry_at = Some(Instant::now() + self.retry.failed());
         if self.state != State::Starting {
             self.state = State::Doubtful;
         }
@@ -237,7 +305,7 @@ fn start_events(config: &ProxyConfig) -> EventRecorder {
     recorder
 }
 
-async fn sleep_until(at: Option<tokio::time::Instant>) {
+async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -1,5 +1,6 @@
 //! Why a packet goes where: the kernel's tables in words.
 
+mod leads;
 mod test;
 
 use std::fmt;
@@ -9,7 +10,8 @@ use knode_nft::{Data, Error as NftError, Expr, Rule, Socket, Verdict};
 
 use crate::model::{Endpoint, IpFamily, Protocol};
 use crate::plan::{Frontend, Place};
-use crate::table::{Actual, DROP, Decoder, ENDPOINTS, HAIRPIN, REJECT, SERVICES, TableConfig};
+use crate::table::{Actual, DROP, Decoder, ENDPOINTS, HAIRPIN, REJECT, TableConfig};
+use leads::{Leads, chain, frontends, leads};
 use test::{Packet, holds};
 
 /// The tables as the kernel has them.
@@ -49,7 +51,7 @@ impl fmt::Display for Way {
         }
         match &self.end {
             End::Untouched => writeln!(f, "=> it is left alone"),
-            End::Refused => writeln!(f, "=> refused: the client gets port unreachable"),
+            End::Refused => writeln!(f, "=> refused: the client is told at once"),
             End::Dropped => writeln!(f, "=> dropped without an answer"),
             End::Endpoints(endpoints) => {
                 let list: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
@@ -93,14 +95,18 @@ impl Inspection {
         } else {
             Place::Address(address)
         };
-        let mut found: Vec<(Frontend, &Verdict)> = services(table)
-            .filter(|(frontend, _)| frontend.place == place || frontend.place == Place::Address(address))
-            .filter(|(frontend, _)| port.is_none_or(|port| port == frontend.port))
+        let mut found: Vec<Frontend> = frontends(table)
+            .filter(|frontend| frontend.place == place || frontend.place == Place::Address(address))
+            .filter(|frontend| port.is_none_or(|port| port == frontend.port))
             .collect();
         found.sort_unstable();
         let mut lines = Vec::new();
-        for (frontend, verdict) in found {
-            lines.push(format!("{frontend}: {}", meaning(verdict)));
+        for frontend in found {
+            let meaning = leads(table, &frontend).map(|leads| meaning(&leads));
+            lines.push(format!(
+                "{frontend}: {}",
+                meaning.unwrap_or_else(|| "it leads nowhere".to_owned())
+            ));
             let mut numbered: Vec<(u32, Endpoint)> = endpoints(table, &frontend).collect();
             numbered.sort_unstable();
             lines.extend(numbered.iter().map(|(index, endpoint)| {
@@ -136,27 +142,28 @@ impl Inspection {
             protocol,
             port: to.port(),
         };
-        let mut verdict = service(table, &frontend);
-        if verdict.is_none() {
-            way.steps.push(format!("no service has {frontend}"));
-            verdict = chain(table, "services")
-                .iter()
-                .filter(|rule| holds(&rule.exprs, &packet) == Some(true))
-                .find_map(|rule| last_verdict(rule));
-            frontend.place = Place::Node;
+        if let Some(leads) = leads(table, &frontend) {
+            walk(table, &frontend, &leads, &packet, &mut way);
+            return way;
         }
-        match verdict {
-            Some(Verdict::Goto(name)) if name == "node-ports" => match service(table, &frontend) {
+        way.steps.push(format!("no service has {frontend}"));
+        let holding = chain(table, "services").iter();
+        let mut holding = holding.filter(|rule| holds(&rule.exprs, &packet) == Some(true));
+        frontend.place = Place::Node;
+        match holding.find_map(last_verdict) {
+            Some(Verdict::Goto(name)) if name == "node-ports" => match leads(table, &frontend) {
                 None => way.steps.push(format!(
                     "{} is this host's, but no service has {frontend}",
                     to.ip()
                 )),
-                Some(verdict) => walk(table, &frontend, verdict, &packet, &mut way),
+                Some(leads) => walk(table, &frontend, &leads, &packet, &mut way),
             },
-            Some(Verdict::Return) | None => way
+            Some(Verdict::Goto(name)) => {
+                walk(table, &frontend, &Leads::Chain(name.clone()), &packet, &mut way);
+            }
+            _ => way
                 .steps
                 .push(format!("{} is no address for node ports", to.ip())),
-            Some(verdict) => walk(table, &frontend, verdict, &packet, &mut way),
         }
         way
     }
@@ -168,25 +175,6 @@ impl Inspection {
 
 fn no_table(family: IpFamily) -> String {
     format!("{family}: the kernel has no table of the proxy")
-}
-
-fn chain<'a>(table: &'a Actual, name: &str) -> &'a [Rule] {
-    table.rules.get(name).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn services(table: &Actual) -> impl Iterator<Item = (Frontend, &Verdict)> {
-    let decoder = Decoder(table.family);
-    let elements = table.elements.get(SERVICES).into_iter().flatten();
-    elements.filter_map(move |(key, data)| match data {
-        Some(Data::Verdict(verdict)) => Some((decoder.frontend(key)?.0, verdict)),
-        _ => None,
-    })
-}
-
-fn service<'a>(table: &'a Actual, frontend: &Frontend) -> Option<&'a Verdict> {
-    services(table)
-        .find(|(known, _)| known == frontend)
-        .map(|(_, verdict)| verdict)
 }
 
 fn endpoints(table: &Actual, frontend: &Frontend) -> impl Iterator<Item = (u32, Endpoint)> {
@@ -209,13 +197,13 @@ fn last_verdict(rule: &Rule) -> Option<&Verdict> {
 }
 
 /// What the chain that a frontend leads to does, by its name.
-fn meaning(verdict: &Verdict) -> String {
-    match verdict.chain() {
-        Some(REJECT) => "it has no endpoint; clients are refused".to_owned(),
-        Some(DROP) => {
+fn meaning(leads: &Leads) -> String {
+    match leads {
+        Leads::Chain(chain) if chain == REJECT => "it has no endpoint; clients are refused".to_owned(),
+        Leads::Drop => {
             "it has endpoints, but none on this node, where its traffic is kept; dropped".to_owned()
         }
-        Some(chain) if chain.starts_with("pick-") => {
+        Leads::Chain(chain) if chain.starts_with("pick-") => {
             let mut text = "spread over its endpoints".to_owned();
             if chain.contains("-local-") {
                 text.push_str("; clients outside only get those on this node");
@@ -228,15 +216,18 @@ fn meaning(verdict: &Verdict) -> String {
             }
             text
         }
-        _ => format!("unknown verdict {verdict}"),
+        Leads::Chain(chain) => format!("unknown chain {chain}"),
     }
 }
 
 /// Follows the rules of the chain that a frontend leads to.
-fn walk(table: &Actual, frontend: &Frontend, verdict: &Verdict, packet: &Packet, way: &mut Way) {
+fn walk(table: &Actual, frontend: &Frontend, leads: &Leads, packet: &Packet, way: &mut Way) {
     way.steps
-        .push(format!("a service has {frontend}: {}", meaning(verdict)));
-    let name = verdict.chain().unwrap_or_default();
+        .push(format!("a service has {frontend}: {}", meaning(leads)));
+    let Leads::Chain(name) = leads else {
+        way.end = End::Dropped;
+        return;
+    };
     let mut masqueraded = false;
     for rule in chain(table, name) {
         match holds(&rule.exprs, packet) {

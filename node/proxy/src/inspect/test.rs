@@ -59,6 +59,7 @@ pub(super) fn holds(exprs: &[Expr], packet: &Packet) -> Option<bool> {
             }
             // Keys of lookups and what changes the packet: the tests are over, or are the maps' own.
             Expr::LookupVerdict { .. } => return Some(false),
+            Expr::Lookup { dreg: None, .. } => return Some(false),
             Expr::Lookup { set, .. } if set.starts_with("sticky") => return Some(false),
             _ => {}
         }

@@ -25,6 +25,11 @@ impl IpFamily {
         Self::of(address) == self
     }
 
+    /// The family of a slice's `addressType`; `None` for one of host names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.to_string() == name)
+    }
+
     /// The address of this family that stands for none.
     pub fn unspecified(self) -> IpAddr {
         match self {

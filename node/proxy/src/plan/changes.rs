@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::{Affinity, Frontend, Shape, Slot, Target};
@@ -67,6 +67,8 @@ pub struct Changes {
     pub frontends: Vec<Change>,
     /// Shapes.
     pub shapes: Use<Shape>,
+    /// The plain shapes in use before and now; `None` if they are the same.
+    pub plain: Option<[BTreeSet<Shape>; 2]>,
     /// Addresses of endpoints on this node.
     pub hairpins: Use<IpAddr>,
     /// Ports of Services whose clients keep their endpoints.
@@ -90,6 +92,20 @@ impl Changes {
     /// Remembers what a frontend was before the step.
     pub(super) fn touch(&mut self, frontend: Frontend, old: Option<&Target>) {
         self.touched.entry(frontend).or_insert_with(|| old.cloned());
+    }
+
+    /// Compares the shapes that were touched with those that are now.
+    pub(super) fn compare_shapes(&mut self, counts: &BTreeMap<Shape, usize>) {
+        self.shapes.compare(counts);
+        let mut touched = self.shapes.new.iter().chain(&self.shapes.old);
+        if !touched.any(Shape::is_plain) {
+            return;
+        }
+        let after: BTreeSet<Shape> = counts.keys().filter(|shape| shape.is_plain()).cloned().collect();
+        let came = |shape: &&Shape| !self.shapes.new.contains(shape);
+        let gone = self.shapes.old.iter().filter(|shape| shape.is_plain());
+        let before = after.iter().filter(came).chain(gone).cloned().collect();
+        self.plain = Some([before, after]);
     }
 
     /// Compares what was touched with what is now.

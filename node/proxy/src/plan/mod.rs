@@ -12,9 +12,10 @@ use std::net::IpAddr;
 
 pub use changes::{Change, Changes, Use};
 pub use frontend::{Frontend, Place};
-pub use shape::{Kind, Shape, Sticky};
+pub use shape::{Kind, PLAIN_LIMIT, Shape, Sticky};
 pub(crate) use target::place_in_lists;
 pub use target::{Affinity, Backends, KEPT, Target, targets};
+pub(crate) use usable::Usable;
 
 use crate::model::{Endpoint, IpFamily, Model, Name};
 
@@ -39,6 +40,8 @@ pub struct Plan {
     shapes: BTreeMap<Shape, usize>,
     hairpins: BTreeMap<IpAddr, usize>,
     affinities: BTreeMap<Affinity, usize>,
+    /// How many frontends drop everything.
+    dropping: usize,
     orders: Orders,
 }
 
@@ -102,11 +105,9 @@ impl Plan {
     /// How many frontends drop packets of clients inside, and how many those of clients outside, because the
     /// endpoints that there are lie elsewhere.
     pub fn without_local(&self) -> [usize; 2] {
-        let targets = || self.slots.values().map(|slot| &slot.target);
-        let inside = targets().filter(|target| matches!(target, Target::Drop)).count();
         let keeps_none = |shape: &Shape| shape.kind.keeps() && shape.kept == 0;
         let outside = self.shapes.iter().filter(|(shape, _)| keeps_none(shape));
-        [inside, outside.map(|(_, count)| count).sum()]
+        [self.dropping, outside.map(|(_, count)| count).sum()]
     }
 
     /// The number of Services that have a frontend.
@@ -131,7 +132,7 @@ impl Plan {
             }
         }
         changes.compare(&self.slots);
-        changes.shapes.compare(&self.shapes);
+        changes.compare_shapes(&self.shapes);
         changes.hairpins.compare(&self.hairpins);
         changes.affinities.compare(&self.affinities);
         changes
@@ -202,6 +203,13 @@ impl Plan {
     }
 
     fn count(&mut self, target: &Target, more: bool, changes: &mut Changes) {
+        if *target == Target::Drop {
+            self.dropping = if more {
+                self.dropping + 1
+            } else {
+                self.dropping - 1
+            };
+        }
         if let Some(shape) = target.shape() {
             changes.shapes.touch(shape.clone(), &self.shapes);
             adjust(&mut self.shapes, shape, more);

@@ -31,7 +31,11 @@ impl Kind {
         Self::NodeLocal,
     ];
 
-    fn word(self) -> &'static str {
+    /// Those whose frontends all do the same but for the number of endpoints.
+    pub const PLAIN: [Self; 3] = [Self::Cluster, Self::External, Self::Node];
+
+    /// The chain of the frontends of this kind, and how the names of theirs begin.
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Cluster => "pick",
             Self::External => "pick-external",
@@ -67,6 +71,9 @@ pub enum Sticky {
     Here(Frontend),
 }
 
+/// From so many endpoints on a shape is no longer plain: the chains that lead to it would be nested too deep.
+pub const PLAIN_LIMIT: u32 = 4096;
+
 /// What the frontends that share one chain have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
@@ -80,6 +87,25 @@ pub struct Shape {
     pub sticky: Sticky,
     /// Who may come; `None` for everyone.
     pub sources: Option<Arc<[IpNet]>>,
+}
+
+impl Shape {
+    /// The shape of frontends that have nothing particular about them.
+    pub fn plain(kind: Kind, endpoints: u32) -> Self {
+        Self {
+            kind,
+            endpoints,
+            kept: 0,
+            sticky: Sticky::No,
+            sources: None,
+        }
+    }
+
+    /// Whether kind and number of endpoints say everything.
+    pub fn is_plain(&self) -> bool {
+        let few = self.endpoints < PLAIN_LIMIT;
+        few && !self.kind.keeps() && self.sticky == Sticky::No && self.sources.is_none()
+    }
 }
 
 /// The name of the chain.

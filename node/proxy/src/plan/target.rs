@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::assign::keep_order;
 use super::usable::Usable;
-use super::{Frontend, Kind, Place, Shape, Sticky};
+use super::{Frontend, Kind, PLAIN_LIMIT, Place, Shape, Sticky};
 use crate::model::{Endpoint, Entry, IpFamily, Model, Service, ServicePort};
 
 /// Where the second list of a frontend's endpoints begins: those for clients outside.
@@ -97,6 +97,15 @@ impl Target {
             },
             sources: backends.sources.clone(),
         })
+    }
+
+    /// The kind and the number of endpoints, where the shape [is plain](Shape::is_plain).
+    pub fn plain(&self) -> Option<(Kind, u32)> {
+        let backends = self.backends()?;
+        let count = backends.endpoints.len() as u32;
+        let bare = backends.affinity.is_none() && backends.sources.is_none();
+        let plain = bare && !backends.kind.keeps() && count < PLAIN_LIMIT;
+        plain.then_some((backends.kind, count))
     }
 
     /// Whether and how a client keeps its endpoint, if it gets one.

@@ -3,9 +3,11 @@ use crate::model::{Endpoint, Entry, IpFamily, Model, NodeHint, ServicePort, Slic
 use crate::plan::Backends;
 
 /// The endpoints that may get connections of one port (upstream: `CategorizeEndpoints`).
-pub(super) struct Usable {
-    all: Vec<Endpoint>,
-    local: Vec<Endpoint>,
+pub(crate) struct Usable {
+    /// Those for clients anywhere.
+    pub all: Vec<Endpoint>,
+    /// Those on this node.
+    pub local: Vec<Endpoint>,
 }
 
 /// Which hints are to be followed: only those that every ready endpoint has and that leave one for this node.

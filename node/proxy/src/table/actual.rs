@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use knode_nft::{Chain, Data, Error, Rule, Set, Socket};
 
 use super::TableConfig;
-use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES};
+use super::elements::{AFFINITY, AFFINITY_HERE, planned_sets};
 use crate::model::IpFamily;
 
 /// The table as the kernel has it.
@@ -63,7 +63,7 @@ impl Actual {
         {
             actual.rules.entry(rule.chain.clone()).or_default().push(rule);
         }
-        for set in [SERVICES, ENDPOINTS, HAIRPIN, REMEMBER] {
+        for set in planned_sets() {
             if actual.sets.contains_key(set) {
                 let elements = socket.elements(&table, set, false)?;
                 let keyed = elements

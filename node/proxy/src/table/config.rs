@@ -89,7 +89,7 @@ impl Default for TableConfig {
 }
 
 /// The networks of one family.
-pub(super) fn of_family(nets: &[IpNet], family: IpFamily) -> impl Iterator<Item = &IpNet> {
+pub(crate) fn of_family(nets: &[IpNet], family: IpFamily) -> impl Iterator<Item = &IpNet> {
     nets.iter().filter(move |net| family.has(net.addr()))
 }
 

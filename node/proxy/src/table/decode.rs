@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use knode_nft::{Data, Element};
 
 use super::Actual;
-use super::elements::ENDPOINTS;
+use super::elements::{ENDPOINTS, frontend_key};
 use crate::model::{Endpoint, IpFamily, Protocol};
 use crate::plan::{Frontend, KEPT, Orders, Place, Plan};
 
@@ -40,6 +40,11 @@ impl Decoder {
             port: port(rest.get(4..)?)?,
         };
         Some((frontend, rest.get(8..)?))
+    }
+
+    /// The key of a frontend, the reverse of [`Decoder::frontend`].
+    pub fn key(self, frontend: &Frontend) -> Vec<u8> {
+        frontend_key(self.0, frontend)
     }
 
     /// A key of the map of endpoints.

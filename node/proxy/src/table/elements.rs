@@ -3,16 +3,18 @@ use std::net::IpAddr;
 use knode_nft::{Element, Verdict};
 
 use super::config::octets;
-use super::skeleton::{DROP, REJECT};
+use super::dispatch;
 use crate::model::{Endpoint, IpFamily};
-use crate::plan::{Affinity, Frontend, Plan, Target};
+use crate::plan::{Affinity, Frontend, Kind, Plan, Target};
 
-/// Map: address . protocol . port → what to do.
+/// Map: address . protocol . port → the chain of a frontend that is not plain.
 pub const SERVICES: &str = "svc";
 /// Map: address . protocol . port . index → endpoint.
 pub const ENDPOINTS: &str = "eps";
 /// Set: addresses of endpoints on this node, twice: source and destination of a packet that comes back.
 pub const HAIRPIN: &str = "hairpin";
+/// Set: the frontends that have no endpoints.
+pub const NO_ENDPOINTS: &str = "no-endpoints";
 /// Map: address . protocol . port → the chain that remembers clients.
 pub const REMEMBER: &str = "remember";
 /// Dynamic map: client . cluster address . protocol . port → endpoint.
@@ -36,23 +38,68 @@ pub(super) fn endpoint_value(endpoint: &Endpoint) -> Vec<u8> {
     value
 }
 
-fn verdict(target: &Target) -> Verdict {
-    Verdict::Goto(match (target, target.shape()) {
-        (Target::Endpoints(_), Some(shape)) => shape.to_string(),
-        (Target::Drop, _) => DROP.to_owned(),
-        _ => REJECT.to_owned(),
-    })
+/// A set or map in which a frontend has one element at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Single {
+    /// [`REMEMBER`].
+    Remember,
+    /// The number of endpoints has this bit.
+    Count(u32),
+    /// [`NO_ENDPOINTS`].
+    NoEndpoints,
+    /// The plain frontends of a kind.
+    Members(Kind),
+    /// [`SERVICES`].
+    Service,
 }
 
-/// The element that a frontend has in one of the maps, if it has one there.
-pub(super) type OneElement = fn(IpFamily, &Frontend, &Target) -> Option<Element>;
+impl Single {
+    /// All, in the order in which elements are added.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + Clone {
+        let counts = (0..dispatch::COUNTS.len() as u32).map(Self::Count);
+        let members = Kind::PLAIN.into_iter().map(Self::Members);
+        std::iter::once(Self::Remember)
+            .chain(counts)
+            .chain([Self::NoEndpoints])
+            .chain(members)
+            .chain([Self::Service])
+    }
 
-/// The maps in which a frontend has one element, in the order in which elements are added.
-pub(super) const SINGLES: [(&str, OneElement); 2] =
-    [(REMEMBER, remember_element), (SERVICES, service_element)];
+    pub fn set(self) -> &'static str {
+        match self {
+            Self::Remember => REMEMBER,
+            Self::Count(bit) => dispatch::COUNTS[bit as usize],
+            Self::NoEndpoints => NO_ENDPOINTS,
+            Self::Members(kind) => dispatch::members(kind),
+            Self::Service => SERVICES,
+        }
+    }
 
-fn service_element(family: IpFamily, frontend: &Frontend, target: &Target) -> Option<Element> {
-    Some(Element::verdict(frontend_key(family, frontend), verdict(target)))
+    /// The element that a frontend has here, if it has one.
+    pub fn element(self, family: IpFamily, frontend: &Frontend, target: &Target) -> Option<Element> {
+        let key = || frontend_key(family, frontend);
+        let is_member = match self {
+            Self::Remember => {
+                let chain = remember_chain(&target.affinity()?);
+                return Some(Element::verdict(key(), Verdict::Jump(chain)));
+            }
+            Self::Service => return Some(Element::verdict(key(), special(target)?)),
+            Self::NoEndpoints => *target == Target::Reject,
+            Self::Members(kind) => target.plain().is_some_and(|(of, _)| of == kind),
+            Self::Count(bit) => target.plain().is_some_and(|(_, count)| count & (1 << bit) != 0),
+        };
+        is_member.then(|| Element::key(key()))
+    }
+}
+
+/// What is done with packets to a frontend that takes more than a number of endpoints to tell. A verdict that
+/// leads to no chain is not looked at again by the kernel, see [`dispatch`].
+fn special(target: &Target) -> Option<Verdict> {
+    match target {
+        Target::Drop => Some(Verdict::Drop),
+        Target::Endpoints(_) if target.plain().is_none() => Some(Verdict::Goto(target.shape()?.to_string())),
+        Target::Endpoints(_) | Target::Reject => None,
+    }
 }
 
 pub(super) fn endpoint_element(
@@ -75,26 +122,34 @@ pub(super) fn remember_chain(affinity: &Affinity) -> String {
     format!("remember-{}-{}", affinity.seconds, affinity.home.identifier())
 }
 
-fn remember_element(family: IpFamily, frontend: &Frontend, target: &Target) -> Option<Element> {
-    let chain = remember_chain(&target.affinity()?);
-    Some(Element::verdict(
-        frontend_key(family, frontend),
-        Verdict::Jump(chain),
-    ))
+/// The names of the sets and maps that hold what the plan says, all but the clients.
+pub(super) fn planned_sets() -> impl DoubleEndedIterator<Item = &'static str> + Clone {
+    [HAIRPIN, ENDPOINTS]
+        .into_iter()
+        .chain(Single::all().map(Single::set))
+}
+
+/// The elements that the plan asks for in one set or map.
+pub(super) fn elements_of<'a>(plan: &'a Plan, set: &str) -> Box<dyn Iterator<Item = Element> + 'a> {
+    let family = plan.family();
+    if set == HAIRPIN {
+        return Box::new(plan.hairpins().map(hairpin_element));
+    }
+    if set == ENDPOINTS {
+        let numbered = move |(frontend, target): (&'a Frontend, &'a Target)| {
+            let numbered = target.numbered();
+            numbered.map(move |(index, endpoint)| endpoint_element(family, frontend, index, endpoint))
+        };
+        return Box::new(plan.targets().flat_map(numbered));
+    }
+    let Some(single) = Single::all().find(|single| single.set() == set) else {
+        return Box::new(std::iter::empty());
+    };
+    let element = move |(frontend, target)| single.element(family, frontend, target);
+    Box::new(plan.targets().filter_map(element))
 }
 
 /// All elements that the plan asks for, with the name of their set.
 pub fn elements(plan: &Plan) -> impl Iterator<Item = (&'static str, Element)> {
-    let family = plan.family();
-    let singles = SINGLES.into_iter().flat_map(move |(set, element)| {
-        let of_set = move |(frontend, target)| Some((set, element(family, frontend, target)?));
-        plan.targets().filter_map(of_set)
-    });
-    let endpoints = plan.targets().flat_map(move |(frontend, target)| {
-        let numbered = target.numbered();
-        numbered
-            .map(move |(index, endpoint)| (ENDPOINTS, endpoint_element(family, frontend, index, endpoint)))
-    });
-    let hairpins = plan.hairpins().map(|address| (HAIRPIN, hairpin_element(address)));
-    singles.chain(endpoints).chain(hairpins)
+    planned_sets().flat_map(|set| elements_of(plan, set).map(move |element| (set, element)))
 }

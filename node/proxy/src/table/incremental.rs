@@ -1,11 +1,10 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use knode_nft::{Batch, Chain, Element};
+use knode_nft::{Batch, Chain, Element, Rule};
 
-use super::elements::{
-    ENDPOINTS, HAIRPIN, OneElement, SINGLES, endpoint_element, hairpin_element, remember_chain,
-};
-use super::{TableConfig, pick, remember};
+use super::elements::{ENDPOINTS, HAIRPIN, Single, endpoint_element, hairpin_element, remember_chain};
+use super::{TableConfig, dispatch, pick, remember};
 use crate::model::{Endpoint, IpFamily};
 use crate::plan::{Change, Changes};
 
@@ -14,14 +13,14 @@ use crate::plan::{Change, Changes};
 pub fn batch(config: &TableConfig, changes: &Changes) -> Batch {
     let family = changes.family;
     let mut batch = Batch::new(config.table(family));
-    new_chains(&mut batch, config, changes);
+    let paths = Paths::of(changes);
+    new_chains(&mut batch, config, changes, &paths);
     let ours = &changes.frontends;
-    for (set, element) in SINGLES.into_iter().rev() {
-        batch.delete_elements(
-            set,
-            ours.iter()
-                .filter_map(|change| differing(family, change, element).0),
-        );
+    for single in Single::all().rev() {
+        let old = ours
+            .iter()
+            .filter_map(|change| differing(family, change, single).0);
+        batch.delete_elements(single.set(), old);
     }
     let endpoints_of = |side| {
         ours.iter()
@@ -31,22 +30,48 @@ pub fn batch(config: &TableConfig, changes: &Changes) -> Batch {
     batch.delete_elements(HAIRPIN, hairpins(&changes.hairpins.old));
     batch.add_elements(HAIRPIN, hairpins(&changes.hairpins.new));
     batch.add_elements(ENDPOINTS, endpoints_of(Side::New));
-    for (set, element) in SINGLES {
-        batch.add_elements(
-            set,
-            ours.iter()
-                .filter_map(|change| differing(family, change, element).1),
-        );
+    for single in Single::all() {
+        let new = ours
+            .iter()
+            .filter_map(|change| differing(family, change, single).1);
+        batch.add_elements(single.set(), new);
     }
+    let gone: Vec<&String> = paths
+        .before
+        .keys()
+        .filter(|name| !paths.after.contains_key(*name))
+        .collect();
+    gone.iter().for_each(|chain| batch.flush_chain(chain));
     let shapes = changes.shapes.old.iter().map(ToString::to_string);
     let affinities = changes.affinities.old.iter().map(remember_chain);
-    shapes
+    gone.into_iter()
+        .cloned()
+        .chain(shapes)
         .chain(affinities)
         .for_each(|chain| batch.delete_chain(&chain));
     batch
 }
 
-fn new_chains(batch: &mut Batch, config: &TableConfig, changes: &Changes) {
+/// The chains that lead to plain shapes; both empty if these are the same as before.
+#[derive(Default)]
+struct Paths {
+    before: BTreeMap<String, Vec<Rule>>,
+    after: BTreeMap<String, Vec<Rule>>,
+}
+
+impl Paths {
+    fn of(changes: &Changes) -> Self {
+        let Some([before, after]) = &changes.plain else {
+            return Self::default();
+        };
+        Self {
+            before: dispatch::chains(changes.family, before),
+            after: dispatch::chains(changes.family, after),
+        }
+    }
+}
+
+fn new_chains(batch: &mut Batch, config: &TableConfig, changes: &Changes, paths: &Paths) {
     for shape in &changes.shapes.new {
         batch.add_chain(&Chain::plain(shape.to_string()));
         pick::rules(config, changes.family, shape)
@@ -59,6 +84,21 @@ fn new_chains(batch: &mut Batch, config: &TableConfig, changes: &Changes) {
             .iter()
             .for_each(|rule| batch.append_rule(rule));
     }
+    let new = paths
+        .after
+        .keys()
+        .filter(|name| !paths.before.contains_key(*name));
+    new.for_each(|name| batch.add_chain(&Chain::plain(name)));
+    for (name, rules) in &paths.after {
+        let old = paths.before.get(name);
+        if old == Some(rules) {
+            continue;
+        }
+        if old.is_some_and(|old| !old.is_empty()) {
+            batch.flush_chain(name);
+        }
+        rules.iter().for_each(|rule| batch.append_rule(rule));
+    }
 }
 
 fn hairpins(addresses: &[IpAddr]) -> impl Iterator<Item = Element> {
@@ -66,11 +106,11 @@ fn hairpins(addresses: &[IpAddr]) -> impl Iterator<Item = Element> {
 }
 
 /// The element to delete and the one to add; neither if it stays as it is.
-fn differing(family: IpFamily, change: &Change, element: OneElement) -> (Option<Element>, Option<Element>) {
+fn differing(family: IpFamily, change: &Change, single: Single) -> (Option<Element>, Option<Element>) {
     let of = |target: &Option<_>| {
         target
             .as_ref()
-            .and_then(|target| element(family, &change.frontend, target))
+            .and_then(|target| single.element(family, &change.frontend, target))
     };
     match (of(&change.old), of(&change.new)) {
         (old, new) if old == new => (None, None),

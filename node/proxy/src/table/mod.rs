@@ -1,13 +1,15 @@
 //! From the plan to nftables: a table of flat maps for each family, and the batches that change it.
 //!
-//! `svc` leads from address, protocol and port to a chain that is shared by all frontends of the same
-//! [`Shape`](crate::plan::Shape); that chain draws an index and finds the endpoint in `eps`. A Service costs one
-//! element a frontend and one an endpoint, and changing it touches these elements alone.
+//! Frontends of the same [`Shape`](crate::plan::Shape) share a chain that draws an index and finds the endpoint in
+//! `eps`, the map of address, protocol, port and index. To that chain lead sets (`to-cluster` and its like, and the
+//! bits of the number of endpoints), or, for what is particular about a frontend, the map `svc`. A Service costs a
+//! few elements a frontend and one an endpoint, and changing it touches these elements alone.
 
 mod actual;
 mod check;
 mod config;
 mod decode;
+mod dispatch;
 mod elements;
 mod incremental;
 mod layout;
@@ -18,9 +20,11 @@ mod skeleton;
 
 pub use actual::Actual;
 pub use check::misplaced_cidr;
+pub(crate) use config::of_family;
 pub use config::{Locality, TableConfig};
 pub use decode::{Decoder, orders, sticky_clients};
-pub use elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, elements};
+pub(crate) use dispatch::{counted_sets, members};
+pub use elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, elements};
 pub use incremental::batch;
 pub use repair::repair;
 pub use skeleton::{DROP, REJECT, Ruleset, ruleset};

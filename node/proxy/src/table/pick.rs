@@ -125,17 +125,25 @@ fn draw_rules(layout: Layout, shape: &Shape, draw: Draw, test: &[Expr]) -> Vec<R
             Rule::new(chain.clone(), [test.to_vec(), known].concat()).comment("a client that is known"),
         );
     }
-    let mut exprs = test.to_vec();
-    exprs.extend(load_frontend(layout, Reg(0), shape.kind.place()));
-    exprs.push(Expr::NumGen {
+    let drawn = |index: Expr| {
+        let mut exprs = test.to_vec();
+        exprs.extend(load_frontend(layout, Reg(0), shape.kind.place()));
+        exprs.push(index);
+        exprs.push(lookup(ENDPOINTS, Reg(0), Some(layout.drawn())));
+        exprs.push(dnat(layout, layout.drawn()));
+        Rule::new(chain.clone(), exprs)
+    };
+    let one_of = |modulus| Expr::NumGen {
         dreg: layout.index(),
-        modulus: draw.count,
+        modulus,
         random: true,
         offset: draw.first,
-    });
-    exprs.push(lookup(ENDPOINTS, Reg(0), Some(layout.drawn())));
-    exprs.push(dnat(layout, layout.drawn()));
-    rules.push(Rule::new(chain, exprs));
+    };
+    rules.push(drawn(one_of(draw.count)));
+    if draw.count > 1 {
+        // A packet that is under way while the number goes down may draw one that is no more; the first still is.
+        rules.push(drawn(one_of(1)));
+    }
     rules
 }
 

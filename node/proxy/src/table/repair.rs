@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use knode_nft::{Batch, Data, Element, Rule};
 
-use super::elements::{ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, elements};
+use super::elements::{elements_of, planned_sets};
 use super::skeleton::{Ruleset, ruleset};
 use super::{Actual, TableConfig};
 use crate::plan::Plan;
@@ -35,13 +35,8 @@ fn build(batch: &mut Batch, wanted: &Ruleset, plan: &Plan) {
     wanted.sets.iter().for_each(|set| batch.add_set(set));
     wanted.chains.iter().for_each(|chain| batch.add_chain(chain));
     wanted.rules.iter().for_each(|rule| batch.append_rule(rule));
-    for set in [HAIRPIN, ENDPOINTS, REMEMBER, SERVICES] {
-        batch.add_elements(
-            set,
-            elements(plan)
-                .filter(|(of, _)| *of == set)
-                .map(|(_, element)| element),
-        );
+    for set in planned_sets() {
+        batch.add_elements(set, elements_of(plan, set));
     }
 }
 
@@ -124,32 +119,30 @@ fn differing_rules<'a>(wanted: &'a Ruleset, actual: &Actual) -> (Vec<&'a str>, V
 }
 
 fn mend_elements(batch: &mut Batch, plan: &Plan, actual: &Actual) {
-    let mut wanted: HashMap<&str, HashMap<Vec<u8>, Option<Data>>> = HashMap::new();
-    for (set, element) in elements(plan) {
-        wanted.entry(set).or_default().insert(element.key, element.data);
-    }
     let none = HashMap::new();
-    let diff = |set: &str| {
-        let (wanted, found) = (
-            wanted.get(set).unwrap_or(&none),
-            actual.elements.get(set).unwrap_or(&none),
-        );
+    let diff = |set: &'static str| {
+        let wanted: HashMap<Vec<u8>, Option<Data>> = elements_of(plan, set)
+            .map(|element| (element.key, element.data))
+            .collect();
+        let found = actual.elements.get(set).unwrap_or(&none);
         let wrong = found.iter().filter(|(key, data)| wanted.get(*key) != Some(*data));
-        let missing = wanted.iter().filter(|(key, data)| found.get(*key) != Some(*data));
         let wrong: Vec<Element> = wrong.map(|(key, _)| Element::key(key.clone())).collect();
+        let missing = wanted
+            .into_iter()
+            .filter(|(key, data)| found.get(key) != Some(data));
         let missing: Vec<Element> = missing
             .map(|(key, data)| Element {
-                data: data.clone(),
-                ..Element::key(key.clone())
+                data,
+                ..Element::key(key)
             })
             .collect();
-        (wrong, missing)
+        (set, wrong, missing)
     };
-    let diffs = [SERVICES, REMEMBER, ENDPOINTS, HAIRPIN].map(|set| (set, diff(set)));
-    for (set, (wrong, _)) in &diffs {
+    let diffs: Vec<_> = planned_sets().map(diff).collect();
+    for (set, wrong, _) in diffs.iter().rev() {
         batch.delete_elements(set, wrong.iter().cloned());
     }
-    for (set, (_, missing)) in diffs.into_iter().rev() {
+    for (set, _, missing) in diffs {
         batch.add_elements(set, missing);
     }
 }

@@ -5,12 +5,14 @@ use knode_nft::{
 };
 
 use super::config::of_family;
-use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, REMEMBER, SERVICES, remember_chain};
+use super::elements::{
+    AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, remember_chain,
+};
 use super::layout::Layout;
 use super::remember::NOTE;
-use super::{TableConfig, pick, remember};
-use crate::model::IpFamily;
-use crate::plan::{Place, Plan};
+use super::{TableConfig, dispatch, pick, remember};
+use crate::model::{IpFamily, Protocol};
+use crate::plan::{Kind, Place, Plan, Shape};
 
 /// The chain that refuses packets.
 pub const REJECT: &str = "reject";
@@ -48,6 +50,11 @@ pub fn ruleset(config: &TableConfig, plan: &Plan) -> Ruleset {
         chains.push(Chain::plain(remember_chain(&affinity)));
         rules.extend(remember::rules(family, &affinity));
     }
+    let plain = plan.shapes().filter(Shape::is_plain).collect();
+    for (name, paths) in dispatch::chains(family, &plain) {
+        chains.push(Chain::plain(name));
+        rules.extend(paths);
+    }
     for shape in plan.shapes() {
         chains.push(Chain::plain(shape.to_string()));
         rules.extend(pick::rules(config, family, &shape));
@@ -72,14 +79,21 @@ fn sets(layout: Layout) -> Vec<Set> {
         size: Some(AFFINITY_SIZE),
         ..Set::map(name, layout.client(), layout.endpoint())
     };
-    vec![
-        Set::verdict_map(SERVICES, layout.frontend()),
+    let plain = |name| Set::plain(name, layout.frontend());
+    let counted = |set| Set { counter: true, ..set };
+    let members = Kind::PLAIN.map(|kind| counted(plain(dispatch::members(kind))));
+    let mut sets: Vec<Set> = dispatch::COUNTS.map(plain).into();
+    sets.extend(members);
+    sets.extend([
+        counted(plain(NO_ENDPOINTS)),
+        counted(Set::verdict_map(SERVICES, layout.frontend())),
         Set::verdict_map(REMEMBER, layout.frontend()),
         Set::map(ENDPOINTS, layout.numbered(), layout.endpoint()),
         Set::plain(HAIRPIN, layout.pair()),
         clients(AFFINITY),
         clients(AFFINITY_HERE),
-    ]
+    ]);
+    sets
 }
 
 fn rule(chain: &str, exprs: Vec<Expr>, verdict: Verdict) -> Rule {
@@ -93,11 +107,17 @@ fn static_rules(config: &TableConfig, family: IpFamily) -> Vec<Rule> {
     };
     let layout = Layout(family);
     let mut rules = vec![
+        refuse_tcp(),
         Rule::new(REJECT, [Expr::Reject(RejectKind::Icmp(unreachable))]),
         rule(DROP, Vec::new(), Verdict::Drop),
-        service_lookup(layout, NODE_PORTS, Some(Place::Node)),
-        service_lookup(layout, SERVICE_CHAIN, None),
     ];
+    rules.extend(lookups(
+        layout,
+        SERVICE_CHAIN,
+        None,
+        &[Kind::Cluster, Kind::External],
+    ));
+    rules.extend(lookups(layout, NODE_PORTS, Some(Place::Node), &[Kind::Node]));
     rules.extend(service_rules(config, family));
     for hook in ["prerouting", "output"] {
         rules.push(rule(hook, Vec::new(), Verdict::Jump(SERVICE_CHAIN.to_owned())));
@@ -107,13 +127,33 @@ fn static_rules(config: &TableConfig, family: IpFamily) -> Vec<Rule> {
     rules
 }
 
-fn service_lookup(layout: Layout, chain: &str, place: Option<Place>) -> Rule {
-    let mut exprs = pick::load_frontend(layout, Reg(0), place);
-    exprs.push(Expr::LookupVerdict {
+/// A client's TCP gives up at once when it is reset; an unreachable message that comes while it is still busy with
+/// sending makes it try for a second.
+fn refuse_tcp() -> Rule {
+    let mut exprs = matching::l4proto(Protocol::Tcp.number());
+    exprs.push(Expr::Reject(RejectKind::TcpReset));
+    Rule::new(REJECT, exprs)
+}
+
+/// To where the frontends of a place lead: plain ones by their kind, the others by a verdict of their own.
+fn lookups(layout: Layout, chain: &str, place: Option<Place>, kinds: &[Kind]) -> Vec<Rule> {
+    let key = || pick::load_frontend(layout, Reg(0), place);
+    let member = |set: &str, to: &str| {
+        let verdict = Expr::Verdict(Verdict::Goto(to.to_owned()));
+        let test = pick::lookup(set, Reg(0), None);
+        Rule::new(chain, [key(), vec![test, verdict]].concat())
+    };
+    let plain = kinds
+        .iter()
+        .map(|kind| member(dispatch::members(*kind), kind.word()));
+    let mut rules: Vec<Rule> = plain.collect();
+    let special = Expr::LookupVerdict {
         set: SERVICES.to_owned(),
         sreg: Reg(0),
-    });
-    Rule::new(chain, exprs)
+    };
+    rules.push(Rule::new(chain, [key(), vec![special]].concat()));
+    rules.push(member(NO_ENDPOINTS, REJECT));
+    rules
 }
 
 /// What becomes of packets to no address of a Service: refused in the service networks, looked up as node ports

@@ -102,6 +102,24 @@ pub fn run(program: &str, args: &[&str]) {
     );
 }
 
+/// The elements of a set or map in what `nft list` printed, of both families together.
+pub fn elements(listing: &str, set: &str) -> String {
+    let begins =
+        |line: &&str| [format!("set {set} {{"), format!("map {set} {{")].contains(&line.trim().to_owned());
+    let mut lines = listing.lines();
+    let mut found = String::new();
+    while lines.by_ref().find(begins).is_some() {
+        lines
+            .by_ref()
+            .take_while(|line| line.trim() != "}")
+            .for_each(|line| {
+                found.push_str(line);
+                found.push('\n');
+            });
+    }
+    found
+}
+
 /// What `nft` prints in this thread's namespace.
 pub fn nft(args: &[&str]) -> String {
     let output = Command::new("nft")

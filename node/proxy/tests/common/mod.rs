@@ -3,6 +3,9 @@
 
 pub mod api;
 pub mod fixture;
+pub mod hand;
+pub mod history;
 pub mod hosts;
 pub mod net;
+pub mod sctp;
 pub mod tracer;

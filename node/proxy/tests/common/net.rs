@@ -22,6 +22,8 @@ pub struct Net {
     pub client: Host,
     pub node: Host,
     pub pods: [Host; 2],
+    /// Where the node's default route leads.
+    world: Host,
     servers: Vec<(usize, Arc<AtomicBool>, SocketAddr)>,
 }
 
@@ -32,15 +34,18 @@ pub const PODS6: [&str; 2] = ["fd10:244::2", "fd10:244::3"];
 
 impl Net {
     pub fn new() -> Self {
-        let (client, node, pods) = (Host::new(), Host::new(), [Host::new(), Host::new()]);
+        let (client, node, world, pods) = (Host::new(), Host::new(), Host::new(), [Host::new(), Host::new()]);
         node.veth("out", "192.0.2.1/24", &client, "eth0", "192.0.2.7/24");
         client.ip("route add default via 192.0.2.1");
-        // The node must have some route to the service network.
-        node.ip("route add default via 192.0.2.7");
+        // The node must have some route to the service network, and not back to the client: redirects would use up
+        // the ICMP messages that it may send.
+        node.veth("world", "198.18.0.1/30", &world, "eth0", "198.18.0.2/30");
+        node.ip("route add default via 198.18.0.2");
         node.ip("addr add 2001:db8::1/64 dev out nodad");
         client.ip("addr add 2001:db8::7/64 dev eth0 nodad");
         client.ip("route add default via 2001:db8::1");
-        node.ip("route add default via 2001:db8::7");
+        node.ip("addr add 2001:db8:18::1/64 dev world nodad");
+        node.ip("route add default via 2001:db8:18::2");
         for ((pod, address), six) in pods.iter().zip(PODS).zip(PODS6) {
             let link = format!("pod{}", &address[9..]);
             node.veth(&link, "10.244.0.1/32", pod, "eth0", &format!("{address}/32"));
@@ -60,6 +65,7 @@ impl Net {
         let mut net = Self {
             client,
             node,
+            world,
             pods,
             servers: Vec::new(),
         };

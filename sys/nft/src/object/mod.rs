@@ -1,6 +1,7 @@
 //! The objects of a ruleset as values.
 
 mod chain;
+mod counter;
 mod element;
 mod key;
 mod rule;
@@ -9,6 +10,7 @@ mod table;
 mod verdict;
 
 pub use chain::{Chain, ChainKind, Hook, HookSpec, Policy};
+pub use counter::Count;
 pub use element::{Data, Element};
 pub use key::{FieldType, KeyType};
 pub use rule::Rule;

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{KeyType, NFTA_TABLE};
+use super::{KeyType, NFTA_TABLE, counter};
 use crate::wire::{Attrs, Writer};
 
 pub(crate) const NFTA_SET_NAME: u16 = 2;
@@ -13,6 +13,7 @@ const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_DESC: u16 = 9;
 const NFTA_SET_ID: u16 = 10;
 const NFTA_SET_TIMEOUT: u16 = 11;
+const NFTA_SET_EXPR: u16 = 17;
 const NFTA_SET_DESC_SIZE: u16 = 1;
 
 const NFT_SET_INTERVAL: u32 = 0x4;
@@ -52,6 +53,9 @@ pub struct Set {
     pub dynamic: bool,
     /// The most elements it may hold.
     pub size: Option<u32>,
+    /// Whether each element counts the packets that were looked up and found it, for
+    /// [`crate::Socket::counters`] to read.
+    pub counter: bool,
 }
 
 impl Set {
@@ -66,6 +70,7 @@ impl Set {
             default_timeout: None,
             dynamic: false,
             size: None,
+            counter: false,
         }
     }
 
@@ -117,6 +122,9 @@ impl Set {
         if let Some(timeout) = self.default_timeout {
             out.be64(NFTA_SET_TIMEOUT, timeout.as_millis() as u64);
         }
+        if self.counter {
+            out.nest(NFTA_SET_EXPR, counter::encode);
+        }
     }
 
     /// `None` for a set of types that this crate does not model.
@@ -139,6 +147,7 @@ impl Set {
             size: attrs
                 .nested(NFTA_SET_DESC)
                 .and_then(|desc| desc.be32(NFTA_SET_DESC_SIZE)),
+            counter: attrs.nested(NFTA_SET_EXPR).is_some_and(counter::is_counter),
         })
     }
 }
@@ -162,6 +171,9 @@ impl fmt::Display for Set {
         }
         if let Some(size) = self.size {
             write!(f, "; size {size}")?;
+        }
+        if self.counter {
+            f.write_str("; counter")?;
         }
         f.write_str("; }")
     }

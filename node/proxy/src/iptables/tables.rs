@@ -1,0 +1,170 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::skeleton::{self, CANARY, FILTER_LISTS, NAT_LISTS, jumps};
+use super::{Chains, Fragment, Rules, Saved, Table, is_per_service};
+use crate::model::{IpFamily, Name};
+use crate::table::TableConfig;
+
+/// All that is to stand in the two tables of one family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// `filter`.
+    pub filter: Chains,
+    /// `nat`.
+    pub nat: Chains,
+}
+
+/// Whether forwarded packets that connection tracking cannot place are let through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// They are dropped: answers of a translated connection must not leave untranslated.
+    #[default]
+    DropInvalid,
+    /// They are let through, because connection tracking places all of them (`conntrack.tcpBeLiberal`).
+    Liberal,
+}
+
+impl Tables {
+    /// The tables of Services that contribute these fragments.
+    pub fn of(
+        fragments: &BTreeMap<Name, Fragment>,
+        family: IpFamily,
+        config: &TableConfig,
+        forwarding: Forwarding,
+    ) -> Self {
+        let mut tables = Self {
+            filter: skeleton::filter(config, forwarding == Forwarding::DropInvalid),
+            nat: skeleton::nat(config),
+        };
+        for chain in FILTER_LISTS {
+            tables
+                .filter
+                .insert(chain.to_owned(), filter_list(fragments, chain));
+        }
+        for chain in NAT_LISTS {
+            tables
+                .nat
+                .insert(chain.to_owned(), nat_list(fragments, chain, family, config));
+        }
+        let own = fragments.values().flat_map(|fragment| &fragment.nat);
+        tables
+            .nat
+            .extend(own.map(|(chain, rules)| (chain.clone(), rules.clone())));
+        tables
+    }
+}
+
+fn filter_list(fragments: &BTreeMap<Name, Fragment>, chain: &str) -> Rules {
+    let parts = fragments
+        .values()
+        .filter_map(|fragment| fragment.filter_shared.get(chain));
+    parts.flatten().cloned().collect()
+}
+
+fn nat_list(
+    fragments: &BTreeMap<Name, Fragment>,
+    chain: &str,
+    family: IpFamily,
+    config: &TableConfig,
+) -> Rules {
+    let parts = fragments
+        .values()
+        .filter_map(|fragment| fragment.nat_shared.get(chain));
+    let mut rules: Rules = parts.flatten().cloned().collect();
+    if chain == "KUBE-SERVICES" {
+        rules.extend(skeleton::node_ports(config, family));
+    }
+    rules
+}
+
+/// The text that makes the tables what they are to be, whatever a proxy has left in them. What is there of other
+/// programs stays.
+pub fn full(wanted: &Tables, saved: &Saved) -> String {
+    let mut text = format!("*{}\n:{CANARY} - [0:0]\nCOMMIT\n", Table::Mangle);
+    for (table, chains) in [(Table::Filter, &wanted.filter), (Table::Nat, &wanted.nat)] {
+        let found = saved.table(table);
+        let names = found.into_iter().flat_map(BTreeMap::keys);
+        let stale = names.filter(|name| is_per_service(name) && !chains.contains_key(*name));
+        let lead = |(of, chain, rule): &(Table, &'static str, String)| {
+            let rules = found.and_then(|chains| chains.get(*chain));
+            let is_there = rules.is_some_and(|rules| rules.contains(rule));
+            (*of == table && !is_there).then(|| format!("-I {chain} {rule}"))
+        };
+        let missing: Vec<String> = jumps().iter().filter_map(lead).collect();
+        let mut changed = changes(chains);
+        changed.extend(stale.map(|name| (name, None)));
+        write_table(&mut text, table, &changed, &missing);
+    }
+    text
+}
+
+/// The text that brings the tables from what some Services contributed `before` to what all of them contribute
+/// `now`: their own chains that differ, and the shared ones in which they do. Empty if there are none.
+pub fn partial(
+    before: &BTreeMap<Name, Fragment>,
+    now: &BTreeMap<Name, Fragment>,
+    family: IpFamily,
+    config: &TableConfig,
+) -> String {
+    let none = Fragment::default();
+    let after = |name| now.get(name).unwrap_or(&none);
+    let pairs = || before.iter().map(|(name, old)| (old, after(name)));
+    let mut text = String::new();
+    let differ =
+        |chain: &&str| pairs().any(|(old, new)| old.filter_shared.get(chain) != new.filter_shared.get(chain));
+    let lists = FILTER_LISTS.into_iter().filter(differ);
+    let filter: Chains = lists
+        .map(|chain| (chain.to_owned(), filter_list(now, chain)))
+        .collect();
+    write_table(&mut text, Table::Filter, &changes(&filter), &[]);
+    let differ =
+        |chain: &&str| pairs().any(|(old, new)| old.nat_shared.get(chain) != new.nat_shared.get(chain));
+    let lists = NAT_LISTS.into_iter().filter(differ);
+    let lists: Chains = lists
+        .map(|chain| (chain.to_owned(), nat_list(now, chain, family, config)))
+        .collect();
+    let mut nat = changes(&lists);
+    for (old, new) in pairs() {
+        let gone = old.nat.keys().filter(|name| !new.nat.contains_key(*name));
+        nat.extend(gone.map(|name| (name, None)));
+        let differing = new
+            .nat
+            .iter()
+            .filter(|(name, rules)| old.nat.get(*name) != Some(rules));
+        nat.extend(differing.map(|(name, rules)| (name, Some(rules))));
+    }
+    write_table(&mut text, Table::Nat, &nat, &[]);
+    text
+}
+
+/// Chains with their new rules; those without are to be deleted.
+type Changes<'a> = BTreeMap<&'a String, Option<&'a Rules>>;
+
+fn changes(chains: &Chains) -> Changes<'_> {
+    chains.iter().map(|(name, rules)| (name, Some(rules))).collect()
+}
+
+/// Writes what is to change in a table, and `more` lines behind it.
+fn write_table(text: &mut String, table: Table, chains: &Changes<'_>, more: &[String]) {
+    if chains.is_empty() && more.is_empty() {
+        return;
+    }
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "*{table}");
+    for name in chains.keys() {
+        let _ = writeln!(text, ":{name} - [0:0]");
+    }
+    for (name, rules) in chains {
+        for rule in rules.iter().copied().flatten() {
+            let _ = writeln!(text, "-A {name} {rule}");
+        }
+    }
+    for line in more {
+        let _ = writeln!(text, "{line}");
+    }
+    for (name, _) in chains.iter().filter(|(_, rules)| rules.is_none()) {
+        let _ = writeln!(text, "-X {name}");
+    }
+    text.push_str("COMMIT\n");
+}
