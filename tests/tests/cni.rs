@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use knode_e2e::{BOUND, Cluster};
+use knode_e2e::{BOUND, Cluster, Output};
 use knode_testkit::{image, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -84,11 +84,17 @@ impl Machine {
         self.cluster.kubectl(&format!("delete pod {name} --wait")).ok();
     }
 
-    /// What the plugins leave by design is taken away by hand; everything else must be gone.
+    /// Ends the node, then takes away by hand what the plugins leave by design; everything else must be gone.
     fn end(mut self) {
+        let data = self.cluster.data_dir();
+        Output::of(&mut self.cluster.knode(&["down", "--data-dir", &data])).ok();
+        assert_eq!(
+            self.leases(),
+            Vec::<String>::new(),
+            "addresses of pods that were running"
+        );
         let host = &self.cluster.host;
-        let left = host.ip("-o link show");
-        if left.contains(BRIDGE) {
+        if host.ip("-o link show").contains(BRIDGE) {
             host.ip(&format!("link delete {BRIDGE}"));
         }
         let tables = host.run("nft", &["list", "tables"]);

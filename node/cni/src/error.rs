@@ -67,15 +67,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The directory of configurations could not be watched.
-    #[error("watch {}", dir.display())]
-    Watch {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// [`std::result::Result`] with this crate's [`Error`].

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join, join_all};
-use knode_cni::{Capabilities, Cni, Error, Loaded};
+use knode_cni::{Capabilities, Cni, Config, Error, Loaded};
 use knode_testkit::wait_until_async;
 use serde_json::json;
 use support::{BOUND, Node, attachment, told, with};
@@ -83,6 +83,15 @@ async fn a_container_goes_as_it_came_whatever_became_of_the_configuration() {
     );
     assert!(!cni.remove("one").await.unwrap(), "it is not attached any more");
     assert_eq!(node.records(), ["n-two-eth0"]);
+
+    // Whoever takes everything down knows neither the configurations nor the plugins' places.
+    let bare = Config::new(None, Vec::new(), node.scratch.join("cache"));
+    let collected = Cni::open(bare).unwrap().gc(&HashSet::new()).await.unwrap();
+    assert_eq!(
+        (collected.detached, collected.errors.len()),
+        (vec!["two".to_owned()], 0)
+    );
+    assert_eq!((c.holds().len(), node.records().len()), (0, 0));
 }
 
 #[tokio::test]
@@ -428,6 +437,11 @@ async fn a_configuration_that_comes_changes_and_goes_is_followed() {
     until("a plugin in the network's directory", Some(("10.conflist", 2)), 0).await;
     std::fs::remove_file(dir.join("10.conflist")).unwrap();
     until("the next one", Some(("20.conflist", 3)), 0).await;
+    let elsewhere = node.scratch.join("elsewhere");
+    std::fs::rename(&dir, &elsewhere).unwrap();
+    until("the whole directory went", None, 0).await;
+    std::fs::rename(&elsewhere, &dir).unwrap();
+    until("and came back", Some(("20.conflist", 3)), 0).await;
     std::fs::remove_dir_all(node.conf_dir()).unwrap();
     until("all went", None, 0).await;
     std::fs::create_dir_all(&dir).unwrap();

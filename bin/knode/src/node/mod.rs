@@ -163,7 +163,7 @@ impl Plan<'_> {
         forget_dead(&engine, &podnet, &cni).await?;
         let follow = choice::follow((*network).clone(), podnet.clone(), subnet, gate);
         tasks.spawn(async move { follow.await.to_owned() });
-        tasks.spawn(async move { ended("network configurations", cni.run().await) });
+        tasks.spawn(async move { match cni.run().await {} });
         tasks.spawn(async move { ended("pod network", podnet.run().await) });
         let (socket, end) = (layout.cri_socket(), shutdown.clone());
         let (runtime, image_service) = (engine.clone(), engine.clone());

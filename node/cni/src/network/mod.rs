@@ -5,6 +5,8 @@ mod status;
 
 pub use collect::Collected;
 
+use std::convert::Infallible;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +27,8 @@ use crate::result::{self, Attached};
 const BOUND: Duration = Duration::from_secs(120);
 /// Whoever changes one file often changes the next a moment later.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Between two tries to watch the directory, such as when too much is watched already.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Configuration of the client.
 #[derive(Clone, Debug)]
@@ -98,23 +102,25 @@ impl Cni {
         self.inner.loaded.subscribe()
     }
 
-    /// Follows the directory. Never ends by itself; to be cancelled by dropping.
-    ///
-    /// # Errors
-    /// [`Error::Watch`].
-    pub async fn run(&self) -> Result<()> {
+    /// Follows the directory; to be cancelled by dropping. Where it cannot be watched it is looked at now and then.
+    pub async fn run(&self) -> Infallible {
         let Some(dir) = &self.inner.config.conf_dir else {
             return std::future::pending().await;
         };
-        let watch = |source| Error::Watch {
-            dir: dir.clone(),
-            source,
-        };
-        let watcher = Watcher::new(dir).map_err(watch)?;
         loop {
-            watcher.arm().map_err(watch)?;
+            let Err(error) = self.follow(dir).await;
+            tracing::error!(%error, dir = %dir.display(), "network configurations cannot be watched");
             self.reload(dir);
-            watcher.changed().await.map_err(watch)?;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn follow(&self, dir: &Path) -> io::Result<Infallible> {
+        let watcher = Watcher::new(dir)?;
+        loop {
+            watcher.arm()?;
+            self.reload(dir);
+            watcher.changed().await?;
             tokio::time::sleep(SETTLE).await;
         }
     }
@@ -273,7 +279,7 @@ impl Cni {
         let (cache, record) = (self.inner.cache.clone(), record.clone());
         let path = cache.path(&record);
         let written = tokio::task::spawn_blocking(move || cache.write(&record)).await;
-        written.map_err(|e| failed("write", &path)(std::io::Error::other(e)))?
+        written.map_err(|e| failed("write", &path)(io::Error::other(e)))?
     }
 }
 
