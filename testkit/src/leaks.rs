@@ -100,9 +100,10 @@ fn shown(paths: &BTreeSet<PathBuf>) -> BTreeSet<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
-/// Whether the kernel makes this IPv6 route some time after the link has come up; it goes with the link.
+/// Whether the kernel makes this IPv6 route some time after the link has come up, or once it forwards; it goes with the
+/// link.
 fn is_of_link(route: &str) -> bool {
-    let begins = ["multicast ff00::/8", "fe80::/64", "local fe80:", "anycast fe80:"];
+    let begins = ["multicast ff00::/8", "fe80::/64", "local fe80:", "anycast "];
     begins.iter().any(|begin| route.starts_with(begin))
 }
 

@@ -1,6 +1,6 @@
 //! A one-machine cluster in a host of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,14 +44,32 @@ impl Cluster {
     /// The machine's address.
     pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 
+    /// The machine's IPv6 address, where it has one.
+    pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
+
     /// A machine with nothing on it yet.
     ///
     /// # Panics
     /// When it cannot be made.
     #[track_caller]
     pub fn machine(name: &str) -> Self {
+        Self::on(name, |_, _| ())
+    }
+
+    /// As [`Cluster::machine`], with an IPv6 address beside the IPv4 one.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn machine_with_ipv6(name: &str) -> Self {
+        Self::on(name, |lan, host| lan.number(host, Self::ADDRESS_V6, 64))
+    }
+
+    #[track_caller]
+    fn on(name: &str, prepare: impl FnOnce(&Lan, &Host)) -> Self {
         let lan = Lan::new();
         let host = lan.host(name, Self::ADDRESS, 24);
+        prepare(&lan, &host);
         let scratch = Scratch::new(name);
         let before = Traces::of(&host, &scratch.path().display().to_string());
         Self {
@@ -93,7 +111,9 @@ impl Cluster {
         command
             .args(["--data-dir", &self.data_dir()])
             .args(["--write-kubeconfig", &self.kubeconfig()]);
-        command.args(["--node-name", "node1", ROOMY]).args(options);
+        let own_limits = options.iter().any(|one| one.starts_with("--eviction-hard"));
+        let usual = if own_limits { None } else { Some(ROOMY) };
+        command.args(["--node-name", "node1"]).args(usual).args(options);
         Output::of(&mut command)
     }
 
