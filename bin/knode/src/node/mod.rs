@@ -325,7 +325,7 @@ impl Plan<'_> {
             cgroup_root: layout.cgroup_root(),
             cgroups: Arc::new(cgroups::Kernel(cgroups)),
             log_rotation: logs,
-            static_pods: self.kubelet.pod_manifest_path.clone(),
+            static_pods: self.kubelet.static_pods(),
             api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
             node: node.clone(),
             clock: clock.clone(),

@@ -112,6 +112,12 @@ impl KubeletOptions {
         })
     }
 
+    /// Where the manifests of static pods lie, as an absolute path.
+    pub fn static_pods(&self) -> Option<PathBuf> {
+        let path = self.pod_manifest_path.as_ref()?;
+        Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+    }
+
     /// The same as fields of a `KubeletConfiguration`.
     pub fn configz(&self) -> Value {
         let mut shown = json!({
@@ -132,7 +138,7 @@ impl KubeletOptions {
         for (name, text, between) in lists.into_iter().filter(|(_, text, _)| !text.is_empty()) {
             shown[name] = json!(pairs(text, between));
         }
-        if let Some(path) = &self.pod_manifest_path {
+        if let Some(path) = self.static_pods() {
             shown["staticPodPath"] = json!(path);
         }
         shown

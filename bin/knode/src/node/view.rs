@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::model::Eviction;
 use knode_kubelet::{Kubelet, NodeView};
-use knode_kubelet_node::{NodeAgent, PodSource};
+use knode_kubelet_node::{NodeAgent, PodEviction, PodSource};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -67,10 +67,11 @@ impl PodSource for Pods {
         self.0.pods()
     }
 
-    async fn evict(&self, uid: &str, message: &str, grace: i64) -> bool {
+    async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
         let eviction = Eviction {
-            message: message.to_owned(),
-            grace,
+            message: eviction.message,
+            grace: eviction.grace,
+            for_others: eviction.for_others,
         };
         self.0.evict(uid, eviction).await
     }

@@ -65,6 +65,7 @@ fn eviction(grace: i64) -> Eviction {
     Eviction {
         message: "The node was low on resource: memory. ".into(),
         grace,
+        for_others: grace > 0,
     }
 }
 
@@ -126,6 +127,12 @@ async fn a_soft_eviction_leaves_the_pod_its_time_and_critical_pods_stay() {
     let calls = bench.runtime.calls();
     assert!(calls.contains(&"StopContainer c 30".to_owned()), "{calls:?}");
     assert!(bench.runtime.running("k").is_some());
+    let ended = bench.api.pod("p").unwrap();
+    assert_eq!(
+        condition(&ended, "DisruptionTarget"),
+        None,
+        "it goes for what it has done itself"
+    );
 }
 
 fn with_debugger(mut pod: Pod, target: &str) -> Pod {

@@ -28,7 +28,7 @@ pub use eviction::{Amount, EvictionConfig, Signal, Threshold, ThresholdError, du
 pub use garbage::ImageGcPolicy;
 pub use machine::MachineInfo;
 pub use node::{RuntimeInfo, initial_node};
-pub use pods::PodSource;
+pub use pods::{PodEviction, PodSource};
 pub use server::{logs, subresources};
 pub use status::{Conditions, Pressure, PressureState, status_patch};
 

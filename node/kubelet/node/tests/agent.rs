@@ -6,13 +6,14 @@ mod support;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
-use knode_kubelet_node::{Error, NodeAgent, NodeConfig, NodeDeps};
+use knode_kubelet_node::{Error, ImageGcPolicy, NodeAgent, NodeConfig, NodeDeps};
 use knode_pki::kubeconfig::Kubeconfig;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ struct Bed {
     dir: tempfile::TempDir,
     api: Arc<Api>,
     runtime: Arc<FakeRuntime>,
+    pods: Arc<OnePod>,
     listen: SocketAddr,
     _agent: NodeAgent,
 }
@@ -51,6 +53,10 @@ fn node_access(api: &Api) -> Access {
 }
 
 async fn start_with(network_ready: bool) -> Bed {
+    start_changed(network_ready, |_, _| {}).await
+}
+
+async fn start_changed(network_ready: bool, change: impl FnOnce(&mut NodeConfig, &FakeRuntime)) -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let api = Api::start().await;
     let log = dir.path().join("0.log");
@@ -63,10 +69,11 @@ async fn start_with(network_ready: bool) -> Bed {
     *runtime.network_ready.lock().unwrap() = network_ready;
     let access = node_access(&api);
     let listen = free_port();
-    let config = NodeConfig {
+    let mut config = NodeConfig {
         listen,
         ..config(dir.path())
     };
+    change(&mut config, &runtime);
     Kubeconfig::for_access(&access).write(&config.kubeconfig).unwrap();
     let connected = connect(&access).unwrap();
     let clock = Arc::new(SystemClock::default());
@@ -75,10 +82,11 @@ async fn start_with(network_ready: bool) -> Bed {
         host: "node1".to_owned(),
     };
     let recorder = EventRecorder::start(connected.client.clone(), source, clock.clone());
+    let pods = Arc::new(OnePod::default());
     let deps = NodeDeps {
         runtime: runtime.clone(),
         images: runtime.clone(),
-        pods: Arc::new(OnePod),
+        pods: pods.clone(),
         recorder: Some(recorder),
         clock,
     };
@@ -87,6 +95,7 @@ async fn start_with(network_ready: bool) -> Bed {
         dir,
         api,
         runtime,
+        pods,
         listen,
         _agent: agent,
     }
@@ -246,7 +255,7 @@ async fn a_client_certificate_near_its_end_is_renewed_while_running() {
     let deps = NodeDeps {
         runtime: runtime.clone(),
         images: runtime,
-        pods: Arc::new(OnePod),
+        pods: Arc::new(OnePod::default()),
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };
@@ -294,7 +303,7 @@ async fn a_taken_port_is_named_with_its_holder() {
     let deps = NodeDeps {
         runtime: runtime.clone(),
         images: runtime,
-        pods: Arc::new(OnePod),
+        pods: Arc::new(OnePod::default()),
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };
@@ -543,4 +552,64 @@ async fn exec_is_tunnelled_byte_for_byte() {
         "container not found (\"new\")".to_owned(),
     );
     assert_eq!(get(&client, "/exec/ns/p/new?output=1").await, expected);
+}
+
+/// Whether an Event of that reason has a message that begins like this.
+async fn until_told(api: &Api, reason: &str, beginning: &str) {
+    until("the event", || {
+        let events = api.find("/api/v1/namespaces/default/events", reason);
+        let told = events.iter().any(|event| {
+            event["message"]
+                .as_str()
+                .is_some_and(|m| m.starts_with(beginning))
+        });
+        if told { Ok(()) } else { Err(events) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_short_of_memory_says_so_and_evicts() {
+    let bed = start_changed(true, |config, _| {
+        config.eviction = config.eviction.clone().hard("memory.available<100%").unwrap();
+        config.eviction.interval = Duration::from_millis(20);
+    })
+    .await;
+    let (uid, eviction) = until("the eviction", || {
+        let evicted = bed.pods.evicted.lock().unwrap().clone();
+        evicted.into_iter().next().ok_or(())
+    })
+    .await;
+    assert_eq!(
+        (uid.as_str(), eviction.grace, eviction.for_others),
+        ("u", 1, true)
+    );
+    let text = "The node was low on resource: memory. Threshold quantity: ";
+    assert!(eviction.message.starts_with(text), "{}", eviction.message);
+    until_told(&bed.api, "EvictionThresholdMet", "Attempting to reclaim memory").await;
+    let node = until_ready(&bed.api, "True").await;
+    let conditions = node["status"]["conditions"].as_array().unwrap();
+    let pressure = conditions
+        .iter()
+        .find(|one| one["type"] == "MemoryPressure")
+        .unwrap();
+    assert_eq!(pressure["status"], "True", "{pressure}");
+}
+
+#[tokio::test]
+async fn unused_images_go_and_too_little_gain_is_told() {
+    let bed = start_changed(true, |config, runtime| {
+        *runtime.image_path.lock().unwrap() = Some(config.root_dir.display().to_string());
+        config.image_gc = ImageGcPolicy {
+            high: 1,
+            low: 0,
+            min_age: Duration::ZERO,
+            interval: Duration::from_millis(20),
+        };
+    })
+    .await;
+    let text = "Failed to garbage collect required amount of images. Attempted to free ";
+    until_told(&bed.api, "FreeDiskSpaceFailed", text).await;
+    let removed = bed.runtime.removed_images.lock().unwrap().clone();
+    assert_eq!(removed, ["sha256:2"], "neither the used nor the pinned one goes");
 }

@@ -160,6 +160,8 @@ pub struct Eviction {
     pub message: String,
     /// Seconds that its containers may take to end, at most; 0 leaves them the pod's own time.
     pub grace: i64,
+    /// Whether it goes for what others need, which a condition says.
+    pub for_others: bool,
 }
 
 /// A container that is being stopped.

@@ -2,7 +2,11 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ContainerRecord, ContainerState, Observed, Op, Sandbox, Stop, VolumeState, Wait};
+use crate::model::{
+    ContainerRecord, ContainerState, Eviction, Observed, Op, ProbeOutcome, Probes, Sandbox, Stop, VolumeState,
+    Wait,
+};
+use crate::pod::PodExt;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -234,4 +238,96 @@ fn only_two_containers_of_a_name_are_kept() {
     }
     observed.put_container(record("b", 0, ContainerState::Running, 0));
     assert!(actions(&pod, &observed, 500).contains(&"RemoveContainer { id: \"a0\" }".to_owned()));
+}
+
+#[test]
+fn a_failed_probe_leaves_its_own_time() {
+    let probe = |own: Value| {
+        let mut probe = json!({"failureThreshold": 1});
+        probe
+            .as_object_mut()
+            .unwrap()
+            .extend(own.as_object().cloned().unwrap());
+        probe
+    };
+    let containers = json!([{"name": "a", "livenessProbe": probe(json!({"terminationGracePeriodSeconds": 3}))},
+                            {"name": "b", "livenessProbe": probe(json!({}))}]);
+    let pod = pod(
+        "Always",
+        json!({"terminationGracePeriodSeconds": 60, "containers": containers}),
+    );
+    let mut observed = ready();
+    for name in ["a", "b"] {
+        observed.put_container(record(name, 0, ContainerState::Running, 0));
+        let (_, container) = pod.container(name).unwrap();
+        let mut probes = Probes::new(&container, at(100), at(100), true, true);
+        let failure = ProbeOutcome::Failure("no".to_owned());
+        let track = probes.liveness.as_mut().unwrap();
+        track.step(container.liveness_probe.as_ref().unwrap(), &failure, at(110));
+        observed.probes.insert(format!("{name}0"), probes);
+    }
+    assert_eq!(actions(&pod, &observed, 110), ["stop a0 3", "stop b0 60"]);
+}
+
+#[test]
+fn an_eviction_shortens_what_a_deletion_gives() {
+    let table = [
+        (None, 1, "stop a0 1"),
+        (None, 0, "stop a0 30"),
+        (Some(10), 20, "stop a0 10"),
+        (Some(10), 5, "stop a0 5"),
+    ];
+    for (deletion, grace, wanted) in table {
+        let mut pod = pod("Always", json!({"containers": [{"name": "a"}]}));
+        pod.metadata.deletion_grace_period_seconds = deletion;
+        pod.metadata.deletion_timestamp =
+            deletion.map(|_| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
+        let mut observed = ready();
+        observed.put_container(record("a", 0, ContainerState::Running, 0));
+        observed.evicted = Some(Eviction {
+            message: String::new(),
+            grace,
+            for_others: true,
+        });
+        assert_eq!(actions(&pod, &observed, 100), [wanted], "{deletion:?} {grace}");
+    }
+}
+
+#[test]
+fn a_debugger_starts_once_even_where_an_init_container_fails() {
+    let pod = pod(
+        "Always",
+        json!({"initContainers": [{"name": "i"}], "ephemeralContainers": [{"name": "d"}]}),
+    );
+    let mut observed = ready();
+    observed.put_container(record("i", 0, ContainerState::Exited, 1));
+    observed.note_restart("i", at(109), at(109));
+    assert_eq!(
+        actions(&pod, &observed, 111),
+        ["start d 0", "event BackOff", "wait CrashLoopBackOff"]
+    );
+    observed.put_container(record("d", 0, ContainerState::Exited, 1));
+    let now = actions(&pod, &observed, 200);
+    assert_eq!(now, ["start i 1"], "a debugger is not restarted");
+}
+
+#[test]
+fn limits_are_changed_once_and_a_failure_waits() {
+    let container = json!({"name": "a", "resources": {"limits": {"cpu": "2"}}});
+    let pod = pod("Always", json!({"containers": [container]}));
+    let mut observed = ready();
+    observed.put_container(record("a", 0, ContainerState::Running, 0));
+    let applied = json!({"limits": {"cpu": "1"}});
+    observed
+        .applied
+        .insert("a0".to_owned(), serde_json::from_value(applied).unwrap());
+    let wanted = "Resize { id: \"a0\", container: \"a\" }";
+    assert_eq!(actions(&pod, &observed, 100), [wanted]);
+    observed.busy.insert(Op::Resize("a0".to_owned()));
+    assert!(actions(&pod, &observed, 100).is_empty(), "said twice");
+    observed.busy.clear();
+    observed.resize_failed = Some((at(110), "no".to_owned()));
+    assert!(actions(&pod, &observed, 109).is_empty());
+    assert_eq!(wakes(&pod, &observed, 109), [110]);
+    assert_eq!(actions(&pod, &observed, 110), [wanted]);
 }

@@ -55,7 +55,7 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
     let mut conditions = conditions::conditions(pod, observed, &inits, &mains, settled, now);
     let shown = phase::shown(pod, phase, ended);
     let failed = over && shown == "Failed";
-    if let Some(eviction) = evicted.filter(|_| failed) {
+    if let Some(eviction) = evicted.filter(|eviction| failed && eviction.for_others) {
         conditions::disrupted(pod, &mut conditions, &eviction.message, now);
     }
     let verdict = failed.then(|| why_over(observed, &old));

@@ -12,16 +12,17 @@ use knode_cri::{ContainerStats, ListContainerStatsRequest, ListPodSandboxStatsRe
 use knode_linux::filewatch;
 use tokio::sync::watch;
 
-use super::disk;
 use super::message::message;
 use super::observe::{Observations, Sample};
 use super::rank::{ContainerUse, PodUse, rank};
 use super::signal::Signal;
 use super::state::{EvictionState, is_met};
 use super::threshold::Threshold;
+use super::{disk, local};
 use crate::agent::{NodeDeps, node_reference};
 use crate::config::NodeConfig;
 use crate::garbage::ImageGc;
+use crate::pods::PodEviction;
 use crate::status::Pressure;
 use crate::{Error, Result, machine};
 
@@ -93,6 +94,9 @@ impl EvictionManager {
             .step(&self.config.eviction, &seen, self.deps.clock.monotonic());
         self.pressure
             .send_if_modified(|old| std::mem::replace(old, step.pressure) != step.pressure);
+        if self.evict_large().await {
+            return Ok(true);
+        }
         let Some(threshold) = step.reclaim.first() else {
             return Ok(false);
         };
@@ -129,23 +133,19 @@ impl EvictionManager {
     }
 
     async fn evict_one(&self, threshold: &Threshold, seen: &Observations) -> bool {
-        let pods = rank(threshold.signal, self.uses(threshold.signal).await);
+        let all = self.uses(threshold.signal, |_| true).await;
+        let pods = rank(threshold.signal, all);
         let grace = match threshold.grace {
             Some(_) => self.config.eviction.max_pod_grace,
             None => IMMEDIATE,
         };
         for used in pods {
-            let uid = used.pod.metadata.uid.clone().unwrap_or_default();
-            let text = message(threshold, seen, &used);
-            let ended = tokio::select! {
-                ended = self.deps.pods.evict(&uid, &text, grace) => ended,
-                () = self.clock().sleep(CLEANUP) => {
-                    tracing::warn!(uid, "an evicted pod takes long to end");
-                    true
-                }
+            let eviction = PodEviction {
+                message: message(threshold, seen, &used),
+                grace,
+                for_others: true,
             };
-            if ended {
-                tracing::warn!(uid, pod = used.pod.metadata.name, message = text, "pod evicted");
+            if self.evict(&used.pod, eviction).await {
                 return true;
             }
         }
@@ -153,8 +153,45 @@ impl EvictionManager {
         false
     }
 
-    /// What each pod that has not ended uses.
-    async fn uses(&self, signal: Signal) -> Vec<PodUse> {
+    /// Ends pods that hold more of the disk than they may; whether there were any.
+    async fn evict_large(&self) -> bool {
+        let pods = self.deps.pods.pods();
+        if !pods.iter().any(|pod| is_active(pod) && local::is_limited(pod)) {
+            return false;
+        }
+        let mut any = false;
+        for used in self.uses(Signal::NodefsAvailable, local::is_limited).await {
+            let Some(message) = local::over_limit(&used) else {
+                continue;
+            };
+            let eviction = PodEviction {
+                message,
+                grace: IMMEDIATE,
+                for_others: false,
+            };
+            any |= self.evict(&used.pod, eviction).await;
+        }
+        any
+    }
+
+    async fn evict(&self, pod: &Pod, eviction: PodEviction) -> bool {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let text = eviction.message.clone();
+        let ended = tokio::select! {
+            ended = self.deps.pods.evict(&uid, eviction) => ended,
+            () = self.clock().sleep(CLEANUP) => {
+                tracing::warn!(uid, "an evicted pod takes long to end");
+                true
+            }
+        };
+        if ended {
+            tracing::warn!(uid, pod = pod.metadata.name, message = text, "pod evicted");
+        }
+        ended
+    }
+
+    /// What each of the `wanted` pods that has not ended uses.
+    async fn uses(&self, signal: Signal, wanted: impl Fn(&Pod) -> bool) -> Vec<PodUse> {
         let answer = self
             .deps
             .runtime
@@ -173,7 +210,7 @@ impl EvictionManager {
             .pods
             .pods()
             .into_iter()
-            .filter(|pod| is_active(pod))
+            .filter(|pod| is_active(pod) && wanted(pod))
             .collect();
         let directories = (self.config.root_dir.clone(), self.config.pod_logs_dir.clone());
         let measured = tokio::task::spawn_blocking(move || {
@@ -230,6 +267,19 @@ fn is_active(pod: &Pod) -> bool {
     !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Names of the emptyDir volumes that lie on the disk.
+fn empty_dirs(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let on_disk = volumes.filter(|volume| {
+        let medium = volume
+            .empty_dir
+            .as_ref()
+            .map(|one| one.medium.as_deref().unwrap_or(""));
+        medium == Some("")
+    });
+    on_disk.map(|volume| volume.name.clone()).collect()
+}
+
 fn use_of(
     pod: Arc<Pod>,
     stats: &[ContainerStats],
@@ -252,13 +302,17 @@ fn use_of(
         }),
         false => (0, 0),
     };
-    let volumes = size(
-        &root
-            .join("pods")
-            .join(&uid)
-            .join("volumes/kubernetes.io~empty-dir"),
-    );
-    let mut inodes = volumes.1;
+    let directory = root
+        .join("pods")
+        .join(&uid)
+        .join("volumes/kubernetes.io~empty-dir");
+    let mut inodes = 0;
+    let mut volumes = BTreeMap::new();
+    for name in empty_dirs(&pod) {
+        let (bytes, files) = size(&directory.join(&name));
+        volumes.insert(name, bytes);
+        inodes += files;
+    }
     let mut containers = Vec::new();
     for one in stats {
         let attributes = one.attributes.clone().unwrap_or_default();
@@ -285,7 +339,7 @@ fn use_of(
     PodUse {
         processes: processes.get(&uid).copied().unwrap_or(0),
         containers,
-        volumes: volumes.0,
+        volumes,
         inodes,
         pod,
     }

@@ -4,6 +4,7 @@
 //! and decide everything; [`EvictionManager`] measures and carries out.
 
 mod disk;
+mod local;
 mod manager;
 mod message;
 mod observe;

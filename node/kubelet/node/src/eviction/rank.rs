@@ -1,6 +1,7 @@
 //! Which pod goes first. Pure.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -26,8 +27,8 @@ pub struct PodUse {
     pub pod: Arc<Pod>,
     /// Its containers.
     pub containers: Vec<ContainerUse>,
-    /// Bytes of its emptyDir volumes on disk.
-    pub volumes: u64,
+    /// Bytes of its emptyDir volumes on disk, by name.
+    pub volumes: BTreeMap<String, u64>,
     /// Files and directories of its volumes and logs.
     pub inodes: u64,
     /// Processes.
@@ -42,7 +43,7 @@ impl PodUse {
 
     /// Bytes of disk.
     pub fn disk(&self) -> u64 {
-        self.volumes + self.containers.iter().map(|one| one.disk).sum::<u64>()
+        self.volumes.values().sum::<u64>() + self.containers.iter().map(|one| one.disk).sum::<u64>()
     }
 
     /// How much more it uses than it asked for.

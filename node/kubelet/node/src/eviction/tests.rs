@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,7 +156,7 @@ fn pod(name: &str, priority: i32, request: &str, memory: u64) -> PodUse {
             memory,
             disk: 0,
         }],
-        volumes: 0,
+        volumes: BTreeMap::new(),
         inodes: 0,
         processes: memory / MI,
     }
@@ -209,6 +210,40 @@ fn an_evicted_pod_is_told_why_in_upstreams_words() {
         message(&pids, &seen, &pod("p", 0, "0", 0)),
         "The node was low on resource: pids. Threshold quantity: 949, available: 900. "
     );
+}
+
+#[test]
+fn who_holds_more_of_the_disk_than_allowed_is_told_which_limit() {
+    let object: Value = json!({"metadata": {"name": "p"}, "spec": {
+        "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "free", "emptyDir": {}}],
+        "containers": [{"name": "a", "resources": {"limits": {"ephemeral-storage": "10Mi"}}},
+                       {"name": "b", "resources": {"limits": {"ephemeral-storage": "20Mi"}}}]}});
+    let pod: Arc<Pod> = Arc::new(serde_json::from_value(object).unwrap());
+    let verdict = |v: u64, free: u64, a: u64, b: u64| {
+        let container = |name: &str, disk| ContainerUse {
+            name: name.into(),
+            memory: 0,
+            disk,
+        };
+        local::over_limit(&PodUse {
+            pod: pod.clone(),
+            containers: vec![container("a", a), container("b", b)],
+            volumes: BTreeMap::from([("v".to_owned(), v), ("free".to_owned(), free)]),
+            inodes: 0,
+            processes: 0,
+        })
+    };
+    assert!(local::is_limited(&pod));
+    assert_eq!(verdict(MI, 20 * MI, 4 * MI, 5 * MI), None);
+    let volume = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
+    assert_eq!(
+        verdict(MI + 1, 20 * MI, 10 * MI, 20 * MI).as_deref(),
+        Some(volume)
+    );
+    let whole = "Pod ephemeral local storage usage exceeds the total limit of containers 30Mi. ";
+    assert_eq!(verdict(0, 20 * MI, 11 * MI, 0).as_deref(), Some(whole));
+    let one = "Container a exceeded its local ephemeral storage limit \"10Mi\". ";
+    assert_eq!(verdict(0, 0, 11 * MI, 0).as_deref(), Some(one));
 }
 
 #[test]

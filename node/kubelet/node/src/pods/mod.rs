@@ -8,15 +8,25 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 
+/// How the node ends a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEviction {
+    /// Why, for a person.
+    pub message: String,
+    /// Seconds that the pod has, at most; 0 leaves it its own time.
+    pub grace: i64,
+    /// Whether it is ended for what the others need, and not for what it has done itself.
+    pub for_others: bool,
+}
+
 /// The pods of this node as the pod workers know them.
 #[async_trait]
 pub trait PodSource: Send + Sync + 'static {
     /// All pods bound to this node, each with the kubelet's own latest status.
     fn pods(&self) -> Vec<Arc<Pod>>;
 
-    /// Ends a pod because something is scarce, within `grace` seconds (0: its own time), and comes back when it has
-    /// ended. False if there is no such pod, or it must not be evicted.
-    async fn evict(&self, uid: &str, message: &str, grace: i64) -> bool;
+    /// Ends a pod, and comes back when it has ended. False if there is no such pod, or it must not be evicted.
+    async fn evict(&self, uid: &str, eviction: PodEviction) -> bool;
 
     /// One pod, with the kubelet's own latest status.
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri::*;
-use knode_kubelet_node::PodSource;
+use knode_kubelet_node::{PodEviction, PodSource};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,6 +20,9 @@ pub struct FakeRuntime {
     pub streams: SocketAddr,
     pub pod_cidr: Mutex<Option<String>>,
     pub executed: Mutex<Vec<ExecRequest>>,
+    /// Where images are said to be.
+    pub image_path: Mutex<Option<String>>,
+    pub removed_images: Mutex<Vec<String>>,
     events: broadcast::Sender<ContainerEventResponse>,
 }
 
@@ -35,6 +38,8 @@ impl FakeRuntime {
             streams,
             pod_cidr: Mutex::default(),
             executed: Mutex::default(),
+            image_path: Mutex::default(),
+            removed_images: Mutex::default(),
             events: broadcast::Sender::new(16),
         })
     }
@@ -124,6 +129,11 @@ implement! {
             Ok(ContainerStatusResponse { status: Some(status), ..Default::default() })
         }
 
+        async fn list_containers(&self, _: ListContainersRequest) -> CriResult<ListContainersResponse> {
+            let container = Container { id: "c1".to_owned(), image_ref: "sha256:1".to_owned(), ..Default::default() };
+            Ok(ListContainersResponse { containers: vec![container] })
+        }
+
         async fn exec(&self, request: ExecRequest) -> CriResult<ExecResponse> {
             self.executed.lock().unwrap().push(request);
             Ok(ExecResponse { url: format!("http://{}/exec/token", self.streams) })
@@ -156,7 +166,6 @@ implement! {
         start_container(StartContainerRequest) -> StartContainerResponse;
         stop_container(StopContainerRequest) -> StopContainerResponse;
         remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
-        list_containers(ListContainersRequest) -> ListContainersResponse;
         update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
         exec_sync(ExecSyncRequest) -> ExecSyncResponse;
@@ -184,27 +193,50 @@ implement! {
                 size: 5,
                 ..Default::default()
             };
-            Ok(ListImagesResponse { images: vec![image] })
+            let other = |id: &str, pinned| Image { id: id.to_owned(), size: 3, pinned, ..Default::default() };
+            let mut images = vec![image, other("sha256:2", false), other("sha256:3", true)];
+            let removed = self.removed_images.lock().unwrap();
+            images.retain(|image| !removed.contains(&image.id));
+            Ok(ListImagesResponse { images })
+        }
+
+        async fn remove_image(&self, request: RemoveImageRequest) -> CriResult<RemoveImageResponse> {
+            self.removed_images.lock().unwrap().push(request.image.unwrap().image);
+            Ok(RemoveImageResponse {})
+        }
+
+        async fn image_fs_info(&self, _: ImageFsInfoRequest) -> CriResult<ImageFsInfoResponse> {
+            let path = self.image_path.lock().unwrap().clone();
+            let usage = path.map(|mountpoint| FilesystemUsage {
+                fs_id: Some(FilesystemIdentifier { mountpoint }),
+                ..Default::default()
+            });
+            Ok(ImageFsInfoResponse { image_filesystems: usage.into_iter().collect(), ..Default::default() })
         }
     }
     unserved {
         image_status(ImageStatusRequest) -> ImageStatusResponse;
         pull_image(PullImageRequest) -> PullImageResponse;
-        remove_image(RemoveImageRequest) -> RemoveImageResponse;
-        image_fs_info(ImageFsInfoRequest) -> ImageFsInfoResponse;
     }
 }
 
 /// One pod with one running container.
-pub struct OnePod;
+#[derive(Default)]
+pub struct OnePod {
+    pub evicted: Mutex<Vec<(String, PodEviction)>>,
+}
 
 #[async_trait]
 impl PodSource for OnePod {
-    async fn evict(&self, _: &str, _: &str, _: i64) -> bool {
-        false
+    async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
+        self.evicted.lock().unwrap().push((uid.to_owned(), eviction));
+        true
     }
 
     fn pods(&self) -> Vec<std::sync::Arc<Pod>> {
+        if !self.evicted.lock().unwrap().is_empty() {
+            return Vec::new();
+        }
         let pod = json!({
             "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "spec": {"containers": [{"name": "c", "image": "i"}, {"name": "new", "image": "i"}]},
