@@ -14,6 +14,7 @@ mod error;
 mod hostport;
 mod ipam;
 mod leaving;
+mod masquerade;
 mod name;
 mod network;
 

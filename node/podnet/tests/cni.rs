@@ -6,6 +6,7 @@ mod common;
 
 use std::net::IpAddr;
 
+use common::outside::{OUTER, neighbour};
 use common::{Pod, TempDir, ask, on_host};
 use knode_netlink::{Handle, delete_link};
 use knode_podnet::cni_plugin;
@@ -197,6 +198,73 @@ fn both_families_come_from_the_subnet_file() {
         engine.call("DEL", "a", Some(&a), json!({})).await.unwrap();
         engine.call("DEL", "b", Some(&b), json!({})).await.unwrap();
         assert_eq!(std::fs::read_dir(dir.0.join("leases/leases")).unwrap().count(), 0);
+    });
+}
+
+/// What `nft` prints.
+fn nft(arguments: &str) -> String {
+    let output = std::process::Command::new("nft")
+        .args(arguments.split(' '))
+        .output();
+    String::from_utf8(output.expect("these tests need nft").stdout).unwrap()
+}
+
+#[test]
+fn what_leaves_is_masqueraded_where_the_overlay_does_not() {
+    let dir = TempDir::new();
+    on_host(|| async {
+        let engine = Engine {
+            dir: &dir,
+            version: "1.0.0",
+        };
+        engine.both_subnets();
+        let outside = Pod {
+            netns: neighbour(),
+            path: std::path::PathBuf::new(),
+        };
+        let (a, b) = (Pod::new(), Pod::new());
+        engine.call("ADD", "a", Some(&a), json!({})).await.unwrap();
+        let rules = nft("-a list table ip knode-podnet");
+        engine.call("ADD", "b", Some(&b), json!({})).await.unwrap();
+        assert_eq!(nft("-a list table ip knode-podnet"), rules, "not made again");
+        let seen = |pod: &Pod, to: &str| {
+            let there: IpAddr = to.parse().unwrap();
+            let server = if there.is_ipv4() {
+                outside.serve_tcp(80)
+            } else {
+                outside.serve_tcp6(80)
+            };
+            let answer = pod.ask((there, 80), 1);
+            server.join().unwrap();
+            answer
+        };
+        assert_eq!(seen(&a, "192.0.2.2"), format!("{OUTER} 1"));
+        assert_eq!(seen(&a, "2001:db8::2"), "2001:db8::1 1");
+        let server = b.serve_tcp(80);
+        let answer = a.ask(("172.30.65.3".parse().unwrap(), 80), 1);
+        assert_eq!(
+            answer, "172.30.65.2 1",
+            "pods keep their address among themselves"
+        );
+        server.join().unwrap();
+
+        engine.call("DEL", "a", Some(&a), json!({})).await.unwrap();
+        assert_eq!(
+            seen(&b, "192.0.2.2"),
+            format!("{OUTER} 1"),
+            "for the others it goes on"
+        );
+        engine.call("DEL", "b", Some(&b), json!({})).await.unwrap();
+        let tables = nft("list tables");
+        assert!(!tables.contains("knode-podnet"), "{tables}");
+
+        let overlays = json!({ "ipMasq": false });
+        engine.call("ADD", "a", Some(&a), overlays).await.unwrap();
+        assert_eq!(
+            seen(&a, "192.0.2.2"),
+            "172.30.65.4 1",
+            "whoever asks for it sees the pod"
+        );
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -58,6 +58,9 @@ pub(super) struct NetConf {
     #[serde(default = "subnet_file")]
     pub subnet_file: PathBuf,
     data_dir: Option<PathBuf>,
+    /// Whether packets that leave the pod network get the host's address; otherwise, whether the overlay leaves that to
+    /// the plugin.
+    pub ip_masq: Option<bool>,
     /// Passed on in the result.
     pub dns: Option<Value>,
     #[serde(default = "bridge")]
@@ -216,21 +219,41 @@ fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
 }
 
+/// What the overlay's subnet file tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    pub subnet: Subnet,
+    /// The whole pod network, of each family.
+    pub networks: Vec<IpNet>,
+    /// The overlay masquerades.
+    pub masqueraded: bool,
+}
+
 /// Reads the overlay's subnet file; what it says must be right, and one family at least must be there.
-pub(super) fn subnet_of(text: &str) -> Option<Subnet> {
-    let get = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
-    let ipv4: Option<Ipv4Net> = match get("FLANNEL_SUBNET").filter(|v| !v.is_empty()) {
-        Some(net) => Some(net.parse().ok()?),
-        None => None,
+pub(super) fn subnet_of(text: &str) -> Option<Told> {
+    let get = |key: &str| {
+        let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        value.filter(|v| !v.is_empty())
     };
-    let ipv6: Option<Ipv6Net> = match get("FLANNEL_IPV6_SUBNET").filter(|v| !v.is_empty()) {
-        Some(net) => Some(net.parse().ok()?),
-        None => None,
-    };
-    let some = ipv4.is_some() || ipv6.is_some();
-    some.then_some(Subnet {
-        ipv4: ipv4.map(|net| net.trunc()),
-        ipv6: ipv6.map(|net| net.trunc()),
+    let net = |key: &str| get(key).map(str::parse::<IpNet>).transpose().ok();
+    let (mut ipv4, mut ipv6) = (None, None);
+    for net in [net("FLANNEL_SUBNET")?, net("FLANNEL_IPV6_SUBNET")?] {
+        match net {
+            Some(IpNet::V4(net)) => ipv4 = Some(net.trunc()),
+            Some(IpNet::V6(net)) => ipv6 = Some(net.trunc()),
+            None => {}
+        }
+    }
+    let subnet = Subnet {
+        ipv4,
+        ipv6,
         mtu: get("FLANNEL_MTU")?.parse().ok()?,
+    };
+    let networks = [net("FLANNEL_NETWORK")?, net("FLANNEL_IPV6_NETWORK")?];
+    subnet.networks().next()?;
+    Some(Told {
+        subnet,
+        networks: networks.into_iter().flatten().collect(),
+        masqueraded: get("FLANNEL_IPMASQ") == Some("true"),
     })
 }

@@ -7,12 +7,13 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 
 use super::answer;
-use super::call::{Attached, Call, Command, NetConf, id, subnet_of};
+use super::call::{Attached, Call, Command, NetConf, Told, id, subnet_of};
 use super::check::check;
 use super::error::CniError;
 use super::loopback;
 use crate::config::{AddRequest, Config, Subnet};
 use crate::error::Error;
+use crate::masquerade;
 use crate::network::PodNet;
 
 /// What the plugin says to the engine.
@@ -60,7 +61,7 @@ async fn execute(call: &Call) -> Result<String, CniError> {
     }
     match &call.command {
         Command::Version => Ok(answer::versions(&conf.cni_version).to_string()),
-        Command::Status => match subnet(conf) {
+        Command::Status => match told(conf) {
             Ok(_) => Ok(String::new()),
             Err(error) => Err(CniError {
                 code: CniError::NOT_AVAILABLE,
@@ -71,7 +72,7 @@ async fn execute(call: &Call) -> Result<String, CniError> {
         Command::Delete(attached) => {
             let network = Locked::open(conf, &attached.interface, None).await?;
             network.podnet.remove(&attached.id()).await?;
-            Ok(String::new())
+            network.tidy_up(conf).await
         }
         Command::Check(attached) => {
             let prev = conf.prev_result.as_ref();
@@ -87,7 +88,8 @@ async fn execute(call: &Call) -> Result<String, CniError> {
 }
 
 async fn add(conf: &NetConf, attached: &Attached) -> Result<String, CniError> {
-    let (subnet, asked) = (subnet(conf)?, &conf.runtime_config);
+    let (told, asked) = (told(conf)?, &conf.runtime_config);
+    let subnet = told.subnet;
     let netns = attached.netns.clone().unwrap_or_default();
     let request = AddRequest {
         sandbox_id: attached.id(),
@@ -98,6 +100,10 @@ async fn add(conf: &NetConf, attached: &Attached) -> Result<String, CniError> {
         mac: asked.mac()?,
     };
     let network = Locked::open(conf, &attached.interface, Some(subnet)).await?;
+    if conf.ip_masq.unwrap_or(!told.masqueraded) {
+        let name = conf.name.clone();
+        blocking(move || masquerade::ensure(&name, subnet, &told.networks)).await?;
+    }
     let attachment = network.podnet.add(request).await?;
     Ok(answer::added(conf, &attachment, subnet, (&attached.interface, &netns)).to_string())
 }
@@ -113,12 +119,18 @@ async fn collect(conf: &NetConf) -> Result<String, CniError> {
     for owner in dead {
         network.podnet.remove(&owner).await?;
     }
-    Ok(String::new())
+    network.tidy_up(conf).await
 }
 
-fn subnet(conf: &NetConf) -> Result<Subnet, CniError> {
+/// The node's part of the pod network, and what else the subnet file tells.
+fn told(conf: &NetConf) -> Result<Told, CniError> {
     if let Some(subnet) = conf.own_subnet() {
-        return Ok(subnet);
+        return Ok(Told {
+            subnet,
+            networks: Vec::new(),
+            // Whoever writes a subnet into the configuration says there what he wants.
+            masqueraded: true,
+        });
     }
     let path = &conf.subnet_file;
     let unknown = |why: String| {
@@ -127,6 +139,12 @@ fn subnet(conf: &NetConf) -> Result<Subnet, CniError> {
     };
     let text = std::fs::read_to_string(path).map_err(|e| unknown(format!("cannot be read: {e}")))?;
     subnet_of(&text).ok_or_else(|| unknown("does not tell it".into()))
+}
+
+/// Does netlink's work of a call where it holds up nobody.
+async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), CniError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| Error::Stopped("setting up masquerading"))??)
 }
 
 /// The pod network, this process's alone.
@@ -155,6 +173,17 @@ impl Locked {
             _subnet: sender,
             _turn: turn,
         })
+    }
+}
+
+impl Locked {
+    /// Without containers nothing need be masqueraded.
+    async fn tidy_up(&self, conf: &NetConf) -> Result<String, CniError> {
+        if self.podnet.leases().is_empty() {
+            let name = conf.name.clone();
+            blocking(move || masquerade::remove(&name)).await?;
+        }
+        Ok(String::new())
     }
 }
 

@@ -140,7 +140,10 @@ fn each_network_has_leases_of_its_own() {
 #[test]
 fn the_overlays_file_tells_the_subnet() {
     let text = "FLANNEL_NETWORK=172.30.0.0/16\nFLANNEL_SUBNET=172.30.65.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
-    let subnet = subnet_of(text).unwrap();
+    let told = subnet_of(text).unwrap();
+    assert!(told.masqueraded);
+    assert_eq!(told.networks, ["172.30.0.0/16".parse().unwrap()]);
+    let subnet = told.subnet;
     assert_eq!(
         subnet.ipv4.map(|net| net.to_string()).as_deref(),
         Some("172.30.65.0/24")
@@ -148,10 +151,11 @@ fn the_overlays_file_tells_the_subnet() {
     assert_eq!((subnet.ipv6, subnet.mtu), (None, 1450));
     assert_eq!(subnet_of("FLANNEL_MTU=1450\n"), None);
     let dual = format!("{text}FLANNEL_IPV6_NETWORK=fd00::/48\nFLANNEL_IPV6_SUBNET=fd00:0:0:65::1/64\n");
-    let ipv6 = subnet_of(&dual).unwrap().ipv6.unwrap();
+    let ipv6 = subnet_of(&dual).unwrap().subnet.ipv6.unwrap();
     assert_eq!(ipv6.to_string(), "fd00:0:0:65::/64");
     let only = "FLANNEL_IPV6_SUBNET=fd00:0:0:65::1/64\nFLANNEL_MTU=1430\n";
-    assert_eq!(subnet_of(only).unwrap().ipv4, None);
+    assert_eq!(subnet_of(only).unwrap().subnet.ipv4, None);
+    assert!(!subnet_of(only).unwrap().masqueraded);
     assert_eq!(
         subnet_of("FLANNEL_SUBNET=x\nFLANNEL_IPV6_SUBNET=fd00::1/64\nFLANNEL_MTU=1430\n"),
         None
