@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use knode_pki::BootstrapToken;
 
 use crate::dual::Dual;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
 use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
+
+/// Where the administrator's kubeconfig lies unless told otherwise.
+const ADMIN_KUBECONFIG: &str = "/etc/knode/admin.kubeconfig";
 
 /// A Kubernetes node in one binary: container engine, kubelet, flannel-compatible overlay network and
 /// service proxy, with a control plane of its own when there is no other.
@@ -41,6 +45,14 @@ pub enum Command {
     Server(ServerArgs),
     /// The node part alone, joined to the API server that a bootstrap kubeconfig names.
     Node(NodeArgs),
+    /// Make this machine a node of a cluster: `knode token create` on its control plane prints the line.
+    ///
+    /// Finds out which cluster it is and verifies that by the token and the hash, keeps the bootstrap credential
+    /// in the data directory, and goes on as `knode node`. A machine that has joined before is taken up again.
+    Join(JoinArgs),
+    /// The tokens with which machines join.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
     /// The overlay alone, with upstream flanneld's flags and environment (`-help` lists them), or
@@ -85,10 +97,10 @@ pub struct ControlPlaneOptions {
     /// unless they ask for others. Fixed when the cluster is made.
     #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR[,CIDR]")]
     pub service_cidr: Dual<IpNet>,
-    /// Prefix length of a node's part of the IPv4 pod addresses [default: 24].
+    /// Prefix length of a node's part of the IPv4 pod addresses [default: 24, or the whole of a smaller range].
     #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=30))]
     pub node_cidr_mask_size_ipv4: Option<u8>,
-    /// Prefix length of a node's part of the IPv6 pod addresses [default: 64].
+    /// Prefix length of a node's part of the IPv6 pod addresses [default: 64, or the whole of a smaller range].
     #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=126))]
     pub node_cidr_mask_size_ipv6: Option<u8>,
     /// The ports of NodePort services, first and last.
@@ -98,7 +110,7 @@ pub struct ControlPlaneOptions {
     #[arg(long, default_value = "6443", value_name = "[IP:]PORT", value_parser = parse_listen)]
     pub listen: SocketAddr,
     /// Where the administrator's kubeconfig is written (mode 0600).
-    #[arg(long, default_value = "/etc/knode/admin.kubeconfig", value_name = "FILE")]
+    #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
     pub write_kubeconfig: PathBuf,
 }
 
@@ -216,6 +228,78 @@ pub struct NodeArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct JoinArgs {
+    /// The API server, `https://HOST:PORT`.
+    #[arg(value_name = "URL")]
+    pub server: String,
+    /// The token that the control plane's side has made.
+    #[arg(long, value_name = "ID.SECRET")]
+    pub token: BootstrapToken,
+    /// The SHA-256 hash of the public key of the cluster's authority; may be given several times, of which one must
+    /// fit.
+    #[arg(
+        long,
+        value_name = "sha256:HEX",
+        required_unless_present = "unsafe_skip_ca_hash"
+    )]
+    pub ca_hash: Vec<String>,
+    /// Join without --ca-hash: whoever knows the token can then pretend to be the cluster.
+    #[arg(long, conflicts_with = "ca_hash")]
+    pub unsafe_skip_ca_hash: bool,
+    #[command(flatten)]
+    pub data: DataDir,
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// The kubeconfig of the proxy and the overlay; see `knode node --help`.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_kubeconfig: Option<PathBuf>,
+    /// The cluster's pod addresses [default: what the cluster says, in ConfigMap knode-config or kubeadm-config of
+    /// kube-system].
+    #[arg(long, value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
+    /// The cluster's service addresses [default: as of --pod-cidr].
+    #[arg(long, value_name = "CIDR")]
+    pub service_cidr: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print the line that a new machine is given.
+    Create(TokenCreate),
+    /// List the tokens, without their secret halves.
+    List {
+        /// An administrator's kubeconfig.
+        #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
+        kubeconfig: PathBuf,
+    },
+    /// Delete tokens: nobody joins with them any more. Machines that have joined stay.
+    Delete {
+        /// Tokens, or their first halves.
+        #[arg(required = true, value_name = "TOKEN")]
+        tokens: Vec<String>,
+        /// An administrator's kubeconfig.
+        #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
+        kubeconfig: PathBuf,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TokenCreate {
+    /// The token [default: a random one].
+    #[arg(value_name = "ID.SECRET")]
+    pub token: Option<BootstrapToken>,
+    /// How long it can be used, such as 24h or 90m; 0 for ever.
+    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = crate::token::parse_ttl)]
+    pub ttl: std::time::Duration,
+    /// What it is for.
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub description: String,
+    /// An administrator's kubeconfig.
+    #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
+    pub kubeconfig: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
     #[command(flatten)]
     pub data: DataDir,
@@ -246,7 +330,7 @@ pub enum ProxyCommand {
         #[arg(value_name = "SERVICE[:PORT]")]
         service: String,
         /// The kubeconfig to look names up with.
-        #[arg(long, default_value = "/etc/knode/admin.kubeconfig", value_name = "FILE")]
+        #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
         kubeconfig: PathBuf,
     },
     /// Which way the first packet of a connection takes.
@@ -336,7 +420,10 @@ mod tests {
         };
         let default = conf(DEFAULT_DATA_DIR, &[]);
         assert_eq!(default.conf, Some("/etc/cni/net.d".into()));
-        assert_eq!(default.bin, [PathBuf::from("/opt/cni/bin"), "/usr/lib/cni".into()]);
+        assert_eq!(
+            default.bin,
+            [PathBuf::from("/opt/cni/bin"), "/usr/lib/cni".into()]
+        );
         assert_eq!(conf("/srv/a", &[]).conf, Some("/srv/a/cni/net.d".into()));
         assert_eq!(conf("/srv/a", &["--cni-conf-dir", "none"]).conf, None);
         let named = conf("/srv/a", &["--cni-conf-dir=/x", "--cni-bin-dir=/b:/c"]);

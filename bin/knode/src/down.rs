@@ -191,12 +191,6 @@ fn purge(layout: &Layout, state: &State) -> Vec<String> {
 }
 
 /// An error with its causes.
-fn chain<E: std::error::Error>(error: &E) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(&format!(": {e}"));
-        cause = e.source();
-    }
-    text
+fn chain<E: std::error::Error + 'static>(error: &E) -> String {
+    knode_client::brief(error)
 }

@@ -8,6 +8,8 @@ mod control;
 mod down;
 mod dual;
 mod flanneld;
+mod http1;
+mod join;
 mod klog;
 mod kube_proxy;
 mod layout;
@@ -19,6 +21,7 @@ mod progress;
 mod role;
 mod server;
 mod shutdown;
+mod token;
 mod up;
 mod verify;
 mod version;
@@ -97,6 +100,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::up(args).await,
         Command::Server(args) => up::server(args).await,
         Command::Node(args) => up::node(args).await,
+        Command::Join(args) => join::run(args).await,
+        Command::Token(command) => token::run(command).await,
         Command::Down(args) => down::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Flanneld(args) => flanneld::run(&args.args).await,

@@ -302,6 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn a_nodes_part_is_no_larger_than_the_range() {
+        let told = |range: &str, ipv4, ipv6| match node_mask(range.parse().unwrap(), ipv4, ipv6) {
+            Ok(mask) => mask.to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(told("172.30.0.0/16", None, Some(80)), "24");
+        assert_eq!(told("fd00:30::/48", Some(25), None), "64");
+        assert_eq!(told("172.30.0.0/25", None, None), "25");
+        assert_eq!(told("172.30.0.0/16", Some(22), None), "22");
+        assert_eq!(
+            told("172.30.0.0/16", Some(12), None),
+            "--node-cidr-mask-size-ipv4 12: a node's part can't be larger than the whole of 172.30.0.0/16"
+        );
+    }
+
+    #[test]
+    fn the_api_servers_address_is_of_the_services_family() {
+        assert!(advertised([192, 0, 2, 1].into(), Family::V4).is_ok());
+        let refused = advertised([192, 0, 2, 1].into(), Family::V6)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("192.0.2.1") && refused.contains("IPv6"),
+            "{refused}"
+        );
+    }
+
+    #[test]
     fn a_name_is_lower_case() {
         assert_eq!(node_name(Some("Edge-1")).unwrap(), "edge-1");
     }

@@ -91,11 +91,16 @@ pub async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let progress = Progress::start();
     let options = &args.control_plane;
     let families = options.pod_cidr.families();
-    let mut site = Site::take(&args.data.data_dir, &args.node, &families, |layout, name, ips, state| {
-        state.agree(options)?;
-        server_plan(layout, options, name, ips).check()?;
-        Ok(up_node(layout, &args, name, ips).check()?)
-    })?;
+    let mut site = Site::take(
+        &args.data.data_dir,
+        &args.node,
+        &families,
+        |layout, name, ips, state| {
+            state.agree(options)?;
+            server_plan(layout, options, name, ips).check()?;
+            Ok(up_node(layout, &args, name, ips).check()?)
+        },
+    )?;
     site.remember_control_plane(options);
     site.remember_node();
     site.save()?;
@@ -154,10 +159,15 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     if let Some(address) = args.advertise_address {
         preflight::advertised(address, families[0])?;
     }
-    let mut site = Site::take(&args.data.data_dir, &asked, &families, |layout, name, ips, state| {
-        state.agree(options)?;
-        Ok(server_plan(layout, options, name, ips).check()?)
-    })?;
+    let mut site = Site::take(
+        &args.data.data_dir,
+        &asked,
+        &families,
+        |layout, name, ips, state| {
+            state.agree(options)?;
+            Ok(server_plan(layout, options, name, ips).check()?)
+        },
+    )?;
     site.remember_control_plane(options);
     site.save()?;
     let (trigger, end) = shutdown::channel();
@@ -178,9 +188,12 @@ pub async fn node(args: NodeArgs) -> anyhow::Result<ExitCode> {
     preflight::root("knode node")?;
     let progress = Progress::start();
     let families = args.pod_cidr.families();
-    let mut site = Site::take(&args.data.data_dir, &args.node, &families, |layout, name, ips, _| {
-        Ok(node_plan(&args, layout, name, ips).check()?)
-    })?;
+    let mut site = Site::take(
+        &args.data.data_dir,
+        &args.node,
+        &families,
+        |layout, name, ips, _| Ok(node_plan(&args, layout, name, ips).check()?),
+    )?;
     site.remember_node();
     site.save()?;
     let (trigger, end) = shutdown::channel();

@@ -1,5 +1,6 @@
 //! The control plane: store, API server, scheduler and controllers.
 
+mod discovery;
 mod objects;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,12 +17,14 @@ use knode_pki::{ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, fi
 use knode_store::Store;
 use tokio::task::JoinSet;
 
+use self::discovery::Published;
 use crate::cli::ControlPlaneOptions;
 use crate::dual::{Dual, Family};
 use crate::layout::Layout;
 use crate::preflight;
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
+use crate::token;
 
 /// A control plane that serves.
 pub struct ControlPlane {
@@ -176,12 +179,28 @@ impl Plan<'_> {
             .context("write the administrator's kubeconfig")
     }
 
+    fn published(&self, pki: &ControlPlanePki) -> Published {
+        Published {
+            server: self.server_url(),
+            ca_pem: pki.ca.cert_pem().to_owned(),
+            pod_cidr: self.options.pod_cidr.to_string(),
+            service_cidr: self.options.service_cidr.to_string(),
+        }
+    }
+
     /// Grants nodes their rights, and keeps a token with which they join; the kubeconfig that carries it is written
     /// beside the data.
     async fn bootstrap_token(&self, admin: &Client, pki: &ControlPlanePki) -> anyhow::Result<BootstrapToken> {
         let file = self.layout.bootstrap_kubeconfig();
         let token = kept_token(&file)?.unwrap_or_else(BootstrapToken::generate);
-        objects::ensure(admin, token.id(), token.secret()).await?;
+        let secret = token::secret::make(
+            &token,
+            None,
+            "of this control plane's own bootstrap kubeconfig",
+            Timestamp::now(),
+        );
+        objects::ensure(admin, &secret).await?;
+        discovery::ensure(admin, &self.published(pki)).await?;
         let kubeconfig = Kubeconfig::for_access(&Access {
             server: self.server_url(),
             ca: Some(Material::Data(pki.ca.cert_pem().to_owned())),

@@ -12,12 +12,18 @@ use serde_json::{Value, json};
 
 /// Why an object could not be brought to its state.
 #[derive(Debug, thiserror::Error)]
-#[error("ensure {kind} {name}")]
-pub struct EnsureError {
-    kind: String,
-    name: String,
-    #[source]
-    source: kube::Error,
+pub enum EnsureError {
+    /// A request failed.
+    #[error("ensure {kind} {name}")]
+    Request {
+        kind: String,
+        name: String,
+        #[source]
+        source: kube::Error,
+    },
+    /// The published kubeconfig could not be written.
+    #[error("write the kubeconfig that cluster-info publishes")]
+    Publish(#[source] knode_pki::Error),
 }
 
 /// What the proxy, the overlay and network policies need beyond the rights of `system:node` (see CONTRACTS.md, identities).
@@ -60,33 +66,18 @@ fn node_binding() -> ClusterRoleBinding {
     }))
 }
 
-/// The Secret behind a bootstrap token.
-fn token_secret(id: &str, secret: &str) -> Secret {
-    typed(json!({
-        "metadata": {"name": format!("bootstrap-token-{id}"), "namespace": "kube-system"},
-        "type": "bootstrap.kubernetes.io/token",
-        "stringData": {
-            "token-id": id, "token-secret": secret,
-            "usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
-        },
-    }))
-}
-
 /// Creates or replaces the roles, their bindings and the bootstrap token.
-pub async fn ensure(client: &Client, token_id: &str, token_secret_text: &str) -> Result<(), EnsureError> {
+pub async fn ensure(client: &Client, token: &Secret) -> Result<(), EnsureError> {
     put(&Api::all(client.clone()), &node_role()).await?;
     let (role, binding_of_role) = approver();
     put(&Api::all(client.clone()), &role).await?;
     put(&Api::all(client.clone()), &binding_of_role).await?;
     put(&Api::all(client.clone()), &node_binding()).await?;
-    put(
-        &Api::namespaced(client.clone(), "kube-system"),
-        &token_secret(token_id, token_secret_text),
-    )
-    .await
+    put(&Api::namespaced(client.clone(), "kube-system"), token).await
 }
 
-async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
+/// Creates an object, or brings an existing one to this state.
+pub(super) async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
 where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
@@ -100,14 +91,15 @@ where
         wanted.meta_mut().resource_version = existing.meta().resource_version.clone();
         api.replace(&name, &params, &wanted).await.map(drop)
     };
-    put.await.map_err(|source| EnsureError {
+    put.await.map_err(|source| EnsureError::Request {
         kind: K::kind(&()).into_owned(),
         name: name.clone(),
         source,
     })
 }
 
-fn typed<T: DeserializeOwned>(value: Value) -> T {
+/// A constant object as its type.
+pub(super) fn typed<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value)
         .expect("these constant objects have their types' shape; a unit test builds each")
 }
@@ -121,9 +113,5 @@ mod tests {
         assert_eq!(approver().1.role_ref.name, approver().0.metadata.name.unwrap());
         assert!(node_role().rules.is_some_and(|r| r.len() > 3));
         assert_eq!(node_binding().role_ref.kind, "ClusterRole");
-        assert_eq!(
-            token_secret("abcdef", "0123456789abcdef").type_.as_deref(),
-            Some("bootstrap.kubernetes.io/token")
-        );
     }
 }

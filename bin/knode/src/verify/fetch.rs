@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
+use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+use crate::http1;
 
 /// How long one page may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,28 +29,8 @@ async fn get(url: &str) -> anyhow::Result<String> {
         authority.port_u16().unwrap_or(80),
     );
     let stream = TcpStream::connect(address).await.context("connect")?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .context("speak HTTP")?;
-    // Its error, if any, comes out of the request below.
-    let driver = tokio::spawn(connection);
-    let request = http::Request::get(uri.path())
-        .header("host", authority.as_str())
-        .body(Empty::<bytes::Bytes>::new())?;
-    let answer = sender.send_request(request).await.context("ask")?;
-    ensure!(
-        answer.status().is_success(),
-        "the server answered {}",
-        answer.status()
-    );
-    let body = answer
-        .into_body()
-        .collect()
-        .await
-        .context("read the page")?
-        .to_bytes();
-    driver.abort();
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    let page = http1::get(stream, authority.as_str(), uri.path()).await?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// The page at `url`, asked by the small web program inside `container` of `pod`.
