@@ -212,6 +212,25 @@ fn other_backends_are_refused_with_a_pointer() {
 }
 
 #[test]
+fn host_gw_behind_nat_is_refused() {
+    let (fabric, cluster) = (Fabric::new(), Cluster::with_nodes([1]));
+    let host = Host::new(&fabric, 1);
+    let wish = Wish {
+        public_ip: Some([203, 0, 113, 1].into()),
+        ..Wish::default()
+    };
+    let config = Config {
+        wish,
+        ..host.config(with(Backend::HostGw))
+    };
+    let why = host.run_config_to_end(config, cluster.store(1));
+    assert_eq!(
+        why,
+        "backend host-gw behind NAT (203.0.113.1 is not the interface's address) is not supported"
+    );
+}
+
+#[test]
 fn ipv6_needs_an_address_for_others() {
     let (fabric, cluster) = (Fabric::new(), Cluster::with_nodes([1]));
     let host = Host::new(&fabric, 1);

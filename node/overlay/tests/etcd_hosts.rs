@@ -245,3 +245,29 @@ fn a_node_cut_off_from_etcd_catches_up() {
     reach(&there, &pod);
     reach(&pod, &there);
 }
+
+#[test]
+fn a_subnet_that_became_anothers_is_given_up() {
+    let fabric = Fabric::new();
+    let mut a = Host::new(&fabric, 1);
+    let cluster = Cluster::start_at(a.netns.clone(), "192.0.2.1");
+    let before = start(&mut a, &cluster);
+    let thief = r#"{"PublicIP":"192.0.2.66","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:66"}}"#;
+    cluster.ctl(&["put", &key(before), thief]);
+    routed(&a, before);
+    let file = || {
+        a.subnet_env()
+            .map(|file| file.subnet)
+            .filter(|now| *now != before.ipv4)
+    };
+    let now = eventually("another subnet", LONG, file, || format!("{:?}", a.state()));
+    let address = format!("{}/32", now.network());
+    let state = a.state();
+    assert!(
+        state.contains(&address),
+        "the device has the new one's address: {state:?}"
+    );
+    let old = format!("{}/32", before.ipv4.network());
+    assert!(!state.contains(&old), "and not the old one's: {state:?}");
+    leased(&cluster, Subnet { ipv4: now, ..before });
+}

@@ -204,7 +204,11 @@ impl Host {
 
     /// Runs the overlay until it ends by itself, and says why.
     pub fn run_to_end(&self, conf: NetConf, store: Arc<dyn LeaseStore>) -> String {
-        let config = self.config(conf);
+        self.run_config_to_end(self.config(conf), store)
+    }
+
+    /// Likewise with all that can be configured.
+    pub fn run_config_to_end(&self, config: Config, store: Arc<dyn LeaseStore>) -> String {
         let (tell, told) = std::sync::mpsc::channel();
         self.runtime.spawn(async move {
             let ended = match Overlay::open(config, store) {
