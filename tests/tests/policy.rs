@@ -179,7 +179,7 @@ spec:
   - name: c
     image: busybox:test
     imagePullPolicy: Never
-    command: [sh, -c, 'for i in 1 2 3; do nc -w 1 $WEB_SERVICE_HOST 8080 < /dev/null && echo out || echo held; done']
+    command: [sh, -c, 'for i in 1 2 3; do nc -w 1 $WEB_SERVICE_HOST 8080 < /dev/null 2> /dev/null && echo out || echo held; done']
 ";
 
 #[test]

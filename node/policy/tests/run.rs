@@ -260,6 +260,13 @@ fn bridged_packets_are_shown_to_the_rules() {
         };
         until(&api, "applied", |now, _| now.contains("goto ingress-")).await;
         assert_eq!((read("iptables").trim(), read("ip6tables").trim()), ("1", "1"));
+        ["iptables", "ip6tables"].into_iter().for_each(off);
+        set_pod(&api, "a/late", "node1", json!({}), "10.244.0.3");
+        until(&api, "another pod", |now, _| {
+            now.contains("10.244.0.3 : goto ingress-")
+        })
+        .await;
+        assert_eq!((read("iptables").trim(), read("ip6tables").trim()), ("1", "1"));
     });
 }
 

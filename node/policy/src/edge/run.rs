@@ -3,9 +3,11 @@ use std::time::{Duration, Instant};
 use knode_client::{Backoff, Client, Retry};
 use knode_nft::{Error as NftError, Notice, Watcher};
 
+use super::bridge::Bridges;
 use super::feed::Feed;
-use super::{Announcements, Error, bridge};
+use super::{Announcements, Error};
 use crate::apply::{Applied, Applier};
+use crate::model::IpFamily;
 
 /// Between two repairs of a table that someone keeps breaking.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
@@ -45,6 +47,7 @@ pub async fn run(config: PolicyConfig, shutdown: impl Future<Output = ()>) -> Re
         feed: Feed::start(config.client, config.node_name, config.announcements),
         applier,
         watcher,
+        bridges: Bridges::default(),
         retry: Retry::new(Backoff::API),
         state: State::Starting,
         retry_at: None,
@@ -71,6 +74,7 @@ struct Enforcer {
     feed: Feed,
     applier: Applier,
     watcher: Watcher,
+    bridges: Bridges,
     retry: Retry,
     state: State,
     /// When to try again what failed, or to repair again.
@@ -111,15 +115,17 @@ impl Enforcer {
         }
         let began = Instant::now();
         let changes = self.feed.planner.take();
-        let had_table = self.applier.has_table();
+        let is_isolating = IpFamily::ALL
+            .iter()
+            .any(|family| self.feed.planner.is_isolated(*family));
+        if is_isolating && (self.state != State::Applied || !changes.verdicts.is_empty()) {
+            self.bridges.ask_the_rules();
+        }
         let applied = match self.state {
             State::Applied if changes.is_empty() => return self.feed.enforced(),
             State::Applied => self.applier.update(&self.feed.planner, &changes),
             State::Starting | State::Doubtful => self.applier.verify(&self.feed.planner),
         };
-        if self.applier.has_table() && !had_table {
-            bridge::ask_the_rules();
-        }
         match applied {
             Ok(applied) => self.succeeded(applied, began.elapsed()),
             Err(error) => self.failed(&error),
