@@ -1,0 +1,435 @@
+//! What the kubelet does beside starting and ending pods: rotating logs, static pods, debugging, eviction, resizing.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use knode_e2e::{BOUND, Cluster, Output, ROOMY, kubectl};
+use knode_testkit::{image, wait_until};
+use serde_json::Value;
+
+fn with_busybox(name: &str, options: &[&str]) -> Cluster {
+    let mut cluster = Cluster::machine(name);
+    cluster.start(options);
+    let archive = cluster.scratch.join("busybox.tar");
+    image::busybox().name("busybox:test").build().write_oci(&archive);
+    cluster.import(&archive).ok();
+    cluster
+}
+
+/// A process that is ended when this goes.
+struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Whoever has ended already needs neither.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn follow_logs(cluster: &Cluster, pod: &str, to: &Path) -> Background {
+    let mut command = cluster.host.command(kubectl::default());
+    command
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(["logs", "--follow", pod])
+        .stdout(fs::File::create(to).unwrap())
+        .stderr(Stdio::null());
+    Background(command.spawn().unwrap())
+}
+
+const CHATTY: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: chatty}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sh, -c, 'i=0; while true; do echo number $i; i=$((i+1)); usleep 2000; done']
+";
+
+/// The numbers of the lines, as far as they are whole.
+fn numbers(text: &str) -> Vec<u64> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| {
+            let number = line.strip_prefix("number ").and_then(|n| n.parse().ok());
+            number.unwrap_or_else(|| panic!("a broken line: {line:?}"))
+        })
+        .collect()
+}
+
+fn rotated(cluster: &Cluster, pod: &str) -> Vec<PathBuf> {
+    let uid = cluster.get(&format!("pod {pod}"))["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let directory = cluster
+        .scratch
+        .join(format!("data/log/pods/default_{pod}_{uid}/c"));
+    let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    paths.retain(|path| !path.ends_with("0.log"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn logs_are_rotated_and_who_follows_them_misses_nothing() {
+    let cluster = with_busybox(
+        "rotate",
+        &["--container-log-max-size=16Ki", "--container-log-max-files=3"],
+    );
+    cluster.apply(CHATTY).ok();
+    cluster.wait_ready("pod chatty");
+    let copy = cluster.scratch.join("followed");
+    let following = follow_logs(&cluster, "chatty", &copy);
+    let packed = wait_until("two rotations", BOUND, || {
+        let files = rotated(&cluster, "chatty");
+        let packed = files
+            .iter()
+            .find(|path| path.extension().is_some_and(|e| e == "gz"));
+        packed.cloned().ok_or_else(|| format!("{files:?}"))
+    });
+    assert!(
+        fs::read(&packed).unwrap().starts_with(&[0x1f, 0x8b]),
+        "not compressed"
+    );
+    let log = cluster.scratch.join("followed");
+    let newest = rotated(&cluster, "chatty").pop().unwrap();
+    let newest = if newest.extension().is_some_and(|e| e == "gz") {
+        packed
+    } else {
+        newest
+    };
+    assert!(newest.exists());
+    // What comes after the second rotation comes to the follower too.
+    let seen = numbers(&fs::read_to_string(&log).unwrap()).len();
+    wait_until("lines after the rotation", BOUND, || {
+        let now = numbers(&fs::read_to_string(&log).unwrap()).len();
+        if now > seen + 1000 {
+            Ok(())
+        } else {
+            Err(format!("{now} after {seen}"))
+        }
+    });
+    drop(following);
+    let all = numbers(&fs::read_to_string(&log).unwrap());
+    let gap = all.windows(2).find(|pair| pair[1] != pair[0] + 1);
+    assert_eq!(gap, None, "lines are missing or doubled");
+    assert_eq!(all[0], 0, "the follower came after the first rotation");
+}
+
+fn static_pod(command: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: own}}\nspec:\n  hostNetwork: true\n  \
+         terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: 'busybox:test', imagePullPolicy: Never, \
+         command: [sh, -c, '{command}']}}\n"
+    )
+}
+
+fn container_id(pod: &Value) -> String {
+    pod["status"]["containerStatuses"][0]["containerID"].to_string()
+}
+
+#[test]
+fn a_static_pod_runs_shows_and_follows_its_manifest() {
+    let mut cluster = Cluster::machine("static");
+    let manifests = cluster.scratch.join("manifests");
+    fs::create_dir_all(&manifests).unwrap();
+    cluster.start(&["--pod-manifest-path", &manifests.display().to_string()]);
+    let archive = cluster.scratch.join("busybox.tar");
+    image::busybox().name("busybox:test").build().write_oci(&archive);
+    cluster.import(&archive).ok();
+    fs::write(
+        manifests.join("own.yaml"),
+        static_pod("echo first; exec sleep 3600"),
+    )
+    .unwrap();
+    let first = cluster.wait_ready("pod own-node1");
+    let annotations = &first["metadata"]["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(
+        annotations["kubernetes.io/config.mirror"], annotations["kubernetes.io/config.hash"],
+        "{annotations}"
+    );
+    assert_eq!(cluster.kubectl("logs own-node1").ok(), "first\n");
+
+    cluster.kubectl("delete pod own-node1 --wait=false").ok();
+    let again = cluster.wait("pod own-node1", |pod| {
+        let other = pod["metadata"]["uid"] != first["metadata"]["uid"];
+        let running = pod["status"]["phase"] == "Running";
+        if other && running {
+            Ok(pod.clone())
+        } else {
+            Err(pod["metadata"].to_string())
+        }
+    });
+    assert_eq!(
+        container_id(&again),
+        container_id(&first),
+        "the pod itself runs on"
+    );
+
+    fs::write(
+        manifests.join("own.yaml"),
+        static_pod("echo second; exec sleep 3600"),
+    )
+    .unwrap();
+    wait_until("the changed pod", BOUND, || {
+        match cluster.kubectl("logs own-node1").result()? {
+            text if text == "second\n" => Ok(()),
+            text => Err(text),
+        }
+    });
+    fs::remove_file(manifests.join("own.yaml")).unwrap();
+    wait_until("the end of the pod", BOUND, || {
+        match cluster.try_get("pod own-node1") {
+            Err(error) if error.contains("NotFound") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+const PATIENT: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: patient}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: 'busybox:test', imagePullPolicy: Never, command: [sleep, '3600']}
+";
+
+#[test]
+fn kubectl_debug_sees_the_processes_of_a_running_container() {
+    let cluster = with_busybox("debug", &[]);
+    cluster.apply(PATIENT).ok();
+    cluster.wait_ready("pod patient");
+    let debug = "debug patient --image=busybox:test --image-pull-policy=Never --target=c --container=look -- \
+                 sh -c ps;exit";
+    let arguments: Vec<&str> = debug.split_whitespace().collect();
+    cluster.kubectl_by(&kubectl::default(), &arguments).ok();
+    cluster.wait("pod patient", |pod| {
+        let status = &pod["status"]["ephemeralContainerStatuses"][0];
+        let ended = status["state"]["terminated"]["exitCode"] == 0;
+        if ended && status["name"] == "look" {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    let seen = cluster.kubectl("logs patient -c look").ok();
+    assert!(
+        seen.contains("sleep 3600"),
+        "the target's process is not among\n{seen}"
+    );
+    let pod = cluster.get("pod patient");
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+}
+
+const GREEDY: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: greedy}
+spec:
+  nodeName: node1
+  terminationGracePeriodSeconds: 60
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sh, -c, 'trap : TERM; while true; do sleep 1; done']
+    resources: {requests: {memory: 1Ki}}
+";
+
+#[test]
+fn a_node_short_of_memory_says_so_and_evicts() {
+    let scarce = format!("{ROOMY},memory.available<99%");
+    let mut cluster = Cluster::machine("evict");
+    cluster.start(&[&scarce]);
+    let archive = cluster.scratch.join("busybox.tar");
+    image::busybox().name("busybox:test").build().write_oci(&archive);
+    cluster.import(&archive).ok();
+    cluster.wait("node node1", |node| {
+        let conditions = node["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let short = conditions
+            .iter()
+            .any(|c| c["type"] == "MemoryPressure" && c["status"] == "True");
+        if short {
+            Ok(())
+        } else {
+            Err(node["status"]["conditions"].to_string())
+        }
+    });
+    cluster.apply(GREEDY).ok();
+    let pod = cluster.wait("pod greedy", |pod| {
+        if pod["status"]["phase"] == "Failed" {
+            Ok(pod.clone())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("The node was low on resource: memory. Threshold quantity: "),
+        "{message}"
+    );
+    assert!(message.contains("Container c was using "), "{message}");
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let target = conditions
+        .iter()
+        .find(|c| c["type"] == "DisruptionTarget")
+        .unwrap();
+    assert_eq!(target["reason"], "TerminationByKubelet");
+    let events = cluster.get("events --field-selector reason=EvictionThresholdMet");
+    assert_eq!(
+        events["items"][0]["message"], "Attempting to reclaim memory",
+        "{events}"
+    );
+}
+
+const SMALL: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: small}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sleep, '3600']
+    resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 32Mi}}
+";
+
+/// Asks for other resources of the container `c`.
+fn resize(cluster: &Cluster, pod: &str, resources: &str) -> Output {
+    let patch = format!(r#"{{"spec": {{"containers": [{{"name": "c", "resources": {resources}}}]}}}}"#);
+    let arguments = ["patch", "pod", pod, "--subresource", "resize", "--patch", &patch];
+    cluster.kubectl_by(&kubectl::default(), &arguments)
+}
+
+/// A limit of a container as the kernel has it.
+fn limit(id: &str, v1: &str, v2: &str) -> String {
+    let found = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("*{id}*")])
+        .output()
+        .unwrap();
+    let groups = String::from_utf8(found.stdout).unwrap();
+    let mut files = groups
+        .lines()
+        .flat_map(|group| [v1, v2].map(|file| format!("{group}/{file}")));
+    files
+        .find_map(|file| fs::read_to_string(file).ok())
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_running_pod_gets_other_limits() {
+    let cluster = with_busybox("resize", &[]);
+    cluster.apply(SMALL).ok();
+    let before = cluster.wait_ready("pod small");
+    let id = container_id(&before);
+    let id = id.trim_matches('"').trim_start_matches("knode://").to_owned();
+    assert_eq!(
+        limit(&id, "memory.limit_in_bytes", "memory.max").trim(),
+        "33554432"
+    );
+    let more =
+        r#"{"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "300m", "memory": "64Mi"}}"#;
+    resize(&cluster, "small", more).ok();
+    let after = cluster.wait("pod small", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        let there = status["resources"]["limits"]["memory"] == "64Mi";
+        if there {
+            Ok(pod.clone())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    assert_eq!(
+        limit(&id, "memory.limit_in_bytes", "memory.max").trim(),
+        "67108864"
+    );
+    assert!(
+        limit(&id, "cpu.cfs_quota_us", "cpu.max").starts_with("30000"),
+        "the processor's limit"
+    );
+    assert_eq!(container_id(&after), container_id(&before), "it was restarted");
+    let less =
+        r#"{"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}"#;
+    resize(&cluster, "small", less).ok();
+    cluster.wait("pod small", |pod| {
+        let status = &pod["status"]["containerStatuses"][0];
+        let there = status["resources"]["limits"]["memory"] == "32Mi";
+        if there {
+            Ok(())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    assert_eq!(
+        limit(&id, "memory.limit_in_bytes", "memory.max").trim(),
+        "33554432"
+    );
+    let never =
+        r#"{"requests": {"cpu": "900", "memory": "32Mi"}, "limits": {"cpu": "901", "memory": "32Mi"}}"#;
+    resize(&cluster, "small", never).ok();
+    cluster.wait("pod small", |pod| {
+        let conditions = pod["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let told = conditions
+            .iter()
+            .any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible");
+        if told {
+            Ok(())
+        } else {
+            Err(pod["status"]["conditions"].to_string())
+        }
+    });
+}
+
+const FILLING: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: filling}
+spec:
+  terminationGracePeriodSeconds: 60
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sh, -c, 'dd if=/dev/zero of=/scratch/file bs=1M count=3; sleep 3600']
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
+  volumes:
+  - {name: scratch, emptyDir: {sizeLimit: 1Mi}}
+";
+
+#[test]
+fn a_pod_that_fills_its_scratch_space_is_evicted() {
+    let cluster = with_busybox("filling", &[]);
+    cluster.apply(FILLING).ok();
+    let pod = cluster.wait("pod filling", |pod| {
+        if pod["status"]["phase"] == "Failed" {
+            Ok(pod.clone())
+        } else {
+            Err(pod["status"].to_string())
+        }
+    });
+    let told = (&pod["status"]["reason"], &pod["status"]["message"]);
+    let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ";
+    assert_eq!(told, (&Value::from("Evicted"), &Value::from(message)));
+}
