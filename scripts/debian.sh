@@ -7,7 +7,7 @@ declare -A needs=(
   [build]="gcc libc6-dev libseccomp-dev make pkg-config"
   [run]=""
   [test]="busybox-static ca-certificates conntrack containernetworking-plugins curl docker-registry docker.io etcd-client etcd-server iproute2 iptables libseccomp-dev nftables nginx-light openssl tcpdump util-linux wrk"
-  [bench]="curl etcd-server iperf3 iproute2 iputils-ping nftables wrk"
+  [bench]="curl etcd-server iperf3 iproute2 iptables iputils-ping nftables wrk"
 )
 purpose=${1:?usage: debian.sh build|run|test|bench}
 packages=${needs[$purpose]?unknown purpose $purpose}

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use knode_e2e::proxy::{Answers, HTTP_PORT, Pod, ProxySite, Said, UDP_PORT, User};
+use knode_e2e::proxy::{Answers, ECHO_PORT, HTTP_PORT, Kept, Pod, ProxySite, Said, UDP_PORT, User};
 use knode_e2e::{BOUND, Output};
 use knode_testkit::{Host, wait_until};
 use serde_json::{Value, json};
@@ -508,6 +508,65 @@ fn changes_reach_the_kernel_and_other_proxies_services_are_left_to_them() {
 
     site.kubectl(&["delete", "service", "web"]).ok();
     until_explained(&site, WEB, "no service has");
+}
+
+/// What each mode leaves in the kernel.
+fn traces_of(site: &ProxySite, mode: &str) -> bool {
+    if mode == "nftables" {
+        return site
+            .node
+            .run("nft", &["list", "tables"])
+            .contains("table ip knode-proxy");
+    }
+    site.node.run("iptables-save", &["-t", "nat"]).contains("KUBE-S")
+}
+
+#[test]
+fn the_mode_can_be_changed_under_connections() {
+    let site = ProxySite::new("modes", 3, &[]);
+    let (one, two, client) = (&site.pods[0], &site.pods[1], &site.pods[2]);
+    let ports = json!([{"name": "http", "port": 80, "nodePort": 30080}, {"name": "echo", "port": 7}]);
+    let mut slices = slice("web", &[one, two], false);
+    slices["ports"] = json!([{"name": "http", "port": HTTP_PORT}, {"name": "echo", "port": ECHO_PORT}]);
+    let web = service(
+        "web",
+        json!({"type": "NodePort", "clusterIP": WEB, "ports": ports}),
+    );
+    site.apply(&[web, slices]);
+    let file = format!("--kubeconfig={}", site.kubeconfig(User::Proxy));
+    let usual = ["--hostname-override=node1", "--cluster-cidr=172.30.0.0/16", &file];
+    site.node.run("nft", &["add", "table", "ip", "kube-proxy"]);
+    let mut kept = None;
+    for (mode, other) in [
+        ("nftables", "iptables"),
+        ("iptables", "nftables"),
+        ("nftables", "iptables"),
+    ] {
+        let options = ["--nodeport-addresses=10.99.0.0/24", "--proxy-mode", mode];
+        let mut proxy = site.proxy(&[&usual[..], &options].concat());
+        kept.get_or_insert_with(|| Kept::open(client.host.clone(), at(WEB, 7), 4));
+        assert_eq!(page(&site.node, "http://127.0.0.1:10249/proxyMode").ok(), mode);
+        for (host, to, source) in [
+            (&client.host, at(WEB, 80), client.ip),
+            (&site.outside, at(ProxySite::NODE, 30080), Pod::GATEWAY),
+        ] {
+            assert_eq!(
+                Answers::over_http(host, to),
+                from(&[one, two], &[&source]),
+                "{mode}: {to}"
+            );
+        }
+        assert!(traces_of(&site, mode), "{mode} is at work");
+        wait_until(&format!("{mode} to remove what {other} left"), BOUND, || !traces_of(&site, other));
+        wait_until("upstream's table to be removed", BOUND, || {
+            let tables = site.node.run("nft", &["list", "tables"]);
+            if tables.contains("table ip kube-proxy") { Err(tables) } else { Ok(()) }
+        });
+        proxy.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(proxy.wait(BOUND).success(), "{}", proxy.output());
+    }
+    let echoes = kept.map(Kept::echoes);
+    assert!(echoes.is_some_and(|echoes| echoes > 10), "{echoes:?}");
 }
 
 #[test]

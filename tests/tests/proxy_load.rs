@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use knode_e2e::BOUND;
-use knode_e2e::proxy::{Answers, ECHO_PORT, HTTP_PORT, Kept, Pod, ProxySite, User, Wrk};
+use knode_e2e::proxy::{ECHO_PORT, HTTP_PORT, Kept, Pod, ProxySite, User, Wrk, reached};
 use knode_testkit::{Host, Process, wait_until};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -190,19 +190,26 @@ fn backends(site: &ProxySite) -> &[Pod] {
     &site.pods[..site.pods.len() - 1]
 }
 
-fn start_proxy(site: &ProxySite) -> Process {
+/// The client among the pods.
+fn client(site: &ProxySite) -> &Arc<Host> {
+    &site.pods[site.pods.len() - 1].host
+}
+
+fn start_proxy(site: &ProxySite, mode: &str) -> Process {
     let file = format!("--kubeconfig={}", site.kubeconfig(User::Proxy));
     let cidr = format!("--cluster-cidr={}", ProxySite::PODS);
-    site.proxy(&["--hostname-override=node1", &cidr, &file])
+    let nodes = format!("--nodeport-addresses={}/32", ProxySite::NODE);
+    let mode = format!("--proxy-mode={mode}");
+    site.proxy(&["--hostname-override=node1", &mode, &nodes, &cidr, &file])
 }
 
 /// Kills the proxy each time the changes have come so far, and starts it again.
 fn kill_again_and_again(
     site: &ProxySite,
+    mode: &str,
     mut proxy: Process,
     progress: &watch::Receiver<u32>,
-) -> (Process, u32) {
-    let mut kills = 0;
+) -> Process {
     for at in (KILL..CHANGES / LANES).step_by(KILL as usize) {
         wait_until("the changes", BOUND, || {
             let made = *progress.borrow();
@@ -214,10 +221,9 @@ fn kill_again_and_again(
         });
         proxy.signal(Signal::SIGKILL);
         proxy.wait(BOUND);
-        kills += 1;
-        proxy = start_proxy(site);
+        proxy = start_proxy(site, mode);
     }
-    (proxy, kills)
+    proxy
 }
 
 fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
@@ -226,54 +232,55 @@ fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
 
 #[track_caller]
 fn until_reached(host: &Host, to: SocketAddr) {
-    wait_until(
-        &format!("an answer of {to}"),
-        BOUND,
-        || match Answers::over_http(host, to) {
-            Answers::From { .. } => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    );
+    wait_until(&format!("an answer of {to}"), BOUND, || {
+        reached(host, to).result()
+    });
 }
 
-#[test]
-fn nothing_fails_while_services_change_and_the_proxy_is_killed() {
-    let site = ProxySite::new("proxy-load", 5, &[]);
+fn service_at(ip: &str) -> SocketAddr {
+    at(ip.parse::<IpAddr>().unwrap(), 80)
+}
+
+/// The Service under load, a proxy of this mode, everything changing; no request may fail, no connection break.
+/// Answers the proxy that runs in the end.
+fn load_while_all_changes(site: &ProxySite, mode: &str) -> (Process, Made) {
     site.apply(&[
         service("web", Some(WEB), [30080, 30007]),
         slice("web", &[site.pods[0].ip.into(), site.pods[1].ip.into()]),
     ]);
-    let proxy = start_proxy(&site);
-    let client = &site.pods[site.pods.len() - 1];
+    let proxy = start_proxy(site, mode);
+    let client = client(site);
     let web: IpAddr = WEB.parse().unwrap();
     let (inside, outside) = (at(web, 80), at(ProxySite::NODE, 30080));
-    until_reached(&client.host, inside);
+    until_reached(client, inside);
     until_reached(&site.outside, outside);
 
     let kept = [
-        Kept::open(client.host.clone(), at(web, ECHO_PORT), 8),
+        Kept::open(client.clone(), at(web, ECHO_PORT), 8),
         Kept::open(site.outside.clone(), at(ProxySite::NODE, 30007), 8),
     ];
-    let loads = [
-        Wrk::start(&client.host, inside),
-        Wrk::start(&site.outside, outside),
-    ];
+    let loads = [Wrk::start(client, inside), Wrk::start(&site.outside, outside)];
     let (sender, progress) = watch::channel(0);
-    let changes = start_changes(&site, sender);
-    let (proxy, kills) = kill_again_and_again(&site, proxy, &progress);
+    let changes = start_changes(site, sender);
+    let proxy = kill_again_and_again(site, mode, proxy, &progress);
     let made = changes.join().unwrap();
     for (load, to) in loads.into_iter().zip([inside, outside]) {
         let (requests, printed) = load.requests();
-        println!("{to}: {printed}");
+        println!("{mode}, {to}: {printed}");
         assert!(requests > 100, "{to}: {printed}");
     }
     for kept in kept {
         assert!(kept.echoes() > 100);
     }
-    assert_eq!(kills, 3);
-
-    // What came under fire is served, what went is not.
     assert!(made.there.len() >= (CHANGES / 20) as usize, "{made:?}");
+    (proxy, made)
+}
+
+#[test]
+fn nothing_fails_while_services_change_and_the_proxy_is_killed() {
+    let site = ProxySite::new("proxy-load", 5, &[]);
+    let (proxy, made) = load_while_all_changes(&site, "nftables");
+    // What came under fire is served, what went is not.
     for (ips, word) in [
         (made.there.values().collect::<Vec<_>>(), "spread over"),
         (made.gone.iter().collect(), "no service has"),
@@ -290,6 +297,20 @@ fn nothing_fails_while_services_change_and_the_proxy_is_killed() {
         }
     }
     for ip in made.there.values().step_by(20) {
-        until_reached(&client.host, at(ip.parse::<IpAddr>().unwrap(), 80));
+        until_reached(client(&site), service_at(ip));
+    }
+}
+
+#[test]
+fn nothing_fails_in_the_mode_iptables_either() {
+    let site = ProxySite::new("proxy-load-iptables", 5, &[]);
+    let (_proxy, made) = load_while_all_changes(&site, "iptables");
+    for ip in made.there.values().step_by(5) {
+        until_reached(client(&site), service_at(ip));
+    }
+    for ip in made.gone.iter().step_by(50) {
+        wait_until(&format!("{ip} to go"), BOUND, || {
+            reached(client(&site), service_at(ip)).code != 0
+        });
     }
 }

@@ -7,5 +7,5 @@ mod site;
 
 pub use load::{Kept, Wrk};
 pub use pod::{ECHO_PORT, HTTP_PORT, Pod, UDP_PORT};
-pub use probe::{Answers, Said};
+pub use probe::{Answers, Said, reached};
 pub use site::{ProxySite, User};

@@ -38,10 +38,9 @@ impl Answers {
     /// When connections end differently.
     #[track_caller]
     pub fn over_http(host: &Host, to: SocketAddr) -> Self {
-        let url = format!("http://{to}/");
-        let first = curl(host, &url);
+        let first = reached(host, to);
         match first.code {
-            0 => Self::read((0..TRIES).map(|_| curl(host, &url).ok()).chain([first.stdout])),
+            0 => Self::read((0..TRIES).map(|_| reached(host, to).ok()).chain([first.stdout])),
             REFUSED => Self::Refused,
             TIMED_OUT => Self::Silence,
             _ => panic!("{to}: {first}"),
@@ -79,18 +78,13 @@ impl Answers {
     }
 }
 
-fn curl(host: &Host, url: &str) -> Output {
+/// One connection and what came of it.
+#[track_caller]
+pub fn reached(host: &Host, to: SocketAddr) -> Output {
     let mut command = host.command("curl");
+    command.args(["--silent", "--show-error", "--fail", "--globoff"]);
     // A silence is one after a second; an answer takes a thousandth of that.
-    Output::of(command.args([
-        "--silent",
-        "--show-error",
-        "--fail",
-        "--globoff",
-        "--max-time",
-        "1",
-        url,
-    ]))
+    Output::of(command.args(["--max-time", "1"]).arg(format!("http://{to}/")))
 }
 
 fn datagram(host: &Host, to: SocketAddr) -> std::io::Result<String> {
