@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use knode_nft::{Error as NftError, Socket, TableRef};
 
 use crate::model::{IpFamily, Model, Name};
-use crate::plan::{Changes, Plan, Target};
+use crate::plan::{Changes, Plan, Shape, Target};
 use crate::table::{self, AFFINITY, AFFINITY_HERE, Actual, TableConfig};
 use stale::StaleFlows;
 
@@ -137,7 +137,10 @@ impl Applier {
         for family in IpFamily::ALL {
             let actual = Actual::read(&mut self.socket, &self.config, family)?;
             let orders = actual.as_ref().map(table::orders).unwrap_or_default();
-            self.halves[family as usize].plan = Plan::build(model, family, orders);
+            let mut plan = Plan::build(model, family, orders);
+            let chains = actual.iter().flat_map(|actual| actual.chains.keys());
+            plan.keep(chains.filter_map(|name| Shape::from_plain_name(name)));
+            self.halves[family as usize].plan = plan;
             applied = applied + self.repair(family, actual)?;
             let plan = &self.halves[family as usize].plan;
             StaleFlows::all(plan).delete(&mut self.socket, plan)?;

@@ -10,7 +10,7 @@ use knode_nft::{Data, Error as NftError, Expr, Rule, Socket, Verdict};
 
 use crate::model::{Endpoint, IpFamily, Protocol};
 use crate::plan::{Frontend, Place};
-use crate::table::{Actual, DROP, Decoder, ENDPOINTS, HAIRPIN, REJECT, TableConfig};
+use crate::table::{Actual, DROP, Decoder, ENDPOINT_MAPS, HAIRPIN, REJECT, TableConfig};
 use leads::{Leads, chain, frontends, leads};
 use test::{Packet, holds};
 
@@ -179,7 +179,8 @@ fn no_table(family: IpFamily) -> String {
 
 fn endpoints(table: &Actual, frontend: &Frontend) -> impl Iterator<Item = (u32, Endpoint)> {
     let decoder = Decoder(table.family);
-    let elements = table.elements.get(ENDPOINTS).into_iter().flatten();
+    let maps = ENDPOINT_MAPS.into_iter();
+    let elements = maps.flat_map(|map| table.elements.get(map).into_iter().flatten());
     elements.filter_map(move |(key, data)| {
         let (known, index) = decoder.numbered(key)?;
         let Some(Data::Value(value)) = data else {

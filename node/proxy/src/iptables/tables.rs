@@ -100,31 +100,19 @@ pub fn full(wanted: &Tables, saved: &Saved) -> String {
 }
 
 /// The text that brings the tables from what some Services contributed `before` to what all of them contribute
-/// `now`: their own chains that differ, and the shared ones in which they do. Empty if there are none.
-pub fn partial(
-    before: &BTreeMap<Name, Fragment>,
-    now: &BTreeMap<Name, Fragment>,
-    family: IpFamily,
-    config: &TableConfig,
-) -> String {
+/// `now`: their own chains that differ, and the single rules of the shared ones. Empty if there is nothing to do.
+pub fn partial(before: &BTreeMap<Name, Fragment>, now: &BTreeMap<Name, Fragment>) -> String {
     let none = Fragment::default();
     let after = |name| now.get(name).unwrap_or(&none);
     let pairs = || before.iter().map(|(name, old)| (old, after(name)));
+    let shared = |of: fn(&Fragment) -> &BTreeMap<&'static str, Rules>| {
+        let lines = pairs().flat_map(|(old, new)| single_rules(of(old), of(new)));
+        lines.collect::<Rules>()
+    };
     let mut text = String::new();
-    let differ =
-        |chain: &&str| pairs().any(|(old, new)| old.filter_shared.get(chain) != new.filter_shared.get(chain));
-    let lists = FILTER_LISTS.into_iter().filter(differ);
-    let filter: Chains = lists
-        .map(|chain| (chain.to_owned(), filter_list(now, chain)))
-        .collect();
-    write_table(&mut text, Table::Filter, &changes(&filter), &[]);
-    let differ =
-        |chain: &&str| pairs().any(|(old, new)| old.nat_shared.get(chain) != new.nat_shared.get(chain));
-    let lists = NAT_LISTS.into_iter().filter(differ);
-    let lists: Chains = lists
-        .map(|chain| (chain.to_owned(), nat_list(now, chain, family, config)))
-        .collect();
-    let mut nat = changes(&lists);
+    let lines = shared(|fragment| &fragment.filter_shared);
+    write_table(&mut text, Table::Filter, &Changes::new(), &lines);
+    let mut nat = Changes::new();
     for (old, new) in pairs() {
         let gone = old.nat.keys().filter(|name| !new.nat.contains_key(*name));
         nat.extend(gone.map(|name| (name, None)));
@@ -134,8 +122,28 @@ pub fn partial(
             .filter(|(name, rules)| old.nat.get(*name) != Some(rules));
         nat.extend(differing.map(|(name, rules)| (name, Some(rules))));
     }
-    write_table(&mut text, Table::Nat, &nat, &[]);
+    let lines = shared(|fragment| &fragment.nat_shared);
+    write_table(&mut text, Table::Nat, &nat, &lines);
     text
+}
+
+/// The lines that delete and insert what differs between two contributions to shared chains. Their order is of no
+/// meaning there but for the last rule, which is no Service's.
+fn single_rules(old: &BTreeMap<&'static str, Rules>, new: &BTreeMap<&'static str, Rules>) -> Rules {
+    let mut counts: BTreeMap<(&str, &String), i64> = BTreeMap::new();
+    for (sign, lists) in [(-1, old), (1, new)] {
+        for (chain, rules) in lists {
+            for rule in rules {
+                *counts.entry((chain, rule)).or_default() += sign;
+            }
+        }
+    }
+    let line = |((chain, rule), count): ((&str, &String), i64)| {
+        let word = if count < 0 { "-D" } else { "-I" };
+        let times = usize::try_from(count.unsigned_abs()).unwrap_or_default();
+        std::iter::repeat_n(format!("{word} {chain} {rule}"), times)
+    };
+    counts.into_iter().flat_map(line).collect()
 }
 
 /// Chains with their new rules; those without are to be deleted.

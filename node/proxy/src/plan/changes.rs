@@ -65,7 +65,7 @@ pub struct Changes {
     touched: BTreeMap<Frontend, Option<Target>>,
     /// Frontends that are new, gone or lead elsewhere.
     pub frontends: Vec<Change>,
-    /// Shapes.
+    /// Shapes whose chain is to be made, or is no longer needed.
     pub shapes: Use<Shape>,
     /// The plain shapes in use before and now; `None` if they are the same.
     pub plain: Option<[BTreeSet<Shape>; 2]>,
@@ -94,8 +94,9 @@ impl Changes {
         self.touched.entry(frontend).or_insert_with(|| old.cloned());
     }
 
-    /// Compares the shapes that were touched with those that are now.
-    pub(super) fn compare_shapes(&mut self, counts: &BTreeMap<Shape, usize>) {
+    /// Compares the shapes that were touched with those that are now. Chains of plain shapes are not given up: the
+    /// next Service may need them, and they have cost something; those that are there are in `kept`.
+    pub(super) fn compare_shapes(&mut self, counts: &BTreeMap<Shape, usize>, kept: &mut BTreeSet<Shape>) {
         self.shapes.compare(counts);
         let mut touched = self.shapes.new.iter().chain(&self.shapes.old);
         if !touched.any(Shape::is_plain) {
@@ -106,6 +107,10 @@ impl Changes {
         let gone = self.shapes.old.iter().filter(|shape| shape.is_plain());
         let before = after.iter().filter(came).chain(gone).cloned().collect();
         self.plain = Some([before, after]);
+        self.shapes
+            .new
+            .retain(|shape| !shape.is_plain() || kept.insert(shape.clone()));
+        self.shapes.old.retain(|shape| !shape.is_plain());
     }
 
     /// Compares what was touched with what is now.

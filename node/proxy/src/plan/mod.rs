@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 pub use changes::{Change, Changes, Use};
 pub use frontend::{Frontend, Place};
-pub use shape::{Kind, PLAIN_LIMIT, Shape, Sticky};
+pub use shape::{Kind, PLAIN_LIMIT, RESERVED, Shape, Sticky};
 pub(crate) use target::place_in_lists;
 pub use target::{Affinity, Backends, KEPT, Target, targets};
 pub(crate) use usable::Usable;
@@ -38,6 +38,8 @@ pub struct Plan {
     claims: HashMap<Name, Box<[Frontend]>>,
     contested: BTreeMap<Frontend, BTreeSet<Name>>,
     shapes: BTreeMap<Shape, usize>,
+    /// The plain shapes that have a chain, in use or not.
+    kept: BTreeSet<Shape>,
     hairpins: BTreeMap<IpAddr, usize>,
     affinities: BTreeMap<Affinity, usize>,
     /// How many frontends drop everything.
@@ -49,9 +51,8 @@ impl Plan {
     /// A plan of the whole model. The endpoints of each frontend keep the order that `orders` has for them.
     pub fn build(model: &Model, family: IpFamily, orders: Orders) -> Self {
         let mut plan = Self {
-            family,
             orders,
-            ..Self::default()
+            ..Self::empty(family)
         };
         let names: BTreeSet<Name> = model.names().cloned().collect();
         plan.settle(model, names);
@@ -61,10 +62,17 @@ impl Plan {
 
     /// A plan without frontends.
     pub fn empty(family: IpFamily) -> Self {
+        let reserved = |kind| (1..=RESERVED).map(move |count| Shape::plain(kind, count));
         Self {
             family,
+            kept: Kind::PLAIN.into_iter().flat_map(reserved).collect(),
             ..Self::default()
         }
+    }
+
+    /// Keeps the chains of these plain shapes, which an earlier run has made.
+    pub fn keep(&mut self, shapes: impl IntoIterator<Item = Shape>) {
+        self.kept.extend(shapes.into_iter().filter(Shape::is_plain));
     }
 
     /// Of which addresses it is.
@@ -90,6 +98,12 @@ impl Plan {
     /// The shapes in use.
     pub fn shapes(&self) -> impl Iterator<Item = Shape> {
         self.shapes.keys().cloned()
+    }
+
+    /// The shapes that have a chain: those in use, and plain ones that were or may be.
+    pub fn chained(&self) -> impl Iterator<Item = &Shape> {
+        let special = self.shapes.keys().filter(|shape| !shape.is_plain());
+        self.kept.iter().chain(special)
     }
 
     /// The addresses of endpoints on this node, whose packets may come back to themselves.
@@ -132,7 +146,7 @@ impl Plan {
             }
         }
         changes.compare(&self.slots);
-        changes.compare_shapes(&self.shapes);
+        changes.compare_shapes(&self.shapes, &mut self.kept);
         changes.hairpins.compare(&self.hairpins);
         changes.affinities.compare(&self.affinities);
         changes

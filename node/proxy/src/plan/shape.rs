@@ -74,6 +74,10 @@ pub enum Sticky {
 /// From so many endpoints on a shape is no longer plain: the chains that lead to it would be nested too deep.
 pub const PLAIN_LIMIT: u32 = 4096;
 
+/// Plain shapes of up to so many endpoints have their chain from the start: a new chain costs the more the more
+/// endpoints there are, for the kernel looks at all that it may lead to.
+pub const RESERVED: u32 = 8;
+
 /// What the frontends that share one chain have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
@@ -101,9 +105,18 @@ impl Shape {
         }
     }
 
+    /// The plain shape whose chain has this name.
+    pub fn from_plain_name(name: &str) -> Option<Self> {
+        let shape = |kind: Kind| {
+            let count = name.strip_prefix(kind.word())?.strip_prefix('-')?.parse().ok()?;
+            Some(Self::plain(kind, count)).filter(|shape| shape.is_plain() && shape.to_string() == name)
+        };
+        Kind::PLAIN.into_iter().find_map(shape)
+    }
+
     /// Whether kind and number of endpoints say everything.
     pub fn is_plain(&self) -> bool {
-        let few = self.endpoints < PLAIN_LIMIT;
+        let few = (1..PLAIN_LIMIT).contains(&self.endpoints);
         few && !self.kind.keeps() && self.sticky == Sticky::No && self.sources.is_none()
     }
 }

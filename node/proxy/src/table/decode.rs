@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use knode_nft::{Data, Element};
 
 use super::Actual;
-use super::elements::{ENDPOINTS, frontend_key};
+use super::elements::{ENDPOINT_MAPS, frontend_key};
 use crate::model::{Endpoint, IpFamily, Protocol};
 use crate::plan::{Frontend, KEPT, Orders, Place, Plan};
 
@@ -78,7 +78,10 @@ fn port(bytes: &[u8]) -> Option<u16> {
 pub fn orders(actual: &Actual) -> Orders {
     let decoder = Decoder(actual.family);
     let mut indexed: Vec<(Frontend, u32, Endpoint)> = Vec::new();
-    for (key, data) in actual.elements.get(ENDPOINTS).into_iter().flatten() {
+    let maps = ENDPOINT_MAPS
+        .into_iter()
+        .filter_map(|map| actual.elements.get(map));
+    for (key, data) in maps.flatten() {
         let Some(Data::Value(value)) = data else { continue };
         if let (Some((frontend, index)), Some(endpoint)) = (decoder.numbered(key), decoder.endpoint(value)) {
             indexed.push((frontend, index, endpoint));

@@ -11,6 +11,9 @@ use crate::plan::{Affinity, Frontend, Kind, Plan, Target};
 pub const SERVICES: &str = "svc";
 /// Map: address . protocol . port . index → endpoint.
 pub const ENDPOINTS: &str = "eps";
+/// The same for frontends that are not plain: their chains come and go with them, and the kernel looks at all that
+/// a new chain may lead to.
+pub const SPECIAL_ENDPOINTS: &str = "eps-special";
 /// Set: addresses of endpoints on this node, twice: source and destination of a packet that comes back.
 pub const HAIRPIN: &str = "hairpin";
 /// Set: the frontends that have no endpoints.
@@ -102,6 +105,17 @@ fn special(target: &Target) -> Option<Verdict> {
     }
 }
 
+/// The maps of endpoints.
+pub(crate) const ENDPOINT_MAPS: [&str; 2] = [ENDPOINTS, SPECIAL_ENDPOINTS];
+
+/// In which of them the endpoints of a target stand, if it has any.
+pub(super) fn endpoint_map(target: &Target) -> &'static str {
+    match target.plain() {
+        Some(_) => ENDPOINTS,
+        None => SPECIAL_ENDPOINTS,
+    }
+}
+
 pub(super) fn endpoint_element(
     family: IpFamily,
     frontend: &Frontend,
@@ -124,8 +138,9 @@ pub(super) fn remember_chain(affinity: &Affinity) -> String {
 
 /// The names of the sets and maps that hold what the plan says, all but the clients.
 pub(super) fn planned_sets() -> impl DoubleEndedIterator<Item = &'static str> + Clone {
-    [HAIRPIN, ENDPOINTS]
+    [HAIRPIN]
         .into_iter()
+        .chain(ENDPOINT_MAPS)
         .chain(Single::all().map(Single::set))
 }
 
@@ -135,12 +150,15 @@ pub(super) fn elements_of<'a>(plan: &'a Plan, set: &str) -> Box<dyn Iterator<Ite
     if set == HAIRPIN {
         return Box::new(plan.hairpins().map(hairpin_element));
     }
-    if set == ENDPOINTS {
+    if let Some(map) = ENDPOINT_MAPS.into_iter().find(|map| *map == set) {
         let numbered = move |(frontend, target): (&'a Frontend, &'a Target)| {
             let numbered = target.numbered();
             numbered.map(move |(index, endpoint)| endpoint_element(family, frontend, index, endpoint))
         };
-        return Box::new(plan.targets().flat_map(numbered));
+        let here = plan
+            .targets()
+            .filter(move |(_, target)| endpoint_map(target) == map);
+        return Box::new(here.flat_map(numbered));
     }
     let Some(single) = Single::all().find(|single| single.set() == set) else {
         return Box::new(std::iter::empty());

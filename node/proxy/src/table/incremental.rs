@@ -3,10 +3,12 @@ use std::net::IpAddr;
 
 use knode_nft::{Batch, Chain, Element, Rule};
 
-use super::elements::{ENDPOINTS, HAIRPIN, Single, endpoint_element, hairpin_element, remember_chain};
+use super::elements::{
+    ENDPOINT_MAPS, HAIRPIN, Single, endpoint_element, endpoint_map, hairpin_element, remember_chain,
+};
 use super::{TableConfig, dispatch, pick, remember};
 use crate::model::{Endpoint, IpFamily};
-use crate::plan::{Change, Changes};
+use crate::plan::{Change, Changes, Target};
 
 /// The commands for what changed in the plan. Elements that stay as they are are not touched; those of other
 /// value are deleted and added anew, which the kernel applies as one step.
@@ -22,14 +24,18 @@ pub fn batch(config: &TableConfig, changes: &Changes) -> Batch {
             .filter_map(|change| differing(family, change, single).0);
         batch.delete_elements(single.set(), old);
     }
-    let endpoints_of = |side| {
+    let endpoints_of = |map, side| {
         ours.iter()
-            .flat_map(move |change| endpoints(family, change, side))
+            .flat_map(move |change| endpoints(family, change, map, side))
     };
-    batch.delete_elements(ENDPOINTS, endpoints_of(Side::Old));
+    for map in ENDPOINT_MAPS {
+        batch.delete_elements(map, endpoints_of(map, Side::Old));
+    }
     batch.delete_elements(HAIRPIN, hairpins(&changes.hairpins.old));
     batch.add_elements(HAIRPIN, hairpins(&changes.hairpins.new));
-    batch.add_elements(ENDPOINTS, endpoints_of(Side::New));
+    for map in ENDPOINT_MAPS {
+        batch.add_elements(map, endpoints_of(map, Side::New));
+    }
     for single in Single::all() {
         let new = ours
             .iter()
@@ -124,14 +130,18 @@ enum Side {
     New,
 }
 
-/// The elements of the one side that the other has not.
-fn endpoints(family: IpFamily, change: &Change, side: Side) -> Vec<Element> {
+/// The elements of a map that the one side has and the other has not.
+fn endpoints(family: IpFamily, change: &Change, map: &str, side: Side) -> Vec<Element> {
     let (mine, others) = match side {
         Side::Old => (&change.old, &change.new),
         Side::New => (&change.new, &change.old),
     };
-    let Some(mine) = mine else { return Vec::new() };
-    let others = others.as_ref().map(|target| target.lists()).unwrap_or_default();
+    let here = |target: &&Target| endpoint_map(target) == map;
+    let Some(mine) = mine.as_ref().filter(here) else {
+        return Vec::new();
+    };
+    let others = others.as_ref().filter(here);
+    let others = others.map(|target| target.lists()).unwrap_or_default();
     let address = |endpoint: &Endpoint| (endpoint.ip, endpoint.port);
     let same = |index: u32, endpoint: &Endpoint| {
         let (list, at) = crate::plan::place_in_lists(index);

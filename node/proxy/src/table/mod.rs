@@ -24,7 +24,11 @@ pub(crate) use config::of_family;
 pub use config::{Locality, TableConfig};
 pub use decode::{Decoder, orders, sticky_clients};
 pub(crate) use dispatch::{counted_sets, members};
-pub use elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, elements};
+pub(crate) use elements::ENDPOINT_MAPS;
+pub use elements::{
+    AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, SPECIAL_ENDPOINTS,
+    elements,
+};
 pub use incremental::batch;
 pub use repair::repair;
 pub use skeleton::{DROP, REJECT, Ruleset, ruleset};

@@ -2,7 +2,7 @@ use knode_nft::{CmpOp, Expr, FibFlags, NatFlags, NatKind, Reg, Rule, Verdict, ma
 
 use super::TableConfig;
 use super::config::{not_from, octets};
-use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS};
+use super::elements::{AFFINITY, AFFINITY_HERE, ENDPOINTS, SPECIAL_ENDPOINTS};
 use super::layout::Layout;
 use super::skeleton::DROP;
 use crate::model::IpFamily;
@@ -125,11 +125,16 @@ fn draw_rules(layout: Layout, shape: &Shape, draw: Draw, test: &[Expr]) -> Vec<R
             Rule::new(chain.clone(), [test.to_vec(), known].concat()).comment("a client that is known"),
         );
     }
+    let endpoints = if shape.is_plain() {
+        ENDPOINTS
+    } else {
+        SPECIAL_ENDPOINTS
+    };
     let drawn = |index: Expr| {
         let mut exprs = test.to_vec();
         exprs.extend(load_frontend(layout, Reg(0), shape.kind.place()));
         exprs.push(index);
-        exprs.push(lookup(ENDPOINTS, Reg(0), Some(layout.drawn())));
+        exprs.push(lookup(endpoints, Reg(0), Some(layout.drawn())));
         exprs.push(dnat(layout, layout.drawn()));
         Rule::new(chain.clone(), exprs)
     };

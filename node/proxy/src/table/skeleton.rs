@@ -6,7 +6,8 @@ use knode_nft::{
 
 use super::config::of_family;
 use super::elements::{
-    AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, remember_chain,
+    AFFINITY, AFFINITY_HERE, ENDPOINTS, HAIRPIN, NO_ENDPOINTS, REMEMBER, SERVICES, SPECIAL_ENDPOINTS,
+    remember_chain,
 };
 use super::layout::Layout;
 use super::remember::NOTE;
@@ -55,9 +56,9 @@ pub fn ruleset(config: &TableConfig, plan: &Plan) -> Ruleset {
         chains.push(Chain::plain(name));
         rules.extend(paths);
     }
-    for shape in plan.shapes() {
+    for shape in plan.chained() {
         chains.push(Chain::plain(shape.to_string()));
-        rules.extend(pick::rules(config, family, &shape));
+        rules.extend(pick::rules(config, family, shape));
     }
     chains.extend([
         Chain::base("prerouting", ChainKind::Nat, Hook::Prerouting, PRIORITY_DSTNAT),
@@ -89,6 +90,7 @@ fn sets(layout: Layout) -> Vec<Set> {
         counted(Set::verdict_map(SERVICES, layout.frontend())),
         Set::verdict_map(REMEMBER, layout.frontend()),
         Set::map(ENDPOINTS, layout.numbered(), layout.endpoint()),
+        Set::map(SPECIAL_ENDPOINTS, layout.numbered(), layout.endpoint()),
         Set::plain(HAIRPIN, layout.pair()),
         clients(AFFINITY),
         clients(AFFINITY_HERE),

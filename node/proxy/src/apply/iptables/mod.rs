@@ -141,7 +141,7 @@ impl IptablesApplier {
                 applied = applied + self.write(family).await?;
                 continue;
             }
-            let text = partial(&before, &half.fragments, family, &self.config);
+            let text = partial(&before, &half.fragments);
             if text.is_empty() {
                 continue;
             }
