@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -155,13 +155,8 @@ fn report(what: &str, times: Times) {
 
 /// This program as the plugin.
 fn plugin() -> ExitCode {
-    let mut input = Vec::new();
-    std::io::stdin().read_to_end(&mut input).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let call = knode_podnet::cni_plugin(|key| std::env::var(key).ok(), &input);
-    let answer = runtime.unwrap().block_on(call);
-    print!("{}", answer.output);
-    if answer.success {
+    if runtime.unwrap().block_on(knode_podnet::cni_process()).unwrap() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

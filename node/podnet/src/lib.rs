@@ -20,7 +20,7 @@ mod network;
 
 pub use attach::Attachment;
 pub use bandwidth::{Bandwidth, RateLimit};
-pub use cni::{Answer as CniAnswer, plugin as cni_plugin};
+pub use cni::{Answer as CniAnswer, plugin as cni_plugin, process as cni_process};
 pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};
 pub use error::{Error, Result};
 pub use hostport::TABLE as HOST_PORT_TABLE;

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -48,13 +48,8 @@ fn main() -> ExitCode {
 }
 
 fn plugin() -> ExitCode {
-    let mut input = Vec::new();
-    std::io::stdin().read_to_end(&mut input).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let call = knode_podnet::cni_plugin(|key| std::env::var(key).ok(), &input);
-    let answer = runtime.unwrap().block_on(call);
-    print!("{}", answer.output);
-    if answer.success {
+    if runtime.unwrap().block_on(knode_podnet::cni_process()).unwrap() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

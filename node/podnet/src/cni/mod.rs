@@ -11,7 +11,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use plugin::{Answer, plugin};
+pub use plugin::{Answer, plugin, process};
 
 /// Versions of the specification that are spoken, oldest first.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -39,6 +39,19 @@ pub async fn plugin(env: impl Fn(&str) -> Option<String>, input: &[u8]) -> Answe
         },
         Err(error) => failure(&error, &call.conf.cni_version),
     }
+}
+
+/// [`plugin`] for the engine that started this process: its environment, standard input and standard output. Says whether
+/// the answer is no error.
+///
+/// # Errors
+/// When standard input cannot be read, or standard output not be written.
+pub async fn process() -> io::Result<bool> {
+    let mut input = Vec::new();
+    io::stdin().read_to_end(&mut input)?;
+    let answer = plugin(|key| std::env::var(key).ok(), &input).await;
+    io::stdout().write_all(answer.output.as_bytes())?;
+    Ok(answer.success)
 }
 
 fn failure(error: &CniError, version: &str) -> Answer {
