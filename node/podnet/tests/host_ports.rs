@@ -179,15 +179,19 @@ fn datagrams_follow_the_port_to_the_next_pod() {
     let dir = TempDir::new();
     on_host(|| async {
         let (net, outside) = (open(&dir), neighbour());
-        let client = outside.run(|| {
-            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        let client = |to: IpAddr| {
+            let any: IpAddr = if to.is_ipv4() {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                Ipv6Addr::UNSPECIFIED.into()
+            };
+            let socket = std::net::UdpSocket::bind((any, 0)).unwrap();
+            let bound = Some(std::time::Duration::from_secs(5));
+            socket.set_read_timeout(bound).unwrap();
+            socket.connect((to, 53)).unwrap();
             socket
-                .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-                .unwrap();
-            socket.connect((OUTER, 53)).unwrap();
-            socket
-        });
-        let client = client.unwrap();
+        };
+        let clients = [OUTER.into(), OUTER6.into()].map(|to| outside.run(|| client(to)).unwrap());
         for id in ["a", "b"] {
             let pod = Pod::new();
             let mapping = PortMapping {
@@ -195,14 +199,15 @@ fn datagrams_follow_the_port_to_the_next_pod() {
                 ..port(Protocol::Udp, 53, None)
             };
             add(&net, id, &pod, &[mapping]).await.unwrap();
-            let echo = common::echo_udp(&pod, 5353);
-            client.send(id.as_bytes()).unwrap();
-            let mut answer = [0; 8];
-            let length = client
-                .recv(&mut answer)
-                .unwrap_or_else(|e| panic!("pod {id}: {e}"));
-            assert_eq!(&answer[..length], id.as_bytes());
-            echo.join().unwrap();
+            for client in &clients {
+                let echo = common::echo_udp(&pod, 5353);
+                client.send(id.as_bytes()).unwrap();
+                let mut answer = [0; 8];
+                let length = client.recv(&mut answer);
+                let length = length.unwrap_or_else(|e| panic!("pod {id}, {client:?}: {e}"));
+                assert_eq!(&answer[..length], id.as_bytes());
+                echo.join().unwrap();
+            }
             net.remove(id).await.unwrap();
         }
     });
