@@ -1,8 +1,8 @@
 //! A thousand to thirty thousand Services with three endpoints each, and one with five thousand: what it costs to
-//! load them, to change one, to hold them, and what a connection's first packet pays; beside `nft -f` of a ruleset
-//! as upstream lays it out. Every size has a network namespace of its own without a way out.
+//! load them, to change one, to hold them, and what a connection's first packet pays; beside the mode iptables and
+//! `nft -f` of a ruleset as upstream lays it out. Every size has a network namespace of its own without a way out.
 //!
-//! `cargo bench -p knode-proxy` measures all; `-- --sizes 1000 --large 0 --nft-max 1000 --seconds 2` is brief.
+//! `cargo bench -p knode-proxy` measures all; `-- --sizes 1000 --large 0 --seconds 2` is brief.
 //! Closes with a table in Markdown.
 
 mod api;
@@ -23,7 +23,7 @@ use report::Report;
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1), |name| std::env::var(name).ok()) {
         Ok(Role::Measure(options)) => options,
-        Ok(Role::Proxy(server)) => return process::serve(server),
+        Ok(Role::Proxy(server, mode)) => return process::serve(server, &mode),
         Err(problem) => {
             eprintln!("{problem}\n\n{}", options::USAGE);
             return ExitCode::FAILURE;
@@ -43,7 +43,10 @@ fn alone(cluster: Cluster, options: Options, mut report: Report) -> Report {
         report.column(&cluster.to_string());
         in_fresh_namespace(|| planner::measure(&cluster, &mut report));
         in_fresh_namespace(|| process::measure(&cluster, &options, &mut report));
-        if cluster.endpoints_in_all() <= options.nft_max.saturating_mul(objects::ENDPOINTS) {
+        if Options::allows(options.iptables_max, &cluster) {
+            in_fresh_namespace(|| process::measure_iptables(&cluster, &mut report));
+        }
+        if Options::allows(options.nft_max, &cluster) {
             in_fresh_namespace(|| upstream::measure(&cluster, &mut report));
         }
         report

@@ -52,11 +52,6 @@ impl Cluster {
         }
     }
 
-    /// Endpoints of all Services.
-    pub fn endpoints_in_all(&self) -> u32 {
-        self.services * self.endpoints
-    }
-
     /// The Service in the middle.
     pub fn middle(&self) -> u32 {
         self.services / 2

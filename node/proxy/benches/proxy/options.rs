@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::objects::Cluster;
+use crate::objects::{Cluster, ENDPOINTS};
 
 /// How the program is used.
 pub const USAGE: &str = "\
-options, each also from the environment (KNODE_BENCH_SIZES, _LARGE, _NFT_MAX, _SECONDS):
-  --sizes N,N     numbers of Services with three endpoints each [1000,5000,10000,30000]
-  --large N       endpoints of the one large Service, 0 for none [5000]
-  --nft-max N     up to how many Services upstream's layout is loaded by nft [5000]
-  --seconds N     how long a hundred changes a second are made [10]";
+options, each also from the environment (KNODE_BENCH_SIZES, _LARGE, _NFT_MAX, _IPTABLES_MAX, _SECONDS):
+  --sizes N,N       numbers of Services with three endpoints each [1000,5000,10000,30000]
+  --large N         endpoints of the one large Service, 0 for none [5000]
+  --nft-max N       up to how many Services upstream's layout is loaded by nft [5000]
+  --iptables-max N  up to how many Services the proxy is measured in its mode iptables too [10000]
+  --seconds N       how long a hundred changes a second are made [10]";
 
 /// Starts this program as the proxy under measurement.
 pub const PROXY: &str = "--proxy";
@@ -20,8 +21,8 @@ pub const PROXY: &str = "--proxy";
 pub enum Role {
     /// It measures.
     Measure(Options),
-    /// It is the proxy, fed by this server.
-    Proxy(SocketAddr),
+    /// It is the proxy, fed by this server, in this mode.
+    Proxy(SocketAddr, String),
 }
 
 /// What is to be measured.
@@ -31,6 +32,8 @@ pub struct Options {
     large: u32,
     /// Up to how many Services upstream's layout is loaded.
     pub nft_max: u32,
+    /// Up to how many Services the mode iptables is measured.
+    pub iptables_max: u32,
     /// How long a hundred changes a second are made.
     pub seconds: u32,
 }
@@ -45,9 +48,10 @@ impl Options {
             sizes: vec![1_000, 5_000, 10_000, 30_000],
             large: 5_000,
             nft_max: 5_000,
+            iptables_max: 10_000,
             seconds: 10,
         };
-        for name in ["sizes", "large", "nft-max", "seconds"] {
+        for name in ["sizes", "large", "nft-max", "iptables-max", "seconds"] {
             let variable = format!("KNODE_BENCH_{}", name.to_uppercase().replace('-', "_"));
             if let Some(value) = environment(&variable) {
                 options.set(name, &value)?;
@@ -60,7 +64,9 @@ impl Options {
             }
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.strip_prefix("--") {
-                Some(_) if argument == PROXY => return Ok(Role::Proxy(parse(&argument, &value()?)?)),
+                Some(_) if argument == PROXY => {
+                    return Ok(Role::Proxy(parse(&argument, &value()?)?, value()?));
+                }
                 Some(name) => options.set(name, &value()?)?,
                 None => return Err(format!("unexpected argument {argument:?}")),
             }
@@ -78,10 +84,16 @@ impl Options {
             }
             "large" => self.large = parse(name, value)?,
             "nft-max" => self.nft_max = parse(name, value)?,
+            "iptables-max" => self.iptables_max = parse(name, value)?,
             "seconds" => self.seconds = parse(name, value)?,
             _ => return Err(format!("unknown option --{name}")),
         }
         Ok(())
+    }
+
+    /// Whether the cluster is small enough for what is measured up to so many Services with three endpoints.
+    pub fn allows(limit: u32, cluster: &Cluster) -> bool {
+        cluster.services * cluster.endpoints <= limit.saturating_mul(ENDPOINTS)
     }
 
     /// What is measured, one after another.

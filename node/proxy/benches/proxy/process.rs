@@ -21,17 +21,20 @@ use crate::report::{Report, shown};
 const METRICS: &str = "127.0.0.1:10249";
 const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 const ROUNDS: u32 = 100;
+const FEW: u32 = 10;
 /// A change that has not come to the kernel by then has not come at all.
 const BOUND: Duration = Duration::from_secs(120);
 /// Notices of one change that come one after another.
 const QUIET: Duration = Duration::from_millis(5);
+/// After that nothing more comes.
+const SILENCE: Duration = Duration::from_millis(500);
 /// Changes a second.
 const RATE: u32 = 100;
 /// An event on the wire: the watched kind, what happened, the object.
 type Event = (Kind, &'static str, Value);
 
-/// What the started process does: it is the proxy until it is killed.
-pub fn serve(server: SocketAddr) -> ExitCode {
+/// What the started process does: it is the proxy of this mode until it is killed.
+pub fn serve(server: SocketAddr, mode: &str) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -43,7 +46,12 @@ pub fn serve(server: SocketAddr) -> ExitCode {
             ..Access::default()
         };
         let client = knode_client::connect(&access).expect("a client").client;
-        let arguments = [format!("--cluster-cidr={}", objects::PODS)];
+        let nodes = "--nodeport-addresses=10.244.0.0/16".to_owned();
+        let arguments = [
+            format!("--cluster-cidr={}", objects::PODS),
+            format!("--proxy-mode={mode}"),
+            nodes,
+        ];
         let settings = Settings::parse(&arguments, |_| unreachable!("no file is named"));
         let config = settings
             .expect("settings")
@@ -54,21 +62,57 @@ pub fn serve(server: SocketAddr) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Starts the process and measures it.
-pub fn measure(cluster: &Cluster, options: &Options, report: &mut Report) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+/// Starts the process in the mode iptables, which is measured from outside: what is changed there can't be watched.
+pub fn measure_iptables(cluster: &Cluster, report: &mut Report) {
+    const WHOSE: &str = "mode iptables";
+    runtime().block_on(async {
         let (server, address) = Server::start(*cluster).await;
         let began = Instant::now();
-        let proxy = Proxy::start(address);
-        until_synced().await;
+        let proxy = Proxy::start(address, "iptables");
+        until_synced(0).await;
+        report.note(
+            &format!("{WHOSE}: process started to kernel programmed"),
+            shown(began.elapsed()),
+        );
+        let mut times = Vec::new();
+        for number in cluster.services..cluster.services + FEW {
+            server.tell(Kind::Slice, "ADDED", slice_object(number, 0..objects::ENDPOINTS));
+            tokio::time::sleep(SILENCE).await;
+            let before = syncs().await.expect("metrics");
+            let began = Instant::now();
+            server.tell(Kind::Service, "ADDED", service_object(number));
+            until_synced(before).await;
+            times.push(began.elapsed());
+        }
+        report.spread(
+            &format!("{WHOSE}: event to kernel, a service with three endpoints comes: p50 / p99"),
+            times,
+        );
+        report.note(&format!("{WHOSE}: memory of the process (PSS)"), proxy.pss());
+    });
+    packets::measure(cluster, WHOSE, report);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.expect("a runtime")
+}
+
+/// Starts the process and measures it.
+pub fn measure(cluster: &Cluster, options: &Options, report: &mut Report) {
+    runtime().block_on(async {
+        let (server, address) = Server::start(*cluster).await;
+        let began = Instant::now();
+        let proxy = Proxy::start(address, "nftables");
+        until_synced(0).await;
         report.note("process started to kernel programmed", shown(began.elapsed()));
         one_by_one(cluster, &server, report).await;
         let used = under_changes(cluster, &server, &proxy, options.seconds).await;
         report.note(&format!("CPU of the process at {RATE} changes/s"), used);
+        report.note(
+            "– after the last of them, until all are in the kernel",
+            shown(rest().await),
+        );
         report.note("memory of the process (PSS), after changes", proxy.pss());
     });
     packets::measure(cluster, "knode", report);
@@ -85,10 +129,10 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    fn start(server: SocketAddr) -> Self {
+    fn start(server: SocketAddr, mode: &str) -> Self {
         let this = std::env::current_exe().expect("this program's path");
         let mut command = Command::new(this);
-        command.args([PROXY, &server.to_string()]);
+        command.args([PROXY, &server.to_string(), mode]);
         Self(command.spawn().expect("start the proxy"))
     }
 
@@ -116,10 +160,10 @@ impl Proxy {
     }
 }
 
-/// Waits until the first sync is counted.
-async fn until_synced() {
+/// Waits until more syncs than these are counted.
+async fn until_synced(before: u64) {
     let synced = async {
-        while !metrics().await.is_some_and(|text| is_synced(&text)) {
+        while syncs().await.is_none_or(|count| count <= before) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -127,10 +171,15 @@ async fn until_synced() {
     in_time.expect("the proxy has not programmed the kernel");
 }
 
-fn is_synced(metrics: &str) -> bool {
+/// Syncs of both families so far; none if the proxy does not answer.
+async fn syncs() -> Option<u64> {
+    let metrics = metrics().await?;
     let counts = metrics.lines().filter(|line| line.starts_with(SYNCS));
-    let mut numbers = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-    numbers.any(|count| count > 0)
+    Some(
+        counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum(),
+    )
 }
 
 async fn metrics() -> Option<String> {
@@ -177,6 +226,17 @@ async fn to_kernel(server: &Server, watcher: &mut Watcher, (kind, event, object)
         "the kernel lost notices of one change"
     );
     while tokio::time::timeout(QUIET, watcher.next()).await.is_ok() {}
+    took
+}
+
+/// How long changes still come to the kernel.
+async fn rest() -> Duration {
+    let mut watcher = Watcher::open(None).expect("a watcher");
+    let began = Instant::now();
+    let mut took = Duration::ZERO;
+    while tokio::time::timeout(SILENCE, watcher.next()).await.is_ok() {
+        took = began.elapsed();
+    }
     took
 }
 
