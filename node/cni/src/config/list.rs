@@ -46,8 +46,43 @@ impl NetworkList {
         })
     }
 
+    /// Which of these wishes none of its plugins declares, and so nobody will carry out.
+    pub fn unheard<'a>(&self, capabilities: &'a Map<String, Value>) -> Vec<&'a str> {
+        let wishes = ["portMappings", "bandwidth", "ips", "mac"];
+        let names = capabilities.keys().map(String::as_str);
+        let heard = |name: &str| self.plugins.iter().any(|p| p.capabilities.contains(name));
+        names
+            .filter(|name| wishes.contains(name) && !heard(name))
+            .collect()
+    }
+
     /// The types of its plugins, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.plugins.iter().map(|p| p.kind.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse_list;
+
+    #[test]
+    fn wishes_that_no_plugin_declares_are_named() {
+        let text = r#"{"cniVersion":"1.0.0","name":"n","plugins":[
+            {"type":"a"},{"type":"b","capabilities":{"portMappings":true,"mac":false}}]}"#;
+        let list = parse_list(text.as_bytes()).unwrap();
+        let told = [
+            "bandwidth",
+            "mac",
+            "portMappings",
+            "cgroupPath",
+            "io.kubernetes.cri.pod-annotations",
+        ];
+        let told = told
+            .map(|name| (name.to_owned(), Value::Null))
+            .into_iter()
+            .collect();
+        assert_eq!(list.unheard(&told), ["bandwidth", "mac"]);
     }
 }

@@ -164,6 +164,14 @@ impl Cni {
     pub async fn add(&self, attachment: Attachment) -> Result<Attached> {
         attachment.validate()?;
         let list = self.network()?.list;
+        for wish in list.unheard(&attachment.capabilities) {
+            let (network, container) = (&list.name, &attachment.container_id);
+            tracing::warn!(
+                network,
+                container,
+                "no plugin of the network has the capability {wish}: it is not carried out"
+            );
+        }
         let _turn = self.inner.turn.read().await;
         let mut record = Record::new(&list, &attachment, &self.inner.config.bin_dirs);
         self.write(&record).await?;
