@@ -126,6 +126,37 @@ fn services_like_others_take_no_chain_rule_or_verdict() {
 }
 
 #[test]
+fn a_chain_that_was_needed_once_stays() {
+    let mut model = Model::default();
+    let pods: Vec<String> = (1..=40).map(|n| format!("10.244.1.{n}")).collect();
+    let set = |model: &mut Model, count: usize| {
+        let pods: Vec<&str> = pods[..count].iter().map(String::as_str).collect();
+        model.set_slice(
+            "a/web-1",
+            Some(("a/web", common::fixture::slice(Protocol::Tcp, 8080, &pods))),
+        )
+    };
+    model.set_service("a/web", Some(service("10.96.0.10", Protocol::Tcp, 80, 0)));
+    set(&mut model, 3);
+    let mut plan = Plan::build(&model, IpFamily::V4, HashMap::new());
+    let mut chains_made = |model: &mut Model, count| {
+        let dirty = set(model, count);
+        let changes = plan.settle(model, dirty);
+        let text = knode_proxy::table::batch(&config(), &changes).to_string();
+        assert!(!text.contains("delete chain"), "{text}");
+        text.matches("add chain").count()
+    };
+    assert_eq!(
+        chains_made(&mut model, 5),
+        0,
+        "few endpoints have their chain from the start"
+    );
+    assert_eq!(chains_made(&mut model, 40), 1);
+    assert_eq!(chains_made(&mut model, 39), 1);
+    assert_eq!(chains_made(&mut model, 40), 0, "it is there still");
+}
+
+#[test]
 fn as_many_numbers_of_endpoints_as_chains_can_tell_are_accepted_by_the_kernel() {
     in_fresh_netns(|| {
         let mut model = Model::default();

@@ -62,6 +62,35 @@ fn services_answer_from_every_side() {
 }
 
 #[test]
+fn connections_are_counted_by_service() {
+    let net = Net::new();
+    let mut model = Model::default();
+    add(&mut model, "a/web", web(), both());
+    let mut applier = net.applier();
+    applier.take_over(&model).expect("take over");
+    assert_eq!(applier.counts().expect("counts"), []);
+    for _ in 0..5 {
+        net.client.run(|| ask(NODE, 30080)).expect("node port");
+        net.pods[0]
+            .run(|| ask("10.96.0.10", 80))
+            .expect("cluster address");
+    }
+    // What changes about the endpoints does not end the count.
+    let dirty = model.set_slice("a/web-1", Some(("a/web", slice(Protocol::Tcp, 8080, &PODS[..1]))));
+    applier
+        .update(&model, dirty.into_iter().collect())
+        .expect("update");
+    net.client.run(|| ask(NODE, 30080)).expect("node port");
+    let counts = applier.counts().expect("counts").into_iter();
+    let mut counts: Vec<(String, u64)> = counts
+        .map(|count| (format!("{} {}", count.service, count.frontend), count.connections))
+        .collect();
+    counts.sort();
+    let expected = [("a/web 10.96.0.10 tcp 80", 5), ("a/web node tcp 30080", 6)];
+    assert_eq!(counts, expected.map(|(name, count)| (name.to_owned(), count)));
+}
+
+#[test]
 fn a_balancers_address_lets_its_source_ranges_in_and_keeps_traffic_on_the_node() {
     let net = Net::new();
     let balancer = "203.0.113.5";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::api::Api;
 use common::fixture::config;
-use common::hosts::{elements, in_fresh_netns, nft};
+use common::hosts::{elements, in_fresh_netns, nft, run as run_program};
 use knode_proxy::{Error, ProxyConfig, ProxyOptions, run};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,8 +55,18 @@ fn set_slice(api: &Api, service: &str, ips: &[&str]) {
 
 /// Runs `test` beside the proxy, in a fresh namespace, and ends both.
 fn with_proxy<F: Future<Output = ()>>(api: &Api, test: impl FnOnce(Api) -> F + Send + 'static) {
+    with_proxy_after(api, || {}, test);
+}
+
+/// The same, on a host that something was done to before.
+fn with_proxy_after<F: Future<Output = ()>>(
+    api: &Api,
+    before: impl FnOnce() + Send + 'static,
+    test: impl FnOnce(Api) -> F + Send + 'static,
+) {
     let api = api.clone();
     in_fresh_netns(move || {
+        before();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -173,6 +183,103 @@ fn health_and_metrics_answer_as_upstream() {
             "{metrics}"
         );
         assert!(get(METRICS, "/nothing").await.starts_with("HTTP/1.1 404"));
+    });
+}
+
+#[test]
+fn what_another_proxy_left_goes_once_the_rules_are_in_place() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    let leave = || {
+        for family in ["ip", "ip6"] {
+            nft(&["add", "table", family, "kube-proxy"]);
+            nft(&["add", "table", family, "nat"]);
+            for chain in [
+                "KUBE-SERVICES",
+                "KUBE-SVC-ERIFXISQEP7F7OF4",
+                "KUBE-KUBELET-CANARY",
+                "DOCKER",
+            ] {
+                nft(&["add", "chain", family, "nat", chain]);
+            }
+            nft(&[
+                "add",
+                "rule",
+                family,
+                "nat",
+                "KUBE-SERVICES",
+                "jump",
+                "KUBE-SVC-ERIFXISQEP7F7OF4",
+            ]);
+            nft(&["add", "rule", family, "nat", "DOCKER", "jump", "KUBE-SERVICES"]);
+            nft(&["add", "rule", family, "nat", "DOCKER", "counter"]);
+        }
+    };
+    with_proxy_after(&api, leave, |_| async move {
+        until("the other proxy's are gone, the rest is there", |now| {
+            let gone = [
+                "table ip kube-proxy",
+                "table ip6 kube-proxy",
+                "KUBE-SVC",
+                "KUBE-SERVICES",
+            ];
+            let kept = [
+                "table ip nat",
+                "table ip6 nat",
+                "KUBE-KUBELET-CANARY",
+                "DOCKER",
+                "counter packets",
+            ];
+            now.contains("10.96.0.1 . 6 . 80")
+                && gone.iter().all(|name| !now.contains(name))
+                && kept.iter().all(|name| now.contains(name))
+        })
+        .await;
+    });
+}
+
+#[test]
+fn connections_and_latency_are_told_by_service_and_family() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    with_proxy(&api, |api| async move {
+        until("the first list is applied", |now| {
+            elements(now, "no-endpoints").contains("10.96.0.1 . 6 . 80")
+        })
+        .await;
+        run_program("ip", &["route", "add", "10.96.0.0/16", "dev", "lo"]);
+        for _ in 0..3 {
+            tokio::net::TcpStream::connect("10.96.0.1:80")
+                .await
+                .expect_err("no endpoint");
+        }
+        let counted = "knode_proxy_service_connections_total{ip_family=\"IPv4\",namespace=\"a\",service=\"web\",\
+                       address=\"10.96.0.1\",protocol=\"tcp\",port=\"80\"} 3";
+        until_answer(METRICS, "/metrics", "three connections", |answer| {
+            answer.contains(counted)
+        })
+        .await;
+        let slice = |family: &str, ip: &str| {
+            let now = jiff::Timestamp::now().to_string();
+            json!({
+                "metadata": {"labels": {"kubernetes.io/service-name": "web"},
+                             "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now}},
+                "addressType": family, "endpoints": [{"addresses": [ip]}],
+                "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}]
+            })
+        };
+        let service = json!({"metadata": {}, "spec": {
+            "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd10:96::1"],
+            "ports": [{"name": "p", "port": 80, "protocol": "TCP"}]
+        }});
+        api.set("services", "web", service);
+        api.set("endpointslices", "web-4", slice("IPv4", "10.244.1.1"));
+        api.set("endpointslices", "web-6", slice("IPv6", "fd10:244::1"));
+        for family in ["IPv4", "IPv6"] {
+            let latency =
+                format!("kubeproxy_network_programming_duration_seconds_count{{ip_family=\"{family}\"}} 1");
+            until_answer(METRICS, "/metrics", &latency, |answer| answer.contains(&latency)).await;
+        }
     });
 }
 

@@ -252,6 +252,34 @@ fn an_ending_endpoint_serves_only_where_there_is_no_ready_one() {
 }
 
 #[test]
+fn every_protocol_is_translated() {
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
+        let mut model = Model::default();
+        let service = service("10.96.0.10", protocol, 80, 30080);
+        add(
+            &mut model,
+            "a/web",
+            service,
+            slice(protocol, 8080, &["10.244.1.2"]),
+        );
+        let mut tracer = tracer(&model);
+        for (source, address, port, masqueraded) in
+            [(POD, "10.96.0.10", 80, false), (OUTSIDE, NODE, 30080, true)]
+        {
+            let packet = Packet {
+                protocol,
+                ..Packet::tcp(source, address, port)
+            };
+            assert_eq!(
+                tracer.receive(packet),
+                to("10.244.1.2", 8080, masqueraded),
+                "{protocol} {address}"
+            );
+        }
+    }
+}
+
+#[test]
 fn protocols_do_not_mix() {
     let mut model = Model::default();
     web(&mut model, &["10.244.1.2"]);
