@@ -32,7 +32,7 @@ pub use etcd::{Access, Credentials, Etcd, EtcdError, Tls};
 pub use flags::{FlagError, Flags, Interfaces, Invocation, LeasesIn};
 pub use kernel::{Kernel, host_routes};
 pub use lease::{BackendData, Lease, LeaseAttributes, Leases};
-pub use masquerade::{Masquerade, TABLE as NFT_TABLE};
+pub use masquerade::{Masquerade, Rules, TABLE as NFT_TABLE};
 pub use overlap::{HostRoute, Other, Overlap, check_overlap};
 pub use overlay::{Config, Overlay, Subnet};
 pub use plan::{Desired, Device, Observed, Path, Peer, Step, Tunnel, plan};

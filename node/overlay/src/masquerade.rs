@@ -31,6 +31,27 @@ pub struct Masquerade {
     pub subnet: IpNet,
     /// Masquerade what leaves the pod network; otherwise only let it pass.
     pub enabled: bool,
+    /// How.
+    pub rules: Rules,
+}
+
+/// What an administrator can have otherwise with the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Let the pod network's packets pass (`--iptables-forward-rules`).
+    pub forward: bool,
+    /// Choose ports of masqueraded connections at random, without looking at the old ones; otherwise the old one is
+    /// kept where it is free (`--ip-masq-fully-random-disable`).
+    pub random_ports: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            forward: true,
+            random_ports: true,
+        }
+    }
 }
 
 /// The table of a family.
@@ -50,14 +71,16 @@ impl Masquerade {
         batch.add_table();
         batch.delete_table();
         batch.add_table();
-        batch.add_chain(&Chain::base(
-            FORWARD,
-            ChainKind::Filter,
-            Hook::Forward,
-            PRIORITY_FILTER,
-        ));
-        for rule in self.forward() {
-            batch.append_rule(&rule);
+        if self.rules.forward {
+            batch.add_chain(&Chain::base(
+                FORWARD,
+                ChainKind::Filter,
+                Hook::Forward,
+                PRIORITY_FILTER,
+            ));
+            for rule in self.forward() {
+                batch.append_rule(&rule);
+            }
         }
         if self.enabled {
             batch.add_chain(&Chain::base(
@@ -105,7 +128,12 @@ impl Masquerade {
     /// that the answer comes back this way.
     fn postrouting(&self) -> [Rule; 4] {
         let stay = || vec![Expr::Verdict(Verdict::Return)];
-        let masquerade = || vec![Expr::Masquerade(NatFlags::FULLY_RANDOM)];
+        let ports = if self.rules.random_ports {
+            NatFlags::FULLY_RANDOM
+        } else {
+            NatFlags::NONE
+        };
+        let masquerade = || vec![Expr::Masquerade(ports)];
         let (any, not) = (CmpOp::Eq, CmpOp::Neq);
         let (multicast, bits): (IpAddr, u8) = match self.network {
             IpNet::V4(_) => (MULTICAST.0.into(), MULTICAST.1),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::{Cluster, Fabric, Host, eventually, ping};
 use knode_netlink::{Handle, IpTunnel, LinkKind, Netns, add_ipip, add_wireguard, ethtool};
 use knode_overlay::{
-    Backend, BackendData, Config, ExtensionConf, NetConf, Overlay, VxlanConf, WireguardConf, Wish,
+    Backend, BackendData, Config, ExtensionConf, NFT_TABLE, NetConf, Overlay, Rules, VxlanConf,
+    WireguardConf, Wish,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -308,5 +309,29 @@ fn checksums_are_the_kernels_only_behind_nat() {
     assert_eq!(
         cluster.attributes(1).unwrap().public_ip.to_string(),
         "203.0.113.1"
+    );
+}
+
+#[test]
+fn rules_can_be_had_otherwise() {
+    let (fabric, cluster) = (Fabric::new(), Cluster::with_nodes([1]));
+    let mut host = Host::new(&fabric, 1);
+    let rules = Rules {
+        forward: false,
+        random_ports: false,
+    };
+    let told = host.start_ruled(network(), cluster.store(1), rules);
+    eventually("the subnet", SOON, || *told.borrow(), String::new);
+    assert_eq!(host.rules(), 4, "masquerading alone");
+    let listed = host.netns.run(|| {
+        let output = std::process::Command::new("nft")
+            .args(["list", "table", "ip", NFT_TABLE])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    });
+    let listed = listed.unwrap();
+    assert!(
+        listed.contains("masquerade") && !listed.contains("random"),
+        "{listed}"
     );
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Pod;
 use knode_client::{Access, Api, Client, Material};
 use knode_overlay::KubernetesLeases;
+use knode_pki::kubeconfig::Kubeconfig;
 
 /// Where a pod's account lies.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -12,16 +13,31 @@ const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// `POD_NAMESPACE`, as upstream.
 pub async fn leases(
     kubeconfig: Option<&Path>,
+    server: Option<&str>,
     prefix: &str,
     announce: bool,
 ) -> anyhow::Result<KubernetesLeases> {
-    let connected = match kubeconfig {
-        Some(path) => knode_client::from_kubeconfig(path)
-            .with_context(|| format!("use -kubeconfig-file {}", path.display()))?,
-        None => knode_client::connect(&account()?).context("use the pod's account")?,
-    };
+    let access = access(kubeconfig, server)?;
+    let connected = knode_client::connect(&access).with_context(|| format!("use {}", access.server))?;
     let node = node_name(&connected.client).await?;
     Ok(KubernetesLeases::start_prefixed(connected.client, node, prefix).announcing(announce))
+}
+
+/// As upstream: a server that is named beats the kubeconfig's, and without a kubeconfig is asked by nobody in particular.
+fn access(kubeconfig: Option<&Path>, server: Option<&str>) -> anyhow::Result<Access> {
+    let access = match (kubeconfig, server) {
+        (Some(path), _) => Kubeconfig::load_access(path)
+            .with_context(|| format!("use -kubeconfig-file {}", path.display()))?,
+        (None, Some(_)) => Access::default(),
+        (None, None) => account()?,
+    };
+    Ok(match server {
+        Some(server) => Access {
+            server: server.to_owned(),
+            ..access
+        },
+        None => access,
+    })
 }
 
 /// The way to the API server that a pod has by its account.

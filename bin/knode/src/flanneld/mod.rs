@@ -98,7 +98,8 @@ async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)
         masquerade: flags.masquerade,
         subnet_file: flags.subnet_file.clone(),
     };
-    Ok((Overlay::over(config, store, underlay)?, health))
+    let overlay = Overlay::over(config, store, underlay)?.with_rules(flags.rules);
+    Ok((overlay, health))
 }
 
 /// Says when the subnet is there, to the log and to the service manager.
@@ -138,6 +139,7 @@ async fn leases(flags: &Flags) -> anyhow::Result<(NetConf, Arc<dyn LeaseStore>)>
         }
         LeasesIn::Kubernetes {
             kubeconfig,
+            server,
             net_config,
             prefix,
             announce,
@@ -145,7 +147,8 @@ async fn leases(flags: &Flags) -> anyhow::Result<(NetConf, Arc<dyn LeaseStore>)>
             let text = std::fs::read_to_string(net_config);
             let text = text.with_context(|| format!("read {}", net_config.display()))?;
             let conf = NetConf::parse(&text)?;
-            let store = kubernetes::leases(kubeconfig.as_deref(), prefix, *announce).await?;
+            let store =
+                kubernetes::leases(kubeconfig.as_deref(), server.as_deref(), prefix, *announce).await?;
             Ok((conf, Arc::new(store)))
         }
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::etcd::{Access, Credentials, Tls};
+use crate::masquerade::Rules;
 use crate::store::Prefix;
 use syntax::{Values, invalid, usage};
 use table::FLAGS;
@@ -45,6 +46,8 @@ pub struct Flags {
     pub subnet_file: PathBuf,
     /// Masquerade what leaves the pod network.
     pub masquerade: bool,
+    /// How, and whether to let its packets pass.
+    pub rules: Rules,
     /// Where to answer `/healthz`.
     pub healthz: Option<SocketAddr>,
     /// Upstream's `-v`: from 1 on more is logged.
@@ -67,6 +70,8 @@ pub enum LeasesIn {
     Kubernetes {
         /// The kubeconfig; without it the pod's own account.
         kubeconfig: Option<PathBuf>,
+        /// The API server, whatever the kubeconfig says; without one nobody is identified.
+        server: Option<String>,
         /// The file with the network's configuration.
         net_config: PathBuf,
         /// What the names of the nodes' annotations begin with.
@@ -110,6 +115,10 @@ impl Flags {
             public_ipv6: given.optional("public-ipv6")?,
             subnet_file: given.text("subnet-file").into(),
             masquerade: given.0.is(FLAGS, "ip-masq"),
+            rules: Rules {
+                forward: given.0.is(FLAGS, "iptables-forward-rules"),
+                random_ports: !given.0.is(FLAGS, "ip-masq-fully-random-disable"),
+            },
             healthz: given.healthz()?,
             verbosity: given.optional("v")?.unwrap_or(0),
         })))
@@ -171,6 +180,7 @@ impl Given {
         if self.0.is(FLAGS, "kube-subnet-mgr") {
             return Ok(LeasesIn::Kubernetes {
                 kubeconfig: self.path("kubeconfig-file"),
+                server: Some(self.text("kube-api-url").to_owned()).filter(|url| !url.is_empty()),
                 net_config: self.text("net-config-path").into(),
                 prefix: self.text("kube-annotation-prefix").to_owned(),
                 announce: self.0.is(FLAGS, "set-node-network-unavailable"),
@@ -214,11 +224,6 @@ impl Given {
             let refusal = || invalid(name, self.text(name), "this is not supported");
             if wrong { Err(refusal()) } else { Ok(()) }
         };
-        refuse("ip-blackhole-route", self.0.is(FLAGS, "ip-blackhole-route"))?;
-        refuse(
-            "iptables-forward-rules",
-            !self.0.is(FLAGS, "iptables-forward-rules"),
-        )?;
-        refuse("kube-api-url", !self.text("kube-api-url").is_empty())
+        refuse("ip-blackhole-route", self.0.is(FLAGS, "ip-blackhole-route"))
     }
 }

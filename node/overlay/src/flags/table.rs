@@ -71,6 +71,11 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
     truth("ip-masq", "false", "masquerade what leaves the pod network"),
     truth(
+        "ip-masq-fully-random-disable",
+        "false",
+        "keep the ports of masqueraded connections where they are free",
+    ),
+    truth(
         "ip-blackhole-route",
         "false",
         "drop what is for a subnet that no node has",
@@ -80,11 +85,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "false",
         "keep leases in the Kubernetes API instead of etcd",
     ),
-    text(
-        "kube-api-url",
-        "",
-        "the API server, if neither kubeconfig nor account says",
-    ),
+    text("kube-api-url", "", "the API server, whatever the kubeconfig says"),
     text(
         "kube-annotation-prefix",
         "flannel.alpha.coreos.com",

@@ -85,6 +85,7 @@ fn kubernetes_as_the_daemon_set_has_it() {
     .unwrap();
     let LeasesIn::Kubernetes {
         kubeconfig,
+        server,
         net_config,
         prefix,
         announce,
@@ -92,7 +93,7 @@ fn kubernetes_as_the_daemon_set_has_it() {
     else {
         panic!("leases are to be in Kubernetes");
     };
-    assert_eq!((kubeconfig, announce), (None, true));
+    assert_eq!((kubeconfig, server, announce), (None, None, true));
     assert_eq!(net_config, PathBuf::from("/etc/kube-flannel/net-conf.json"));
     assert_eq!(prefix, "flannel.alpha.coreos.com");
     assert_eq!(flags.healthz, Some("0.0.0.0:8471".parse().unwrap()));
@@ -137,4 +138,18 @@ fn addresses_to_tell_are_of_their_family() {
     let flags = run(&["-public-ip=203.0.113.1", "-public-ipv6=2001:db8::1"], &[]).unwrap();
     assert_eq!(flags.public_ip, Some("203.0.113.1".parse().unwrap()));
     assert_eq!(flags.public_ipv6, Some("2001:db8::1".parse().unwrap()));
+}
+
+#[test]
+fn rules_can_be_had_otherwise() {
+    assert_eq!(run(&[], &[]).unwrap().rules, Rules::default());
+    let flags = run(
+        &["-iptables-forward-rules=false", "-ip-masq-fully-random-disable"],
+        &[],
+    );
+    let want = Rules {
+        forward: false,
+        random_ports: false,
+    };
+    assert_eq!(flags.unwrap().rules, want);
 }

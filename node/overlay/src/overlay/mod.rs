@@ -16,6 +16,7 @@ use crate::config::{Backend, NetConf};
 use crate::error::{Error, Result};
 use crate::extension;
 use crate::lease::{Lease, LeaseAttributes};
+use crate::masquerade::Rules;
 use crate::store::LeaseStore;
 use crate::underlay::{Underlay, Wish};
 use carrier::Carrier;
@@ -51,6 +52,7 @@ pub struct Overlay {
     store: Arc<dyn LeaseStore>,
     edge: Arc<Edge>,
     underlay: Underlay,
+    rules: Rules,
     subnet: watch::Sender<Option<Subnet>>,
 }
 
@@ -81,8 +83,15 @@ impl Overlay {
             store,
             edge: Arc::new(edge),
             underlay,
+            rules: Rules::default(),
             subnet: watch::Sender::new(None),
         })
+    }
+
+    /// Has the rules otherwise than by default.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// The node's subnet: `None` until the overlay carries packets.

@@ -238,7 +238,7 @@ impl Session<'_> {
             .serve(conf, &self.underlay, &self.own, leases)
             .await?;
         self.publish().await?;
-        if !self.filters {
+        if overlay.rules.forward && !self.filters {
             let networks = self.masquerade().iter().map(|rules| rules.network).collect();
             overlay.edge.accept(networks).await?;
             self.filters = true;
@@ -253,6 +253,7 @@ impl Session<'_> {
             network,
             subnet,
             enabled: config.masquerade,
+            rules: self.overlay.rules,
         };
         let v4 = rules(config.conf.network.into(), self.own.subnet.into());
         let v6 = config.conf.ipv6.zip(self.own.ipv6_subnet);

@@ -9,7 +9,7 @@ use knode_netlink::{
     Address, BridgeSpec, Handle, LinkChange, MacAddr, Netns, Route, VethSpec, add_address, add_bridge,
     add_route, add_veth, change_link, delete_address, sysctl,
 };
-use knode_overlay::{Config, LeaseStore, NetConf, Overlay, Subnet, SubnetFile, Wish};
+use knode_overlay::{Config, LeaseStore, NetConf, Overlay, Rules, Subnet, SubnetFile, Wish};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -185,14 +185,33 @@ impl Host {
         config: Config,
         store: Arc<dyn LeaseStore>,
     ) -> watch::Receiver<Option<Subnet>> {
+        self.launch(config, store, Rules::default())
+    }
+
+    fn launch(
+        &mut self,
+        config: Config,
+        store: Arc<dyn LeaseStore>,
+        rules: Rules,
+    ) -> watch::Receiver<Option<Subnet>> {
         let (tell, told) = std::sync::mpsc::channel();
         self.overlay = Some(self.runtime.spawn(async move {
-            let overlay = Overlay::open(config, store).unwrap();
+            let overlay = Overlay::open(config, store).unwrap().with_rules(rules);
             tell.send(overlay.subnet()).unwrap();
             overlay.run().await.unwrap();
         }));
         told.recv_timeout(Duration::from_secs(10))
             .expect("the overlay opens")
+    }
+
+    /// Likewise with rules that are otherwise than usual.
+    pub fn start_ruled(
+        &mut self,
+        conf: NetConf,
+        store: Arc<dyn LeaseStore>,
+        rules: Rules,
+    ) -> watch::Receiver<Option<Subnet>> {
+        self.launch(self.config(conf), store, rules)
     }
 
     /// Starts the overlay and waits until it is ready.
