@@ -45,4 +45,4 @@ bench: build ## Measure speed and size: a cluster with pods, the pod network bet
 	@scripts/debian.sh bench
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- network
-	@cargo bench --quiet --locked --package knode-proxy
+	@cargo bench --quiet --locked --package knode-podnet --package knode-overlay --package knode-policy --package knode-proxy
