@@ -13,6 +13,9 @@ use crate::masquerade::{self, Masquerade};
 use crate::plan::{Desired, Step};
 use crate::underlay::Underlay;
 
+/// So many steps at once leave much memory behind.
+const MANY: usize = 100;
+
 /// Sockets to the kernel; used from blocking threads.
 pub(super) struct Edge {
     pub kernel: Kernel,
@@ -59,6 +62,10 @@ impl Edge {
                         failed = failed.or(Some(error));
                     }
                 }
+            }
+            if steps.len() >= MANY {
+                // What was read and planned for hundreds of peers is not needed again soon.
+                knode_linux::memory::trim();
             }
             failed.map_or(Ok(Outcome { steps, devices }), Err)
         };
