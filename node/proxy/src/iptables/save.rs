@@ -5,13 +5,21 @@ use super::{Chains, Table};
 /// What `iptables-save` prints of one table or of several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Saved {
+    is_nf_tables: bool,
     tables: BTreeMap<String, Chains>,
 }
 
 impl Saved {
     /// Reads the output; lines of other kinds, such as comments, say nothing.
     pub fn parse(text: &str) -> Self {
-        let mut saved = Self::default();
+        let mut saved = Self {
+            // The first line names the program with what it is built on.
+            is_nf_tables: text
+                .lines()
+                .next()
+                .is_some_and(|line| line.contains("(nf_tables)")),
+            ..Self::default()
+        };
         let mut table = String::new();
         for line in text.lines() {
             let chains = saved.tables.entry(table.clone()).or_default();
@@ -27,6 +35,11 @@ impl Saved {
         }
         saved.tables.retain(|_, chains| !chains.is_empty());
         saved
+    }
+
+    /// Whether this iptables is built on nf_tables.
+    pub fn is_nf_tables(&self) -> bool {
+        self.is_nf_tables
     }
 
     /// The chains of a table.

@@ -78,25 +78,63 @@ fn nat_list(
     rules
 }
 
-/// The text that makes the tables what they are to be, whatever a proxy has left in them. What is there of other
-/// programs stays.
-pub fn full(wanted: &Tables, saved: &Saved) -> String {
+/// The texts that make the tables what they are to be, one after the other, whatever a proxy has left in them. What
+/// is there of other programs stays. Only the last one leads packets anywhere else than before.
+///
+/// There are several only where iptables is built on nf_tables, to which a long text costs more than its parts.
+pub fn full(wanted: &Tables, saved: &Saved) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut nat: Changes<'_> = changes(&wanted.nat);
+    if saved.is_nf_tables() {
+        let (mut own, rest): (Vec<_>, Vec<_>) = nat.into_iter().partition(|(name, _)| rank(name) < LISTS);
+        own.sort_by_key(|(name, _)| rank(name));
+        nat = rest.into_iter().collect();
+        texts.extend(own.chunks(CHUNK).map(|chunk| {
+            let mut text = String::new();
+            write_table(&mut text, Table::Nat, chunk, &[]);
+            text
+        }));
+    }
     let mut text = format!("*{}\n:{CANARY} - [0:0]\nCOMMIT\n", Table::Mangle);
-    for (table, chains) in [(Table::Filter, &wanted.filter), (Table::Nat, &wanted.nat)] {
+    let filter = (Table::Filter, &wanted.filter, changes(&wanted.filter));
+    for (table, chains, mut changed) in [filter, (Table::Nat, &wanted.nat, nat)] {
         let found = saved.table(table);
         let names = found.into_iter().flat_map(BTreeMap::keys);
         let stale = names.filter(|name| is_per_service(name) && !chains.contains_key(*name));
-        let lead = |(of, chain, rule): &(Table, &'static str, String)| {
-            let rules = found.and_then(|chains| chains.get(*chain));
-            let is_there = rules.is_some_and(|rules| rules.contains(rule));
-            (*of == table && !is_there).then(|| format!("-I {chain} {rule}"))
-        };
-        let missing: Vec<String> = jumps().iter().filter_map(lead).collect();
-        let mut changed = changes(chains);
         changed.extend(stale.map(|name| (name, None)));
-        write_table(&mut text, table, &changed, &missing);
+        let changed: Vec<_> = changed.into_iter().collect();
+        write_table(&mut text, table, &changed, &missing_jumps(table, found));
     }
-    text
+    texts.push(text);
+    texts
+}
+
+/// Chains that one text holds where a long one is slow.
+const CHUNK: usize = 1000;
+/// From this rank on, chains are not only led to by those of Services.
+const LISTS: u8 = 5;
+
+/// Chains lead only to those of lower rank.
+fn rank(chain: &str) -> u8 {
+    let ranks = ["KUBE-MARK-MASQ", "KUBE-SEP-", "KUBE-SV", "KUBE-EXT-", "KUBE-FW-"];
+    let found = ranks
+        .into_iter()
+        .zip(0..)
+        .find(|(prefix, _)| chain.starts_with(prefix));
+    found.map_or(LISTS, |(_, rank)| rank)
+}
+
+/// The lines that insert the jumps to our chains which are not there.
+fn missing_jumps(table: Table, found: Option<&Chains>) -> Rules {
+    let is_there = |chain: &str, rule: &String| {
+        let rules = found.and_then(|chains| chains.get(chain));
+        rules.is_some_and(|rules| rules.contains(rule))
+    };
+    jumps()
+        .into_iter()
+        .filter(|(of, chain, rule)| *of == table && !is_there(chain, rule))
+        .map(|(_, chain, rule)| format!("-I {chain} {rule}"))
+        .collect()
 }
 
 /// The text that brings the tables from what some Services contributed `before` to what all of them contribute
@@ -111,7 +149,7 @@ pub fn partial(before: &BTreeMap<Name, Fragment>, now: &BTreeMap<Name, Fragment>
     };
     let mut text = String::new();
     let lines = shared(|fragment| &fragment.filter_shared);
-    write_table(&mut text, Table::Filter, &Changes::new(), &lines);
+    write_table(&mut text, Table::Filter, &[], &lines);
     let mut nat = Changes::new();
     for (old, new) in pairs() {
         let gone = old.nat.keys().filter(|name| !new.nat.contains_key(*name));
@@ -123,6 +161,7 @@ pub fn partial(before: &BTreeMap<Name, Fragment>, now: &BTreeMap<Name, Fragment>
         nat.extend(differing.map(|(name, rules)| (name, Some(rules))));
     }
     let lines = shared(|fragment| &fragment.nat_shared);
+    let nat: Vec<_> = nat.into_iter().collect();
     write_table(&mut text, Table::Nat, &nat, &lines);
     text
 }
@@ -154,13 +193,13 @@ fn changes(chains: &Chains) -> Changes<'_> {
 }
 
 /// Writes what is to change in a table, and `more` lines behind it.
-fn write_table(text: &mut String, table: Table, chains: &Changes<'_>, more: &[String]) {
+fn write_table(text: &mut String, table: Table, chains: &[(&String, Option<&Rules>)], more: &[String]) {
     if chains.is_empty() && more.is_empty() {
         return;
     }
     // Writing to a String cannot fail.
     let _ = writeln!(text, "*{table}");
-    for name in chains.keys() {
+    for (name, _) in chains {
         let _ = writeln!(text, ":{name} - [0:0]");
     }
     for (name, rules) in chains {

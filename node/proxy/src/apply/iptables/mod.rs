@@ -215,12 +215,16 @@ impl IptablesApplier {
             return Ok(Applied::default());
         }
         let saved = Saved::parse(&half.programs.save().await?);
-        let text = full(&self.tables(family), &saved);
+        let texts = full(&self.tables(family), &saved);
         let half = &mut self.halves[family as usize];
-        half.programs.restore(&text).await?;
+        let mut applied = Applied::default();
+        for text in &texts {
+            half.programs.restore(text).await?;
+            applied = applied + size_of_text(text, true);
+        }
         half.is_written = true;
         half.took = Some(began.elapsed());
-        Ok(size_of_text(&text, true))
+        Ok(applied)
     }
 }
 
