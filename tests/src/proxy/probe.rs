@@ -83,15 +83,15 @@ impl Answers {
 pub fn reached(host: &Host, to: SocketAddr) -> Output {
     let mut command = host.command("curl");
     command.args(["--silent", "--show-error", "--fail", "--globoff"]);
-    // A silence is one after a second; an answer takes a thousandth of that.
-    Output::of(command.args(["--max-time", "1"]).arg(format!("http://{to}/")))
+    // A silence is one after three seconds; an answer takes a thousandth of that.
+    Output::of(command.args(["--max-time", "3"]).arg(format!("http://{to}/")))
 }
 
 fn datagram(host: &Host, to: SocketAddr) -> std::io::Result<String> {
     host.enter(|| {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(3)))?;
         socket.connect(to)?;
         socket.send(b"who")?;
         let mut buffer = [0; 64];

@@ -11,7 +11,7 @@ options, each also from the environment (KNODE_BENCH_SIZES, _LARGE, _NFT_MAX, _I
   --sizes N,N       numbers of Services with three endpoints each [1000,5000,10000,30000]
   --large N         endpoints of the one large Service, 0 for none [5000]
   --nft-max N       up to how many Services upstream's layout is loaded by nft [5000]
-  --iptables-max N  up to how many Services the proxy is measured in its mode iptables too [10000]
+  --iptables-max N  up to how many Services the proxy is measured in its mode iptables too [1000]
   --seconds N       how long a hundred changes a second are made [10]";
 
 /// Starts this program as the proxy under measurement.
@@ -48,7 +48,7 @@ impl Options {
             sizes: vec![1_000, 5_000, 10_000, 30_000],
             large: 5_000,
             nft_max: 5_000,
-            iptables_max: 10_000,
+            iptables_max: 1_000,
             seconds: 10,
         };
         for name in ["sizes", "large", "nft-max", "iptables-max", "seconds"] {

@@ -23,7 +23,7 @@ const SYNCS: &str = "kubeproxy_sync_proxy_rules_duration_seconds_count";
 const ROUNDS: u32 = 100;
 const FEW: u32 = 10;
 /// A change that has not come to the kernel by then has not come at all.
-const BOUND: Duration = Duration::from_secs(120);
+const BOUND: Duration = Duration::from_secs(600);
 /// Notices of one change that come one after another.
 const QUIET: Duration = Duration::from_millis(5);
 /// After that nothing more comes.
