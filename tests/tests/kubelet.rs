@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use knode_e2e::{BOUND, Cluster, Output, ROOMY, kubectl};
+use knode_e2e::{BOUND, Cluster, Output, ROOMY, Site, kubectl};
 use knode_testkit::{image, wait_until};
 use serde_json::Value;
 
@@ -194,6 +194,35 @@ fn a_static_pod_runs_shows_and_follows_its_manifest() {
             other => Err(format!("{other:?}")),
         }
     });
+}
+
+#[test]
+fn a_static_pod_runs_without_an_api_server() {
+    let mut site = Site::new("alone", 1);
+    let (manifests, shared) = (site.path("manifests"), site.path("shared"));
+    fs::create_dir_all(&manifests).unwrap();
+    fs::create_dir_all(&shared).unwrap();
+    let options = ["--pod-manifest-path", &manifests];
+    site.server(&[]);
+    site.node("node1", 0, &options);
+    site.all_ready(&["nodes"], 1);
+    site.kill("node1");
+    site.kill("server");
+    let mut manifest: String = static_pod("echo ran > /shared/mark; exec sleep 3600");
+    manifest = manifest.replace(
+        "- {name: c,",
+        "- {name: c, volumeMounts: [{name: v, mountPath: /shared}],",
+    );
+    manifest += &format!("  volumes:\n  - {{name: v, hostPath: {{path: '{shared}'}}}}\n");
+    fs::write(format!("{manifests}/own.yaml"), manifest).unwrap();
+    site.node("node1", 0, &options);
+    wait_until("the pod's mark", BOUND, || {
+        let mark = fs::read_to_string(format!("{shared}/mark"));
+        mark.map_err(|e| format!("{e}\n{}", site.log("node1")))
+    });
+    site.server(&[]);
+    let pods = site.all_ready(&["pods", "--field-selector", "metadata.name=own-node1"], 1);
+    assert_eq!(pods[0]["status"]["containerStatuses"][0]["restartCount"], 0);
 }
 
 const PATIENT: &str = r"

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    ContainerRecord, ContainerState, Eviction, Observed, Op, ProbeOutcome, Probes, Sandbox, Stop, VolumeState,
-    Wait,
+    ContainerRecord, ContainerState, Eviction, Observed, Op, ProbeOutcome, Probes, Sandbox, Stop,
+    VolumeState, Wait,
 };
 use crate::pod::PodExt;
 

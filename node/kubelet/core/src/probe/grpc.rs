@@ -1,9 +1,12 @@
 //! Probes by the standard health service of gRPC (upstream: `pkg/probe/grpc/grpc.go`).
 
+use std::io;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
 use jiff::SignedDuration;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
@@ -66,12 +69,15 @@ async fn check(host: &str, port: u16, service: &str, limit: Duration, within: &s
         false => format!("{host}:{port}"),
     };
     // What keeps the connection from coming about is told in the same words as by the other probes.
-    if let Err(text) = tcp::connect(host, port, limit).await {
-        return ProbeOutcome::Failure(format!(
-            "timeout: failed to connect service \"{place}\" within {within}: {text}"
-        ));
-    }
-    let channel = match connected(&place).await {
+    let stream = match tcp::connect(host, port, limit).await {
+        Ok(stream) => stream,
+        Err(text) => {
+            return ProbeOutcome::Failure(format!(
+                "timeout: failed to connect service \"{place}\" within {within}: {text}"
+            ));
+        }
+    };
+    let channel = match channel(&place, stream).await {
         Ok(channel) => channel,
         Err(error) => {
             return ProbeOutcome::Failure(format!(
@@ -88,9 +94,15 @@ async fn check(host: &str, port: u16, service: &str, limit: Duration, within: &s
     }
 }
 
-async fn connected(place: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{place}"))?;
-    endpoint.user_agent(USER_AGENT)?.connect().await
+/// A channel over this one connection.
+async fn channel(place: &str, stream: TcpStream) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{place}"))?.user_agent(USER_AGENT)?;
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take();
+        async { stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)) }
+    });
+    endpoint.connect_with_connector(connector).await
 }
 
 async fn ask(channel: Channel, service: &str) -> Result<ServingStatus, Status> {
@@ -172,7 +184,6 @@ mod tests {
                 let service = hyper::service::service_fn(answer);
                 let serving =
                     hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service);
-                // The first connection only looks whether anybody is there.
                 tokio::spawn(async move { drop(serving.await) });
             }
         });

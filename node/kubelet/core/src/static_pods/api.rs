@@ -99,13 +99,14 @@ impl WithStatic {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and passes on what follows.
+    /// Changes the state and passes on what follows, in the order of the changes.
     fn take(&self, change: impl FnOnce(&mut State) -> Vec<PodChange>) {
-        let out = change(&mut self.state());
-        for change in out {
+        let mut state = self.state();
+        for change in change(&mut state) {
             // Nobody listens when the kubelet ends.
             let _ = self.out.send(change);
         }
+        drop(state);
         self.mirrors.notify_one();
     }
 
