@@ -32,7 +32,6 @@ enum Wake {
     Kernel,
     Underlay,
     Rules,
-    Filters,
     Again,
     Renewed(Result<Lease>),
     Announced(Result<()>),
@@ -90,7 +89,7 @@ pub(super) async fn run(
                     Touched::Ours => break Wake::Rules,
                     Touched::Filters => {
                         tokio::time::sleep(SETTLE).await;
-                        break Wake::Filters;
+                        session.filters_changed().await;
                     }
                     Touched::Others => {}
                 },
@@ -132,7 +131,6 @@ impl Session<'_> {
     fn woken(&mut self, wake: Wake) -> Result<()> {
         match wake {
             Wake::Leases | Wake::Kernel | Wake::Underlay => {}
-            Wake::Filters => self.filters = false,
             Wake::Again => self.again = None,
             Wake::Rules => {
                 tracing::warn!(
@@ -238,9 +236,23 @@ impl Session<'_> {
             .serve(conf, &self.underlay, &self.own, leases)
             .await?;
         self.publish().await?;
-        if overlay.rules.forward && !self.filters {
+        self.pass_filters().await
+    }
+
+    /// Somebody changed the host's own filters, which some do all the time: all else stays as it is.
+    async fn filters_changed(&mut self) {
+        self.filters = false;
+        if let Err(error) = self.pass_filters().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the host's filters may drop pods' packets");
+            self.again = Some(Instant::now() + self.retry.failed());
+        }
+    }
+
+    async fn pass_filters(&mut self) -> Result<()> {
+        if self.overlay.rules.forward && !self.filters {
             let networks = self.masquerade().iter().map(|rules| rules.network).collect();
-            overlay.edge.accept(networks).await?;
+            self.overlay.edge.accept(networks).await?;
             self.filters = true;
         }
         Ok(())

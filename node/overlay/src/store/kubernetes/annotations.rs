@@ -11,6 +11,9 @@ const PUBLIC_IP: &str = "public-ip";
 const PUBLIC_IPV6: &str = "public-ipv6";
 const PUBLIC_IP_OVERWRITE: &str = "public-ip-overwrite";
 const PUBLIC_IPV6_OVERWRITE: &str = "public-ipv6-overwrite";
+/// What others, such as a cloud's controller, know of the node's address.
+const NODE_PUBLIC_IP: &str = "node-public-ip";
+const NODE_PUBLIC_IPV6: &str = "node-public-ipv6";
 
 /// Names of a node's annotations: a prefix and what each is (`pkg/subnet/kube/annotations.go`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +86,10 @@ impl Annotations {
     /// The addresses that an administrator wants told.
     pub fn overwrite(&self, annotations: &BTreeMap<String, String>) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
         let get = |what: &str| annotations.get(&self.name(what));
+        let either = |first: &str, second: &str| get(first).or_else(|| get(second));
         (
-            get(PUBLIC_IP_OVERWRITE).and_then(|ip| ip.parse().ok()),
-            get(PUBLIC_IPV6_OVERWRITE).and_then(|ip| ip.parse().ok()),
+            either(PUBLIC_IP_OVERWRITE, NODE_PUBLIC_IP).and_then(|ip| ip.parse().ok()),
+            either(PUBLIC_IPV6_OVERWRITE, NODE_PUBLIC_IPV6).and_then(|ip| ip.parse().ok()),
         )
     }
 }
@@ -158,6 +162,20 @@ mod tests {
             ("backend-data", "null"),
         ]);
         assert_eq!(names.read(&no_ip), None);
+    }
+
+    #[test]
+    fn an_overwritten_address_beats_what_others_know() {
+        let told = |pairs| Annotations::default().overwrite(&annotations(pairs));
+        let known = ("node-public-ip", "203.0.113.1");
+        let v6 = ("node-public-ipv6", "2001:db8::1");
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(
+            told(&[known, v6]),
+            (ip("203.0.113.1"), Some("2001:db8::1".parse().unwrap()))
+        );
+        let both = told(&[known, ("public-ip-overwrite", "203.0.113.9")]);
+        assert_eq!(both, (ip("203.0.113.9"), None));
     }
 
     #[test]
