@@ -37,10 +37,17 @@ const IN_MORE: Known = &[
     ("generateName", "the name is random"),
 ];
 
-const IN_IDENTITY: Known = &[(
-    "node lists endpointslices",
-    "one certificate for kubelet and service proxy: the role knode:node adds what the proxy needs",
-)];
+const IN_IDENTITY: Known = &[
+    (
+        "node lists endpointslices",
+        "one certificate for kubelet and service proxy: the role knode:node adds what the proxy needs",
+    ),
+    ("node lists pods of all nodes", PEERS),
+    ("node lists pods of other node", PEERS),
+];
+/// Why a node may list pods of others.
+const PEERS: &str =
+    "network policies name pods of other nodes: the role knode:node lets them be listed and watched";
 
 fn user(recorded: &Recorded) -> User {
     match recorded.user.as_str() {
