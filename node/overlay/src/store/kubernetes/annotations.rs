@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn an_overwritten_address_beats_what_others_know() {
-        let told = |pairs| Annotations::default().overwrite(&annotations(pairs));
+        let told = |pairs: &[(&str, &str)]| Annotations::default().overwrite(&annotations(pairs));
         let known = ("node-public-ip", "203.0.113.1");
         let v6 = ("node-public-ipv6", "2001:db8::1");
-        let ip = |text: &str| Some(text.parse().unwrap());
+        let ip = |text: &str| Some(text.parse::<Ipv4Addr>().unwrap());
         assert_eq!(
             told(&[known, v6]),
             (ip("203.0.113.1"), Some("2001:db8::1".parse().unwrap()))
