@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use knode_e2e::BOUND;
-use knode_e2e::proxy::{ECHO_PORT, HTTP_PORT, Kept, Pod, ProxySite, User, Wrk, reached};
+use knode_e2e::proxy::{ECHO_PORT, HTTP_PORT, Kept, Pod, ProxySite, User, Wrk, at, reached};
 use knode_testkit::{Host, Process, wait_until};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -226,19 +226,11 @@ fn kill_again_and_again(
     proxy
 }
 
-fn at(ip: impl Into<IpAddr>, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.into(), port)
-}
-
 #[track_caller]
 fn until_reached(host: &Host, to: SocketAddr) {
     wait_until(&format!("an answer of {to}"), BOUND, || {
         reached(host, to).result()
     });
-}
-
-fn service_at(ip: &str) -> SocketAddr {
-    at(ip.parse::<IpAddr>().unwrap(), 80)
 }
 
 /// The Service under load, a proxy of this mode, everything changing; no request may fail, no connection break.
@@ -250,13 +242,12 @@ fn load_while_all_changes(site: &ProxySite, mode: &str) -> (Process, Made) {
     ]);
     let proxy = start_proxy(site, mode);
     let client = client(site);
-    let web: IpAddr = WEB.parse().unwrap();
-    let (inside, outside) = (at(web, 80), at(ProxySite::NODE, 30080));
+    let (inside, outside) = (at(WEB, 80), at(ProxySite::NODE, 30080));
     until_reached(client, inside);
     until_reached(&site.outside, outside);
 
     let kept = [
-        Kept::open(client.clone(), at(web, ECHO_PORT), 8),
+        Kept::open(client.clone(), at(WEB, ECHO_PORT), 8),
         Kept::open(site.outside.clone(), at(ProxySite::NODE, 30007), 8),
     ];
     let loads = [Wrk::start(client, inside), Wrk::start(&site.outside, outside)];
@@ -297,7 +288,7 @@ fn nothing_fails_while_services_change_and_the_proxy_is_killed() {
         }
     }
     for ip in made.there.values().step_by(20) {
-        until_reached(client(&site), service_at(ip));
+        until_reached(client(&site), at(ip, 80));
     }
 }
 
@@ -306,11 +297,11 @@ fn nothing_fails_in_the_mode_iptables_either() {
     let site = ProxySite::new("proxy-load-iptables", 5, &[]);
     let (_proxy, made) = load_while_all_changes(&site, "iptables");
     for ip in made.there.values().step_by(5) {
-        until_reached(client(&site), service_at(ip));
+        until_reached(client(&site), at(ip, 80));
     }
     for ip in made.gone.iter().step_by(50) {
         wait_until(&format!("{ip} to go"), BOUND, || {
-            reached(client(&site), service_at(ip)).code != 0
+            reached(client(&site), at(ip, 80)).code != 0
         });
     }
 }

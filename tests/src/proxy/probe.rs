@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use knode_testkit::Host;
 
-use super::ProxySite;
+use super::{Pod, ProxySite, address};
 use crate::Output;
 
 /// So many connections reach every one of a few endpoints.
@@ -32,6 +32,18 @@ pub enum Answers {
 }
 
 impl Answers {
+    /// What these pods answer when they see these sources.
+    ///
+    /// # Panics
+    /// When a source is no address.
+    #[track_caller]
+    pub fn from(pods: &[&Pod], sources: &[&dyn ToString]) -> Self {
+        Self::From {
+            pods: pods.iter().map(|pod| pod.name.clone()).collect(),
+            sources: sources.iter().map(|ip| address(ip.to_string())).collect(),
+        }
+    }
+
     /// Connects as often as needed to see every endpoint.
     ///
     /// # Panics
@@ -98,6 +110,58 @@ fn datagram(host: &Host, to: SocketAddr) -> std::io::Result<String> {
         let length = socket.recv(&mut buffer)?;
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     })
+}
+
+/// A client: its host, and its address towards a destination.
+#[derive(Clone, Copy)]
+pub struct Client<'a> {
+    host: &'a Host,
+    address: IpAddr,
+}
+
+impl<'a> Client<'a> {
+    /// A pod.
+    pub fn pod(pod: &'a Pod, to: SocketAddr) -> Self {
+        let (host, address) = (&*pod.host, pod.ip_like(to.ip()));
+        Self { host, address }
+    }
+
+    /// [`ProxySite::outside`].
+    pub fn outside(site: &'a ProxySite, to: SocketAddr) -> Self {
+        let (host, address) = (&site.outside, ProxySite::ip_towards(ProxySite::OUTSIDE, to.ip()));
+        Self { host, address }
+    }
+
+    /// [`ProxySite::stranger`].
+    pub fn stranger(site: &'a ProxySite, to: SocketAddr) -> Self {
+        let (host, address) = (
+            &site.stranger,
+            ProxySite::ip_towards(ProxySite::STRANGER, to.ip()),
+        );
+        Self { host, address }
+    }
+
+    /// Connects, and compares with what `knode proxy trace` says.
+    ///
+    /// # Panics
+    /// When that is something else.
+    #[track_caller]
+    pub fn connects(&self, site: &ProxySite, to: SocketAddr) -> Answers {
+        let seen = Answers::over_http(self.host, to);
+        Said::of(site, self.address, to, "tcp").agrees_with(site, self.address, &seen);
+        seen
+    }
+
+    /// Sends datagrams, and compares as [`Client::connects`] does.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn sends(&self, site: &ProxySite, to: SocketAddr) -> Answers {
+        let seen = Answers::over_udp(self.host, to);
+        Said::of(site, self.address, to, "udp").agrees_with(site, self.address, &seen);
+        seen
+    }
 }
 
 /// What `knode proxy trace` says about a packet.

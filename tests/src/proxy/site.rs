@@ -228,6 +228,35 @@ impl ProxySite {
         process
     }
 
+    /// The proxy that most tests use: pods are told by their network, and the node's name is that of the slices.
+    ///
+    /// # Panics
+    /// As [`ProxySite::proxy`].
+    #[track_caller]
+    pub fn usual_proxy(&self) -> Process {
+        let file = format!("--kubeconfig={}", self.kubeconfig(User::Proxy));
+        self.proxy(&[
+            "--hostname-override=node1",
+            "--cluster-cidr=172.30.0.0/16,fd30::/16",
+            &file,
+        ])
+    }
+
+    /// Waits until `knode proxy explain` says this of a Service; all that it says.
+    ///
+    /// # Panics
+    /// When it doesn't come to that.
+    #[track_caller]
+    pub fn until_explained(&self, service: &str, part: &str) -> String {
+        let kubeconfig = self.kubeconfig(User::Admin);
+        wait_until(&format!("{service}: {part}"), BOUND, || {
+            let said = self
+                .inspect(&["explain", service, "--kubeconfig", &kubeconfig])
+                .result()?;
+            if said.contains(part) { Ok(said) } else { Err(said) }
+        })
+    }
+
     /// Runs `knode proxy …` on the node.
     #[track_caller]
     pub fn inspect(&self, arguments: &[&str]) -> Output {
