@@ -6,10 +6,15 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::process::Process;
+use crate::wait::wait_until;
+
+/// How long the kernel may take to take an address up.
+const USABLE: Duration = Duration::from_secs(10);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -221,6 +226,12 @@ impl Lan {
     #[track_caller]
     pub fn number(&self, host: &Host, address: Ipv6Addr, prefix: u8) {
         host.ip(&format!("-6 address add {address}/{prefix} dev eth0 nodad"));
+        // The kernel takes the address up a moment later.
+        wait_until(&format!("{address} to be usable"), USABLE, || {
+            let routes = host.ip("-6 route show table local");
+            let usable = routes.contains(&format!("local {address} "));
+            if usable { Ok(()) } else { Err(routes) }
+        });
     }
 
     /// Makes a host and plugs it in.

@@ -219,10 +219,17 @@ fn the_family_that_is_named_first_is_the_primary_one() {
     );
     let logs = cluster.kubectl("logs web").ok();
     assert!(logs.contains("KUBERNETES_SERVICE_HOST=fd00:254::1"), "{logs}");
+    let through = "busybox nc -w 5 fd00:254::1 443 < /dev/null && echo through";
+    wait_until("the API server's service from a pod", BOUND, || {
+        let words = ["exec", "web", "--", "sh", "-c", through];
+        cluster.kubectl_by(&kubectl::default(), &words).result()
+    });
     cluster.apply(SERVICES).ok();
     let service = cluster.get("service usual");
     assert_eq!(service["spec"]["ipFamilies"], json!(["IPv6"]));
     answers(&cluster.host, &texts(&service["spec"]["clusterIPs"], None), 80);
+    let told = Output::of(&mut cluster.knode(&["verify", "--data-dir", &cluster.data_dir()])).ok();
+    assert!(told.contains("fd00:30:"), "{told}");
 }
 
 #[test]

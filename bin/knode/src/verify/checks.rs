@@ -52,20 +52,25 @@ fn place(node: &Node, pods: &[Pod]) -> Result<Placed, String> {
     if !is_ready(pod) {
         return Err(format!("pod {pod_name} on node {name} is {}", why_not_ready(pod)));
     }
-    let pod_ip = status
+    let pod_ip: Option<IpAddr> = status
         .and_then(|s| s.pod_ip.as_deref())
         .and_then(|ip| ip.parse().ok());
+    let pod_ip = pod_ip.ok_or_else(|| format!("pod {pod_name} has no address"))?;
     Ok(Placed {
         node_ip: internal_ip(node).ok_or_else(|| format!("node {name} has no InternalIP"))?,
-        pod_ip: pod_ip.ok_or_else(|| format!("pod {pod_name} has no address"))?,
-        lease: node
-            .spec
-            .as_ref()
-            .and_then(|s| s.pod_cidr.as_deref())
-            .and_then(|c| c.parse().ok()),
+        pod_ip,
+        lease: lease(node, pod_ip),
         node: name,
         pod: pod_name,
     })
+}
+
+/// The node's lease of an address's family.
+fn lease(node: &Node, ip: IpAddr) -> Option<IpNet> {
+    let spec = node.spec.as_ref()?;
+    let all = spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr);
+    all.filter_map(|range| range.parse::<IpNet>().ok())
+        .find(|range| range.addr().is_ipv6() == ip.is_ipv6())
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -120,10 +125,10 @@ pub fn in_lease(p: &Placed) -> Option<String> {
 /// Every way to the page: by pod address, cluster address and node port, from here and from inside a pod.
 pub fn questions(placed: &[Placed], service: &Service) -> Result<Vec<Question>, String> {
     let spec = service.spec.as_ref().ok_or("the service has no spec")?;
-    let cluster_ip = spec
+    let cluster_ip: IpAddr = spec
         .cluster_ip
         .as_deref()
-        .filter(|ip| *ip != "None")
+        .and_then(|ip| ip.parse().ok())
         .ok_or("the service has no ClusterIP")?;
     let port = spec
         .ports
@@ -146,7 +151,7 @@ pub fn questions(placed: &[Placed], service: &Service) -> Result<Vec<Question>, 
                 })
             };
             ask("pod IP", format!("http://{}/", bracketed(p.pod_ip)));
-            ask("ClusterIP", format!("http://{cluster_ip}/"));
+            ask("ClusterIP", format!("http://{}/", bracketed(cluster_ip)));
             ask("NodePort", format!("http://{}:{port}/", bracketed(p.node_ip)));
         }
     }
@@ -187,6 +192,21 @@ mod tests {
         assert_eq!(in_lease(&good[0]), None);
         let bad = placed(&[node()], &[pod("172.17.0.2", "True")]).unwrap();
         assert!(in_lease(&bad[0]).unwrap().contains("172.17.0.2"));
+    }
+
+    #[test]
+    fn the_lease_is_that_of_the_addresses_family() {
+        let mut node = node();
+        let ranges = ["172.30.1.0/24", "fd00:30:0:1::/64"].map(str::to_owned);
+        node.spec.as_mut().unwrap().pod_cidrs = Some(ranges.to_vec());
+        for (ip, fits) in [
+            ("172.30.1.7", true),
+            ("fd00:30:0:1::7", true),
+            ("fd00:30:0:2::7", false),
+        ] {
+            let placed = placed(std::slice::from_ref(&node), &[pod(ip, "True")]).unwrap();
+            assert_eq!(in_lease(&placed[0]).is_none(), fits, "{ip}");
+        }
     }
 
     #[test]
