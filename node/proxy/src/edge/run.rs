@@ -41,7 +41,8 @@ pub async fn run(config: ProxyConfig, shutdown: impl Future<Output = ()>) -> Res
     }
     let metrics: SharedMetrics = Arc::new(Mutex::new(Metrics::new(config.options.mode)));
     let mut tasks = JoinSet::new();
-    let watcher = Watcher::open(backend.portid()).map_err(Error::Nftables)?;
+    let watch = |ours| Watcher::open(Some(ours)).map_err(Error::Nftables);
+    let watcher = backend.portid().map(watch).transpose()?;
     let (counts, scrapes) = mpsc::channel(SCRAPES);
     let sources = Sources {
         metrics: metrics.clone(),
@@ -90,7 +91,8 @@ struct Proxy {
     recorder: EventRecorder,
     feed: Feed,
     backend: Backend,
-    watcher: Watcher,
+    /// Tells of changes of nftables; nothing tells of those of iptables.
+    watcher: Option<Watcher>,
     metrics: SharedMetrics,
     /// Who wants to know what the kernel has counted.
     scrapes: mpsc::Receiver<oneshot::Sender<Vec<ServiceCount>>>,
@@ -108,7 +110,7 @@ impl Proxy {
             let (wake, canary) = (self.retry_at, self.canary_at);
             tokio::select! {
                 () = self.feed.next() => {}
-                notices = self.watcher.next() => match notices {
+                notices = next_notices(&mut self.watcher) => match notices {
                     Ok(notices) => self.doubt(&notices),
                     Err(error) => return error,
                 },
@@ -125,7 +127,7 @@ impl Proxy {
 
     fn doubt(&mut self, notices: &[Notice]) {
         let concerns = |notice: &Notice| match notice {
-            Notice::Lost => self.canary_at.is_none(),
+            Notice::Lost => true,
             Notice::Changed { table, .. } => self.backend.owns(table),
         };
         if self.state == State::Applied && notices.iter().any(concerns) {
@@ -303,6 +305,13 @@ fn start_events(config: &ProxyConfig) -> EventRecorder {
     };
     recorder.normal(node, "Starting", "");
     recorder
+}
+
+async fn next_notices(watcher: &mut Option<Watcher>) -> Result<Vec<Notice>, NftError> {
+    match watcher {
+        Some(watcher) => watcher.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -195,9 +195,10 @@ impl Plan {
                 target.keep_order([&before[0], &before[1]]);
             }
         }
-        self.count(&target, true, changes);
+        let old = old.map(|slot| slot.target);
+        self.count(&target, old.as_ref(), true, changes);
         if let Some(old) = old {
-            self.count(&old.target, false, changes);
+            self.count(&old, Some(&target), false, changes);
         }
         self.slots.insert(
             frontend,
@@ -213,10 +214,11 @@ impl Plan {
             return;
         };
         changes.touch(frontend, Some(&old.target));
-        self.count(&old.target, false, changes);
+        self.count(&old.target, None, false, changes);
     }
 
-    fn count(&mut self, target: &Target, more: bool, changes: &mut Changes) {
+    /// Counts what a target takes, or no longer takes; endpoints that `other` has at the same place count there.
+    fn count(&mut self, target: &Target, other: Option<&Target>, more: bool, changes: &mut Changes) {
         if *target == Target::Drop {
             self.dropping = if more {
                 self.dropping + 1
@@ -232,7 +234,7 @@ impl Plan {
             changes.affinities.touch(affinity, &self.affinities);
             adjust(&mut self.affinities, affinity, more);
         }
-        for endpoint in target.endpoints().filter(|endpoint| endpoint.local) {
+        for endpoint in target.not_in(other).filter(|endpoint| endpoint.local) {
             changes.hairpins.touch(endpoint.ip, &self.hairpins);
             adjust(&mut self.hairpins, endpoint.ip, more);
         }

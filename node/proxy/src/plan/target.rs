@@ -78,6 +78,16 @@ impl Target {
         (0..).zip(all).chain((KEPT..).zip(kept))
     }
 
+    /// The endpoints that do not stand at the same place in the other target.
+    pub(super) fn not_in<'a>(&'a self, other: Option<&'a Self>) -> impl Iterator<Item = &'a Endpoint> {
+        let others = other.map(Self::lists).unwrap_or_default();
+        let stands = move |(index, endpoint): &(u32, &'a Endpoint)| {
+            let (list, at) = place_in_lists(*index);
+            others[list].get(at) != Some(*endpoint)
+        };
+        self.numbered().filter(stands).map(|(_, endpoint)| endpoint)
+    }
+
     /// Where packets may go.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.lists().into_iter().flatten()
