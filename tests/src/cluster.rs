@@ -8,7 +8,7 @@ use knode_testkit::leaks::Traces;
 use knode_testkit::{Host, Lan, Scratch, wait_until};
 use serde_json::Value;
 
-use crate::{BOUND, Output, kubectl};
+use crate::{BOUND, Output, kubectl, traces};
 
 /// The binary under test: `KNODE_BIN`, which `make test` sets to the release build.
 ///
@@ -246,13 +246,8 @@ impl Cluster {
         self.down = true;
         let ended = Output::of(&mut self.knode(&["down", "--purge", "--data-dir", &self.data_dir()]));
         let after = Traces::of(&self.host, &self.scratch.path().display().to_string());
-        let mut left = self.before.differences(&after);
-        // Mounts, groups and processes are the whole machine's: what others ended meanwhile is no trace of ours.
-        left.retain(|line| {
-            !["cgroup gone", "mount gone", "process gone"]
-                .iter()
-                .any(|w| line.starts_with(w))
-        });
+        let left = self.before.differences(&after);
+        let mut left = traces::own(left, self.scratch.path(), &[self.data_dir().into()]);
         if ended.code != 0 {
             left.push(ended.to_string());
         }

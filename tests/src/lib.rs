@@ -6,6 +6,7 @@ mod output;
 pub mod proxy;
 pub mod recordings;
 mod site;
+mod traces;
 
 pub use cluster::{Cluster, ROOMY, binary};
 pub use output::Output;

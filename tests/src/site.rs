@@ -8,7 +8,7 @@ use knode_testkit::leaks::Traces;
 use knode_testkit::{Host, Lan, Process, Scratch, image, wait_until};
 use serde_json::Value;
 
-use crate::{BOUND, Output, ROOMY, binary, kubectl};
+use crate::{BOUND, Output, ROOMY, binary, kubectl, traces};
 
 /// Machines `10.99.0.1`, `10.99.0.2` and so on. Dropping it runs `knode down --purge` for everything that was started
 /// on them, and fails the test if anything is left.
@@ -18,6 +18,8 @@ pub struct Site {
     /// Where everything of them lies.
     pub scratch: Scratch,
     running: Vec<Running>,
+    /// Of all that were ever started.
+    data: Vec<PathBuf>,
     before: Vec<Traces>,
     _lan: Lan,
 }
@@ -68,6 +70,7 @@ impl Site {
             hosts,
             scratch,
             running: Vec::new(),
+            data: Vec::new(),
             _lan: lan,
         }
     }
@@ -87,6 +90,7 @@ impl Site {
         let mut command = self.hosts[host].command(binary());
         command.args(arguments).arg("--data-dir").arg(&data);
         self.running.retain(|r| r.name != name || r.process.is_some());
+        self.data.push(data.clone());
         self.running.push(Running {
             name: name.to_owned(),
             host,
@@ -259,6 +263,7 @@ impl Drop for Site {
         let marker = self.scratch.path().display().to_string();
         for (host, before) in self.hosts.iter().zip(&self.before) {
             let left = before.differences(&Traces::of(host, &marker));
+            let left = traces::own(left, self.scratch.path(), &self.data);
             assert!(failing || left.is_empty(), "left on {}: {left:#?}", host.name());
         }
     }

@@ -59,7 +59,7 @@ spec:
 
 fn import(cluster: &Cluster) {
     for (name, image) in [("busybox", image::busybox()), ("nginx", image::nginx())] {
-        let archive = cluster.scratch.join(&format!("{name}.tar"));
+        let archive = cluster.scratch.join(format!("{name}.tar"));
         image.name(&format!("{name}:test")).build().write_oci(&archive);
         cluster.import(&archive).ok();
     }
