@@ -14,6 +14,10 @@ const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+/// `CTA_FILTER_F_CTA_PROTO_NUM`.
+const FILTER_PROTO: u32 = 1 << 3;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
@@ -69,11 +73,21 @@ pub fn flows(
         "tracked flows",
         IPCTNL_MSG_CT_GET,
         family.number(),
-        |_| {},
+        |out| filter(out, proto),
         &mut restart,
         &mut seen,
     )?;
     Ok(found.into_inner())
+}
+
+/// Only flows of this protocol are wanted; kernels before 5.8 tell of all.
+fn filter(out: &mut Writer, proto: u8) {
+    out.nest(CTA_TUPLE_ORIG, |out| {
+        out.nest(CTA_TUPLE_PROTO, |out| out.attr(CTA_PROTO_NUM, &[proto]));
+    });
+    out.nest(CTA_FILTER, |out| {
+        out.attr(CTA_FILTER_ORIG_FLAGS, &FILTER_PROTO.to_ne_bytes());
+    });
 }
 
 /// Deletes a flow; says whether it was still there.
