@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::{Command, Output, Stdio};
 
 use ipnet::IpNet;
@@ -21,15 +21,22 @@ struct Tool {
 /// Lets a pod network's packets pass where the host's iptables would drop them. In the calling thread's namespace.
 ///
 /// # Errors
-/// [`Error::CommandStart`] when the host has such rules but no iptables to change them with, [`Error::Command`].
+/// [`Error::Command`], [`Error::CommandStart`]. A host without the tool is warned about.
 pub(crate) fn accept(socket: &mut Socket, network: IpNet) -> Result<()> {
     let v6 = network.addr().is_ipv6();
     for tool in [false, true].map(|legacy| Tool { v6, legacy }) {
         if tool.may_drop(socket)? {
-            let saved = tool.save()?;
+            let Some((program, saved)) = tool.save()? else {
+                let tool = tool.programs()[0];
+                tracing::warn!(
+                    tool,
+                    "the host's iptables may drop what is forwarded, and there is no such tool to look"
+                );
+                continue;
+            };
             if let Some(commands) = plan::accept(&saved, network) {
-                tracing::info!(%network, tool = tool.name("restore"), "the host's iptables drop what is forwarded; the pod network is excepted");
-                tool.restore(&commands)?;
+                tracing::info!(%network, program, "the host's iptables drop what is forwarded; the pod network is excepted");
+                restore(program, &commands)?;
             }
         }
     }
@@ -43,11 +50,12 @@ pub(crate) fn accept(socket: &mut Socket, network: IpNet) -> Result<()> {
 pub(crate) fn remove(socket: &mut Socket) -> Result<()> {
     let tools = [(false, false), (false, true), (true, false), (true, true)];
     for tool in tools.map(|(v6, legacy)| Tool { v6, legacy }) {
-        if tool.has_chain(socket)? {
-            let saved = tool.save()?;
-            if let Some(commands) = plan::remove(&saved) {
-                tool.restore(&commands)?;
-            }
+        // Without the tool nothing can have been made.
+        if tool.has_chain(socket)?
+            && let Some((program, saved)) = tool.save()?
+            && let Some(commands) = plan::remove(&saved)
+        {
+            restore(program, &commands)?;
         }
     }
     Ok(())
@@ -105,37 +113,48 @@ impl Tool {
         names.lines().any(|name| name == TABLE)
     }
 
-    fn name(self, what: &str) -> String {
-        let program = if self.v6 { "ip6tables" } else { "iptables" };
-        let kind = if self.legacy { "legacy" } else { "nft" };
-        format!("{program}-{kind}-{what}")
+    /// What the tool can be called: where there is but one kind, it has the plain name.
+    fn programs(self) -> [&'static str; 2] {
+        match (self.v6, self.legacy) {
+            (false, false) => ["iptables-nft", "iptables"],
+            (false, true) => ["iptables-legacy", "iptables"],
+            (true, false) => ["ip6tables-nft", "ip6tables"],
+            (true, true) => ["ip6tables-legacy", "ip6tables"],
+        }
     }
 
-    fn save(self) -> Result<String> {
-        let name = self.name("save");
-        let output = Command::new(&name)
-            .args(["-t", TABLE])
-            .stdin(Stdio::null())
-            .output();
-        finished(&name, output)
-    }
-
-    fn restore(self, commands: &str) -> Result<()> {
-        let name = self.name("restore");
-        let run = || -> std::io::Result<Output> {
-            let mut child = Command::new(&name)
-                .args(["--noflush", "--wait", WAIT])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            if let Some(mut input) = child.stdin.take() {
-                input.write_all(commands.as_bytes())?;
+    /// The program that is there, with what it says; `None` when there is none.
+    fn save(self) -> Result<Option<(&'static str, String)>> {
+        for program in self.programs() {
+            let name = format!("{program}-save");
+            let output = Command::new(&name)
+                .args(["-t", TABLE])
+                .stdin(Stdio::null())
+                .output();
+            match output {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                output => return finished(&name, output).map(|said| Some((program, said))),
             }
-            child.wait_with_output()
-        };
-        finished(&name, run()).map(drop)
+        }
+        Ok(None)
     }
+}
+
+fn restore(program: &str, commands: &str) -> Result<()> {
+    let name = format!("{program}-restore");
+    let run = || -> std::io::Result<Output> {
+        let mut child = Command::new(&name)
+            .args(["--noflush", "--wait", WAIT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(commands.as_bytes())?;
+        }
+        child.wait_with_output()
+    };
+    finished(&name, run()).map(drop)
 }
 
 /// What a program printed, if it succeeded.
