@@ -61,12 +61,16 @@ async fn a_long_log_is_rotated_and_goes_with_its_container() {
     assert!(!directory.exists());
 }
 
-fn eviction(grace: i64) -> Eviction {
-    Eviction {
+/// Evicts a pod and waits for its end.
+async fn evict(bench: &Bench, uid: &str, grace: i64) -> bool {
+    let eviction = Eviction {
         message: "The node was low on resource: memory. ".into(),
         grace,
         for_others: grace > 0,
-    }
+    };
+    let ended = bench.kubelet().evict(uid, eviction);
+    let bound = tokio::time::timeout(Duration::from_secs(600), ended);
+    bound.await.expect("the eviction never came to an end")
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +78,7 @@ async fn an_evicted_pod_ends_and_says_why() {
     let mut bench = Bench::start("evicted").await;
     bench.api.put(pod("p", json!({}), json!({})));
     bench.until_ready("p").await;
-    assert!(bench.kubelet().evict("uid-p", eviction(1)).await);
+    assert!(evict(&bench, "uid-p", 1).await);
     let seen = bench.api.pod("p").unwrap();
     let status = serde_json::to_value(&seen.status).unwrap();
     assert_eq!(
@@ -121,9 +125,9 @@ async fn a_soft_eviction_leaves_the_pod_its_time_and_critical_pods_stay() {
     bench.api.put(pod("critical", json!({"name": "k"}), critical));
     bench.until_ready("p").await;
     bench.until_ready("critical").await;
-    assert!(!bench.kubelet().evict("uid-critical", eviction(1)).await);
-    assert!(!bench.kubelet().evict("uid-of-nobody", eviction(1)).await);
-    assert!(bench.kubelet().evict("uid-p", eviction(0)).await);
+    assert!(!evict(&bench, "uid-critical", 1).await);
+    assert!(!evict(&bench, "uid-of-nobody", 1).await);
+    assert!(evict(&bench, "uid-p", 0).await);
     let calls = bench.runtime.calls();
     assert!(calls.contains(&"StopContainer c 30".to_owned()), "{calls:?}");
     assert!(bench.runtime.running("k").is_some());

@@ -54,7 +54,8 @@ pub(crate) fn start(config: &KubeletConfig, tasks: &mut JoinSet<()>) -> Arc<With
     if let Some(path) = &config.static_pods {
         let mut directory = Directory::new(path, &api.node_name, api.clock.clone());
         // What the manifests say is known before the API says what it has.
-        api.take(|state| state.files(directory.scan()));
+        let pods = directory.scan();
+        api.take(|state| state.files(pods));
         tasks.spawn(follow_manifests(api.clone(), directory));
     }
     tasks.spawn(follow_pods(api.clone()));
@@ -72,7 +73,8 @@ async fn follow_pods(api: Arc<WithStatic>) {
 async fn follow_manifests(api: Arc<WithStatic>, mut directory: Directory) {
     loop {
         directory.changed().await;
-        api.take(|state| state.files(directory.scan()));
+        let pods = directory.scan();
+        api.take(|state| state.files(pods));
     }
 }
 
