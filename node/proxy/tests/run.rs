@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::api::Api;
 use common::fixture::config;
 use common::hosts::{elements, in_fresh_netns, nft, run as run_program};
-use knode_proxy::{Error, ProxyConfig, ProxyOptions, run};
+use knode_proxy::{Error, ProxyConfig, ProxyMode, ProxyOptions, run};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -51,6 +51,65 @@ fn set_slice(api: &Api, service: &str, ips: &[&str]) {
             "ports": [{"name": "p", "port": 8080, "protocol": "TCP"}]
         }),
     );
+}
+
+#[test]
+#[ignore = "needs iptables"]
+fn iptables_are_kept_as_the_api_says() {
+    let api = Api::default();
+    set_service(&api, "web", "10.96.0.1");
+    let rules = || {
+        let output = std::process::Command::new("iptables-save").output();
+        let output = output.expect("iptables is installed (Debian: iptables)");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    in_fresh_netns(move || {
+        nft(&["add", "table", "ip", "knode-proxy"]);
+        let until = async |what: &str, holds: &dyn Fn(&str) -> bool| {
+            for _ in 0..500 {
+                if holds(&rules()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("not within five seconds: {what}:\n{}", rules());
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let test = async {
+                let refused = |now: &str| now.contains("-d 10.96.0.1/32") && now.contains("has no endpoints");
+                until("the first list", &refused).await;
+                set_slice(&api, "web", &["10.244.1.2"]);
+                until("an endpoint", &|now| {
+                    now.contains("--to-destination 10.244.1.2:8080")
+                })
+                .await;
+                assert!(get(METRICS, "/proxyMode").await.ends_with("iptables"));
+                let metrics = get(METRICS, "/metrics").await;
+                let partial =
+                    "kubeproxy_sync_partial_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"} 1";
+                assert!(metrics.contains(partial), "{metrics}");
+                api.delete("services", "web");
+                until("gone", &|now| {
+                    !now.contains("10.96.0.1") && !now.contains("KUBE-SEP-")
+                })
+                .await;
+                for _ in 0..500 {
+                    if !nft(&["list", "tables"]).contains("knode-proxy") {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                panic!("the other mode's table is still there after five seconds");
+            };
+            let mut config = proxy_config(&api);
+            config.options.mode = ProxyMode::Iptables;
+            run(config, test).await.expect("the proxy ends");
+        });
+    });
 }
 
 /// Runs `test` beside the proxy, in a fresh namespace, and ends both.
