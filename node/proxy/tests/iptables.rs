@@ -1,5 +1,4 @@
-//! The mode iptables: what is written, and, where iptables is installed, what it makes of it
-//! (`cargo test -p knode-proxy --test iptables -- --ignored`).
+//! The mode iptables: what is written, and what Debian's iptables makes of it.
 
 mod common;
 
@@ -302,7 +301,6 @@ fn ours(saved: &Saved, table: Table) -> Chains {
 }
 
 #[test]
-#[ignore = "needs iptables"]
 fn iptables_save_prints_what_was_planned() {
     let host = Host::new();
     for seed in 1..=3 {
@@ -338,7 +336,6 @@ fn iptables_save_prints_what_was_planned() {
 }
 
 #[test]
-#[ignore = "needs iptables"]
 fn what_others_flush_is_noticed_and_written_again() {
     let host = Host::new();
     let model = web();
@@ -368,7 +365,6 @@ fn what_others_flush_is_noticed_and_written_again() {
 }
 
 #[test]
-#[ignore = "needs iptables"]
 fn cleaning_up_leaves_the_hosts_rules() {
     let host = Host::new();
     host.run(|| {

@@ -1,5 +1,4 @@
-//! Every kind of Service by real packets, in both families and both modes. Those through iptables are run where it
-//! is installed: `cargo test -p knode-proxy --test rows -- --ignored`.
+//! Every kind of Service by real packets, in both families and both modes.
 
 mod common;
 
@@ -458,7 +457,6 @@ macro_rules! both_modes {
         }
         mod iptables {
             $(#[test]
-            #[ignore = "needs iptables"]
             fn $case() {
                 super::$case(super::ProxyMode::Iptables);
             })*

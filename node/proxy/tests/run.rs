@@ -54,7 +54,6 @@ fn set_slice(api: &Api, service: &str, ips: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs iptables"]
 fn iptables_are_kept_as_the_api_says() {
     let api = Api::default();
     set_service(&api, "web", "10.96.0.1");

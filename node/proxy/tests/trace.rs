@@ -93,6 +93,24 @@ fn an_endpoint_that_reaches_itself_sees_another_source() {
 }
 
 #[test]
+fn an_endpoint_whose_slice_names_no_node_may_reach_itself() {
+    let mut model = Model::default();
+    let mut unplaced = slice(Protocol::Tcp, 8080, &["10.244.0.2"]);
+    unplaced.endpoints[0].local = false;
+    unplaced.endpoints[0].unplaced = true;
+    add(
+        &mut model,
+        "web",
+        service("10.96.0.10", Protocol::Tcp, 80, 0),
+        unplaced,
+    );
+    assert_eq!(
+        tracer(&model).receive(Packet::tcp("10.244.0.2", "10.96.0.10", 80)),
+        to("10.244.0.2", 8080, true)
+    );
+}
+
+#[test]
 fn what_has_no_endpoint_is_refused_at_once() {
     let mut model = Model::default();
     web(&mut model, &[]);

@@ -147,6 +147,7 @@ fn slice_endpoint(endpoint: &EndpointObject, node_name: &str) -> Option<SliceEnd
         ip: endpoint.addresses.first()?.parse().ok()?,
         state: state(endpoint.conditions.as_ref())?,
         local: endpoint.node_name.as_deref() == Some(node_name),
+        unplaced: endpoint.node_name.is_none(),
         for_node,
         for_zones,
     })

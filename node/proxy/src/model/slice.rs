@@ -51,8 +51,10 @@ pub struct SliceEndpoint {
     pub ip: IpAddr,
     /// Whether it may get connections.
     pub state: State,
-    /// Whether it is on this node, or may be.
+    /// Whether it is on this node.
     pub local: bool,
+    /// Whether its slice names no node: it may be on this one, and reach itself.
+    pub unplaced: bool,
     /// Whether it is meant for this node.
     pub for_node: NodeHint,
     /// The zones whose clients it is meant for; `None` if the slice does not say.
@@ -66,6 +68,7 @@ impl SliceEndpoint {
             ip,
             state,
             local,
+            unplaced: false,
             for_node: NodeHint::None,
             for_zones: None,
         }

@@ -36,7 +36,7 @@ impl Usable {
             distinct(of_state.map(|(endpoint, port)| Endpoint {
                 ip: endpoint.ip,
                 port: *port,
-                local: endpoint.local,
+                local: endpoint.local || endpoint.unplaced,
             }))
         };
         let or_ending = |ready: Vec<Endpoint>, filter: &dyn Fn(&SliceEndpoint) -> bool| {
