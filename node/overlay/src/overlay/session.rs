@@ -80,7 +80,8 @@ pub(super) async fn run(
                         tokio::time::sleep(SETTLE).await;
                         break Wake::Underlay;
                     }
-                    if session.concerned(&event) {
+                    // After a failure the next try has its time: what the last one left half-done must not hasten it.
+                    if again.is_none() && session.concerned(&event) {
                         tokio::time::sleep(SETTLE).await;
                         break Wake::Kernel;
                     }
