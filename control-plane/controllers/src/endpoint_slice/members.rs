@@ -30,6 +30,8 @@ pub(super) struct Member {
     pub name: String,
     pub uid: String,
     pub node: Option<String>,
+    /// The node's zone.
+    pub zone: Option<String>,
     /// Set when the pod has a host name of its own under this headless service.
     pub hostname: Option<String>,
     /// Fit to serve now.
@@ -142,6 +144,7 @@ fn member(service: &Service, pod: &Pod) -> Option<Member> {
         name: pod.metadata.name.clone()?,
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         node: spec.node_name.clone(),
+        zone: None,
         hostname: spec.hostname.clone().filter(|h| own_name && !h.is_empty()),
         ready: publish || (serving && !terminating),
         serving,

@@ -6,6 +6,7 @@ mod members;
 #[cfg(test)]
 mod recorded;
 mod slices;
+mod topology;
 mod trigger;
 
 use std::sync::Arc;
@@ -59,6 +60,21 @@ pub(crate) async fn run(shared: Shared) {
             .map(|s| ObjectKey::of(s.as_ref()))
             .collect()
     });
+    let services = shared.services.clone();
+    feed(&shared.nodes, &queue, move |d| {
+        let (before, after) = match d {
+            Delta::Applied { old, new } => (old.as_deref().and_then(topology::zone), topology::zone(new)),
+            Delta::Deleted(_) => return Vec::new(),
+        };
+        if before == after {
+            return Vec::new();
+        }
+        services
+            .list()
+            .iter()
+            .map(|s| ObjectKey::of(s.as_ref()))
+            .collect()
+    });
     let endpoints = (shared.config.clients)("endpoint-controller");
     let (unseen, triggers) = (Unseen::default(), Triggers::default());
     let controller = Controller {
@@ -101,7 +117,14 @@ impl Reconcile for Controller {
             return Ok(Next::After(wait));
         }
         let pods = self.shared.pods.list_namespace(&key.namespace);
-        let members = members::of(&service, &pods);
+        let mut members = members::of(&service, &pods);
+        for member in &mut members {
+            let node = member
+                .node
+                .as_deref()
+                .and_then(|node| self.shared.nodes.get("", node));
+            member.zone = node.and_then(|node| topology::zone(&node));
+        }
         let trigger = self.triggers.newest(key, &service, &members);
         self.write_slices(&service, key, &members, trigger.as_deref())
             .await?;

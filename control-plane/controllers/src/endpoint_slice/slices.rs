@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use kube::api::ObjectMeta;
 
 use super::members::{Member, Port, families};
+use super::topology::Distribution;
 use crate::owner::controller_of;
 
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -89,13 +90,17 @@ fn reuse(changes: Vec<SliceChange>, existing: &[Arc<EndpointSlice>]) -> Vec<Slic
 
 fn group(service: &Service, members: &[Member]) -> BTreeMap<Group, Vec<Endpoint>> {
     let mut groups = BTreeMap::<Group, Vec<Endpoint>>::new();
+    let distribution = Distribution::of(service);
     for family in families(service) {
         for m in members {
             let Some(ip) = m.address(family) else { continue };
             groups
                 .entry((family, m.ports.clone()))
                 .or_default()
-                .push(endpoint(m, ip.to_string()));
+                .push(Endpoint {
+                    hints: distribution.hints(m),
+                    ..endpoint(m, ip.to_string())
+                });
         }
     }
     groups
@@ -119,6 +124,7 @@ fn endpoint(m: &Member, address: String) -> Endpoint {
         conditions: Some(conditions),
         hostname: m.hostname.clone(),
         node_name: m.node.clone(),
+        zone: m.zone.clone(),
         target_ref: Some(reference),
         ..Endpoint::default()
     }
@@ -284,6 +290,32 @@ mod tests {
                            "conditions": [{"type": "Ready", "status": ready}]}}))
             .unwrap(),
         )
+    }
+
+    #[test]
+    fn endpoints_are_meant_for_their_zone_or_node_where_the_service_asks() {
+        let pods = [pod(1, true, false), pod(2, false, false)];
+        let hints = |distribution: Option<&str>| -> Vec<serde_json::Value> {
+            let mut service = service();
+            service.spec.as_mut().unwrap().traffic_distribution = distribution.map(str::to_owned);
+            let mut members = members::of(&service, &pods);
+            members.iter_mut().for_each(|m| m.zone = Some("z1".into()));
+            let changes = plan(&service, &members, &[]);
+            let [SliceChange::Create(slice)] = changes.as_slice() else {
+                panic!("{changes:?}")
+            };
+            let endpoints = slice.endpoints.iter().flatten();
+            endpoints
+                .inspect(|e| assert_eq!(e.zone.as_deref(), Some("z1")))
+                .map(|e| json!(e.hints))
+                .collect()
+        };
+        let (none, zone) = (json!(null), json!({"forZones": [{"name": "z1"}]}));
+        let node = json!({"forZones": [{"name": "z1"}], "forNodes": [{"name": "a"}]});
+        assert_eq!(hints(None), [none.clone(), none.clone()]);
+        assert_eq!(hints(Some("PreferClose")), [zone.clone(), none.clone()]);
+        assert_eq!(hints(Some("PreferSameZone")), [zone, none.clone()]);
+        assert_eq!(hints(Some("PreferSameNode")), [node, none]);
     }
 
     /// Applies changes as the API server would.
