@@ -15,6 +15,7 @@ mod expr;
 mod monitor;
 mod object;
 mod print;
+mod ruleset;
 mod socket;
 mod watch;
 mod wire;
@@ -31,5 +32,6 @@ pub use object::{
     Chain, ChainKind, Count, Data, Element, Family, FieldType, Hook, HookSpec, KeyType, Policy, Rule, Set,
     SetData, TableRef, Verdict,
 };
+pub use ruleset::{Held, Ruleset};
 pub use socket::Socket;
 pub use watch::Watcher;

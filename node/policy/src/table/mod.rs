@@ -17,7 +17,7 @@ pub use elements::{Found, SELF, elements, verdict_map};
 pub use incremental::batch;
 pub use layout::table;
 pub use repair::repair;
-pub use ruleset::{Ruleset, ruleset};
+pub use ruleset::ruleset;
 
 /// The name of the tables.
 pub const NAME: &str = "knode-policy";

@@ -1,11 +1,11 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use knode_nft::{Batch, Element, Rule};
+use knode_nft::{Batch, Element, Ruleset};
 
 use super::Actual;
 use super::elements::{Found, elements};
 use super::layout::table;
-use super::ruleset::{Ruleset, ruleset};
+use super::ruleset::ruleset;
 use crate::model::IpFamily;
 use crate::plan::Planner;
 
@@ -18,7 +18,7 @@ pub fn repair(name: &str, family: IpFamily, plan: &Planner, actual: Option<&Actu
     let mut batch = Batch::new(table(name, family));
     match actual {
         None => build(&mut batch, &wanted, elements),
-        Some(actual) if !can_mend(actual, &wanted) => {
+        Some(actual) if !wanted.can_mend(&actual.sets, &actual.chains) => {
             batch.delete_table();
             build(&mut batch, &wanted, elements);
         }
@@ -33,85 +33,26 @@ pub fn repair(name: &str, family: IpFamily, plan: &Planner, actual: Option<&Actu
 }
 
 fn build(batch: &mut Batch, wanted: &Ruleset, elements: Elements) {
-    batch.add_table();
-    wanted.sets.iter().for_each(|set| batch.add_set(set));
-    wanted.chains.iter().for_each(|chain| batch.add_chain(chain));
-    wanted.rules.iter().for_each(|rule| batch.append_rule(rule));
+    wanted.build(batch);
     for (set, elements) in elements {
         batch.add_elements(&set, elements);
     }
 }
 
-/// Sets and hooks cannot be changed in place; whatever else differs can.
-fn can_mend(actual: &Actual, wanted: &Ruleset) -> bool {
-    let mut sets = wanted.sets.iter().map(|set| (actual.sets.get(&set.name), set));
-    let mut chains = wanted
-        .chains
-        .iter()
-        .map(|chain| (actual.chains.get(&chain.name), chain));
-    sets.all(|(found, set)| found.is_none_or(|found| found.as_ref() == Some(set)))
-        && chains.all(|(found, chain)| found.is_none_or(|found| found.as_ref() == Some(chain)))
-}
-
 fn mend(batch: &mut Batch, wanted: &Ruleset, elements: Elements, actual: &Actual) {
-    let missing_sets = wanted
-        .sets
-        .iter()
-        .filter(|set| !actual.sets.contains_key(&set.name));
-    missing_sets.for_each(|set| batch.add_set(set));
-    let missing = wanted
-        .chains
-        .iter()
-        .filter(|chain| !actual.chains.contains_key(&chain.name));
-    missing.for_each(|chain| batch.add_chain(chain));
-    let (strange, rewritten) = differing_rules(wanted, actual);
+    wanted.add_missing(batch, &actual.sets, &actual.chains);
+    let (strange, rewritten) = wanted.differing_rules(&actual.rules);
     strange.iter().for_each(|chain| batch.flush_chain(chain));
     rewritten.into_iter().for_each(|rule| batch.append_rule(rule));
     for (set, elements) in elements {
         mend_elements(batch, &set, elements, actual);
     }
-    delete_extra(batch, wanted, actual);
-}
-
-fn delete_extra(batch: &mut Batch, wanted: &Ruleset, actual: &Actual) {
-    let chains: HashSet<&str> = wanted.chains.iter().map(|chain| chain.name.as_str()).collect();
-    let extra: Vec<&String> = actual
-        .chains
-        .keys()
-        .filter(|name| !chains.contains(name.as_str()))
-        .collect();
-    let sets: HashSet<&str> = wanted.sets.iter().map(|set| set.name.as_str()).collect();
-    let extra_sets: Vec<&String> = actual
-        .sets
-        .keys()
-        .filter(|name| !sets.contains(name.as_str()))
-        .collect();
     // A map may lead to a chain, and a rule may ask a set.
+    let extra = wanted.extra_chains(&actual.chains);
     extra.iter().for_each(|name| batch.flush_chain(name));
-    extra_sets.iter().for_each(|name| batch.delete_set(name));
+    let sets = wanted.extra_sets(&actual.sets);
+    sets.iter().for_each(|name| batch.delete_set(name));
     extra.iter().for_each(|name| batch.delete_chain(name));
-}
-
-/// The chains with rules that are not as wanted, and the rules that such chains are to have.
-fn differing_rules<'a>(wanted: &'a Ruleset, actual: &Actual) -> (Vec<&'a str>, Vec<&'a Rule>) {
-    let mut by_chain: HashMap<&str, Vec<&Rule>> = HashMap::new();
-    for rule in &wanted.rules {
-        by_chain.entry(&rule.chain).or_default().push(rule);
-    }
-    let found = |chain: &str| actual.rules.get(chain).map(Vec::as_slice).unwrap_or_default();
-    let differs = |chain: &str| {
-        let wanted = by_chain.get(chain).into_iter().flatten().copied();
-        !found(chain).iter().eq(wanted)
-    };
-    let names = wanted.chains.iter().map(|chain| chain.name.as_str());
-    let chains: HashSet<&str> = names.filter(|chain| differs(chain)).collect();
-    let rules = wanted
-        .rules
-        .iter()
-        .filter(|rule| chains.contains(rule.chain.as_str()));
-    let rules = rules.collect();
-    let strange = chains.into_iter().filter(|chain| !found(chain).is_empty());
-    (strange.collect(), rules)
 }
 
 fn mend_elements(batch: &mut Batch, set: &str, wanted: Vec<Element>, actual: &Actual) {

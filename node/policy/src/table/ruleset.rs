@@ -1,4 +1,6 @@
-use knode_nft::{Chain, ChainKind, CmpOp, CtKey, Expr, Hook, PayloadBase, Reg, Rule, Set, Verdict, matching};
+use knode_nft::{
+    Chain, ChainKind, CmpOp, CtKey, Expr, Hook, PayloadBase, Reg, Rule, Ruleset, Set, Verdict, matching,
+};
 
 use super::chains;
 use super::elements::{SELF, verdict_map};
@@ -13,17 +15,6 @@ const STATE_RELATED: u32 = 4;
 const ICMPV6: u8 = 58;
 /// Router and neighbour discovery: solicitations and advertisements. They pass a bridge as other packets do.
 const DISCOVERY: [u8; 2] = [133, 136];
-
-/// The table without its elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ruleset {
-    /// Its sets and maps.
-    pub sets: Vec<Set>,
-    /// Its chains, those that others lead to first.
-    pub chains: Vec<Chain>,
-    /// Its rules, in order within each chain.
-    pub rules: Vec<Rule>,
-}
 
 /// The table of a family.
 pub fn ruleset(plan: &Planner, family: IpFamily) -> Ruleset {

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use knode_nft::{CmpOp, CtKey, Data, Element, Expr, Hook, MetaKey, PayloadBase, Reg, Rule, Verdict};
+use knode_nft::{CmpOp, CtKey, Data, Element, Expr, Hook, MetaKey, PayloadBase, Reg, Rule, Ruleset, Verdict};
 use knode_policy::model::{IpFamily, Protocol};
 use knode_policy::plan::Planner;
-use knode_policy::table::{Ruleset, elements, ruleset};
+use knode_policy::table::{elements, ruleset};
 
 /// How the packet stands to a connection: bits of the kernel's.
 pub const NEW: u32 = 8;

@@ -31,4 +31,4 @@ pub use elements::{
 };
 pub use incremental::batch;
 pub use repair::repair;
-pub use skeleton::{DROP, REJECT, Ruleset, ruleset};
+pub use skeleton::{DROP, REJECT, ruleset};

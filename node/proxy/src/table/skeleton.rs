@@ -1,7 +1,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use knode_nft::{
-    Chain, ChainKind, CmpOp, Expr, FibFlags, Hook, NatFlags, Reg, RejectKind, Rule, Set, Verdict, matching,
+    Chain, ChainKind, CmpOp, Expr, FibFlags, Hook, NatFlags, Reg, RejectKind, Rule, Ruleset, Set, Verdict,
+    matching,
 };
 
 use super::config::of_family;
@@ -27,17 +28,6 @@ const PRIORITY_DSTNAT: i32 = -100;
 const PRIORITY_SRCNAT: i32 = 100;
 /// Clients that are remembered at most.
 const AFFINITY_SIZE: u32 = 65535;
-
-/// The table without its elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ruleset {
-    /// Its sets and maps.
-    pub sets: Vec<Set>,
-    /// Its chains, those without a hook first.
-    pub chains: Vec<Chain>,
-    /// Its rules, in order within each chain.
-    pub rules: Vec<Rule>,
-}
 
 /// The table for the shapes and times that the plan uses.
 pub fn ruleset(config: &TableConfig, plan: &Plan) -> Ruleset {

@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use knode_nft::{
-    CmpOp, CtDir, CtKey, Data, Expr, FibFlags, Hook, MetaKey, NatKind, PayloadBase, Reg, Rule, Verdict,
+    CmpOp, CtDir, CtKey, Data, Expr, FibFlags, Hook, MetaKey, NatKind, PayloadBase, Reg, Rule, Ruleset,
+    Verdict,
 };
 use knode_proxy::model::{IpFamily, Model, Protocol};
 use knode_proxy::plan::Plan;
-use knode_proxy::table::{Ruleset, TableConfig, elements, ruleset};
+use knode_proxy::table::{TableConfig, elements, ruleset};
 
 /// The first packet of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,78 +17,39 @@ const LOST: &str = "The container could not be located when the pod was terminat
 const VANISHED: &str =
     "The container could not be located when the pod was deleted.  The container used to be Running";
 
-/// Statuses of the init containers.
-pub(super) fn inits(
-    pod: &Pod,
-    observed: &Observed,
-    node: &NodeFacts,
-    now: Timestamp,
-    ended: bool,
-) -> Vec<ContainerStatus> {
-    let view = View {
-        pod,
-        observed,
-        node,
-        now,
-        ended,
-    };
-    pod.init_containers()
-        .iter()
-        .map(|container| view.one(init_kind(container), container))
-        .collect()
-}
-
-/// Statuses of the pod's own containers.
-pub(super) fn mains(
-    pod: &Pod,
-    observed: &Observed,
-    node: &NodeFacts,
-    now: Timestamp,
-    ended: bool,
-) -> Vec<ContainerStatus> {
-    let view = View {
-        pod,
-        observed,
-        node,
-        now,
-        ended,
-    };
-    pod.main_containers()
-        .iter()
-        .map(|container| view.one(ContainerKind::Main, container))
-        .collect()
-}
-
-/// Statuses of the containers for debugging.
-pub(super) fn ephemerals(
-    pod: &Pod,
-    observed: &Observed,
-    node: &NodeFacts,
-    now: Timestamp,
-    ended: bool,
-) -> Vec<ContainerStatus> {
-    let view = View {
-        pod,
-        observed,
-        node,
-        now,
-        ended,
-    };
-    let all = pod.ephemeral_containers();
-    all.iter()
-        .map(|container| view.one(ContainerKind::Ephemeral, container))
-        .collect()
-}
-
-struct View<'a> {
-    pod: &'a Pod,
-    observed: &'a Observed,
-    node: &'a NodeFacts,
-    now: Timestamp,
-    ended: bool,
+/// What the statuses of a pod's containers are made of.
+pub(super) struct View<'a> {
+    pub pod: &'a Pod,
+    pub observed: &'a Observed,
+    pub node: &'a NodeFacts,
+    pub now: Timestamp,
+    /// The pod has ended for good.
+    pub ended: bool,
 }
 
 impl View<'_> {
+    /// Statuses of the init containers.
+    pub fn inits(&self) -> Vec<ContainerStatus> {
+        let all = self.pod.init_containers().iter();
+        all.map(|container| self.one(init_kind(container), container))
+            .collect()
+    }
+
+    /// Statuses of the pod's own containers.
+    pub fn mains(&self) -> Vec<ContainerStatus> {
+        let all = self.pod.main_containers().iter();
+        all.map(|container| self.one(ContainerKind::Main, container))
+            .collect()
+    }
+
+    /// Statuses of the containers for debugging.
+    pub fn ephemerals(&self) -> Vec<ContainerStatus> {
+        let all = self.pod.ephemeral_containers();
+        all.iter()
+            .map(|container| self.one(ContainerKind::Ephemeral, container))
+            .collect()
+    }
+
     fn one(&self, kind: ContainerKind, container: &Container) -> ContainerStatus {
         match self.observed.latest(&container.name) {
             Some(record) => self.known(kind, container, record),

@@ -14,6 +14,7 @@ use crate::plan::{Stage, past_deadline, stage};
 use crate::pod::PodExt;
 use crate::qos;
 
+use containers::View;
 pub use patch::status_patch;
 
 /// Reason of a pod that the node ended because something is scarce.
@@ -35,9 +36,14 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
         return rejected(pod, observed, old, rejection, now);
     }
     let ended = stage(pod, observed, now) == Stage::Ended;
-    let inits = containers::inits(pod, observed, node, now, ended);
-    let mains = containers::mains(pod, observed, node, now, ended);
-    let ephemerals = containers::ephemerals(pod, observed, node, now, ended);
+    let view = View {
+        pod,
+        observed,
+        node,
+        now,
+        ended,
+    };
+    let (inits, mains, ephemerals) = (view.inits(), view.mains(), view.ephemerals());
     let evicted = observed.evicted.as_ref();
     let over = evicted.is_some()
         || past_deadline(pod, observed, now)
