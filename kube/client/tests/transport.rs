@@ -42,13 +42,10 @@ struct TestServer {
     ca: CertificateAuthority,
 }
 
-fn server_config(ca: &CertificateAuthority) -> ServerConfig {
+fn server_config(ca: &CertificateAuthority, issued: Timestamp) -> ServerConfig {
     let names = SubjectAltNames::new(vec!["api".to_owned()], vec!["127.0.0.1".parse().unwrap()]);
     let identity = ca
-        .issue(
-            &Profile::server(Subject::new("api", &[]), names, DAY),
-            Timestamp::now(),
-        )
+        .issue(&Profile::server(Subject::new("api", &[]), names, DAY), issued)
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -74,13 +71,18 @@ fn server_config(ca: &CertificateAuthority) -> ServerConfig {
 }
 
 async fn start() -> TestServer {
-    let ca = CertificateAuthority::create("ca", Timestamp::now()).unwrap();
+    let now = Timestamp::now();
+    start_with(CertificateAuthority::create("ca", now).unwrap(), now).await
+}
+
+/// A server whose certificate was issued then.
+async fn start_with(ca: CertificateAuthority, issued: Timestamp) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::<Mutex<Vec<Seen>>>::default();
     tokio::spawn(serve(
         listener,
-        TlsAcceptor::from(Arc::new(server_config(&ca))),
+        TlsAcceptor::from(Arc::new(server_config(&ca, issued))),
         seen.clone(),
     ));
     TestServer { address, seen, ca }
@@ -109,7 +111,13 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Mutex<Vec
                     path: request.uri().path().to_owned(),
                     version: request.version(),
                 });
-                async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}")))) }
+                let slow = request.uri().path() == "/slow";
+                async move {
+                    if slow {
+                        tokio::time::sleep(Duration::from_millis(700)).await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
+                }
             });
             // The client closing the connection is part of the test.
             let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
@@ -175,7 +183,7 @@ async fn one_connection_carries_all_requests_under_the_clients_name() {
 }
 
 #[tokio::test]
-async fn a_replaced_certificate_closes_the_connection_and_shows_on_the_next() {
+async fn a_replaced_certificate_shows_on_the_next_connection() {
     let server = start().await;
     let dir = tempfile::tempdir().unwrap();
     write_pair(dir.path(), &server.identity("old"));
@@ -196,15 +204,8 @@ async fn a_replaced_certificate_closes_the_connection_and_shows_on_the_next() {
     write_pair(dir.path(), &server.identity("new"));
     assert!(identity.reload().unwrap());
     assert_eq!(identity.certificate().unwrap().subject.common_name, "new");
-    // A request may meet the connection while it is being closed, or just before.
-    let again = tokio::time::timeout(Duration::from_secs(20), async {
-        while get(&connected, "/").await.is_err() || server.last().user.as_deref() != Some("new") {
-            tokio::task::yield_now().await;
-        }
-    });
-    again
-        .await
-        .unwrap_or_else(|_| panic!("still {:?}", server.last()));
+    get(&connected, "/").await.unwrap();
+    assert_eq!(server.last().user.as_deref(), Some("new"));
     assert_eq!(server.last().connection, 1);
 
     std::fs::write(dir.path().join("current.pem"), "garbage").unwrap();
@@ -277,4 +278,143 @@ async fn unusable_credentials_are_named_at_once() {
         from_kubeconfig(Path::new("/nonexistent")),
         Err(Error::Credentials(_))
     ));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_taken_up_and_requests_under_way_are_answered() {
+    let server = start().await;
+    let dir = tempfile::tempdir().unwrap();
+    write_pair(dir.path(), &server.identity("old"));
+    let file = Material::File(dir.path().join("current.pem"));
+    let access = Access {
+        client_cert: Some(file.clone()),
+        client_key: Some(file),
+        ..server.access()
+    };
+    let connected = connect(&access).unwrap();
+    get(&connected, "/").await.unwrap();
+    let slow = tokio::spawn({
+        let connected = connected.clone();
+        async move { get(&connected, "/slow").await }
+    });
+    while server.last().path != "/slow" {
+        tokio::task::yield_now().await;
+    }
+    write_pair(dir.path(), &server.identity("new"));
+    let taken_up = async {
+        while server.last().user.as_deref() != Some("new") {
+            get(&connected, "/").await.expect("no request fails meanwhile");
+        }
+    };
+    let taken_up = tokio::time::timeout(Duration::from_secs(20), taken_up).await;
+    taken_up.unwrap_or_else(|_| panic!("still {:?}", server.last()));
+    slow.await
+        .unwrap()
+        .expect("the request that was under way is answered");
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_is_written_anew_is_taken_up() {
+    let server = start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let kubeconfig = dir.path().join("proxy.kubeconfig");
+    let write = |user: &str| {
+        let identity = server.identity(user);
+        let access = Access {
+            client_cert: Some(Material::Data(identity.cert_pem)),
+            client_key: Some(Material::Data(identity.key_pem)),
+            ..server.access()
+        };
+        Kubeconfig::for_access(&access).write(&kubeconfig).unwrap();
+    };
+    write("old");
+    let connected = from_kubeconfig(&kubeconfig).unwrap();
+    get(&connected, "/").await.unwrap();
+    write("new");
+    let taken_up = async {
+        while server.last().user.as_deref() != Some("new") {
+            get(&connected, "/").await.expect("no request fails meanwhile");
+        }
+    };
+    let taken_up = tokio::time::timeout(Duration::from_secs(20), taken_up).await;
+    taken_up.unwrap_or_else(|_| panic!("still {:?}", server.last()));
+}
+
+#[tokio::test]
+async fn a_replaced_authority_is_believed_at_the_next_handshake() {
+    let (one, two) = (start().await, start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, one.ca.cert_pem()).unwrap();
+    let access = |server: &TestServer| Access {
+        server: format!("https://{}", server.address),
+        ca: Some(Material::File(ca.clone())),
+        ..Access::default()
+    };
+    let (first, second) = (connect(&access(&one)).unwrap(), connect(&access(&two)).unwrap());
+    get(&first, "/").await.unwrap();
+    assert!(get(&second, "/").await.is_err());
+    std::fs::write(&ca, format!("{}{}", two.ca.cert_pem(), one.ca.cert_pem())).unwrap();
+    get(&second, "/").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_between_client_and_server_is_said_in_words() {
+    let now = Timestamp::now();
+    let hour = jiff::SignedDuration::from_hours(1);
+    let authority = || CertificateAuthority::create("ca", now).unwrap();
+    let failure = async |access: Access| {
+        let error = get(&connect(&access).unwrap(), "/").await.unwrap_err();
+        knode_client::brief(&error)
+    };
+    let ahead = start_with(authority(), now + hour).await;
+    let text = failure(ahead.access()).await;
+    assert!(
+        text.contains("begins at") && text.contains("set the clocks"),
+        "{text}"
+    );
+    let ended = start_with(authority(), now - 25 * hour).await;
+    let text = failure(ended.access()).await;
+    assert!(
+        text.contains("ended at") && text.contains("knode pki renew"),
+        "{text}"
+    );
+
+    let server = start().await;
+    let other = Access {
+        ca: Some(Material::Data(authority().cert_pem().to_owned())),
+        ..server.access()
+    };
+    let text = failure(other).await;
+    assert!(
+        text.contains("not signed by the authority that is known here"),
+        "{text}"
+    );
+    let name = Access {
+        tls_server_name: Some("elsewhere".to_owned()),
+        ..server.access()
+    };
+    let text = failure(name).await;
+    assert!(
+        text.contains("does not name it") && text.contains("api"),
+        "{text}"
+    );
+
+    let shown = |identity: Identity| Access {
+        client_cert: Some(Material::Data(identity.cert_pem)),
+        client_key: Some(Material::Data(identity.key_pem)),
+        ..server.access()
+    };
+    let profile = Profile::client(Subject::new("late", &[]), DAY);
+    let text = failure(shown(server.ca.issue(&profile, now - 25 * hour).unwrap())).await;
+    assert!(
+        text.contains("refuses this client's certificate because it has ended"),
+        "{text}"
+    );
+    let text = failure(shown(authority().issue(&profile, now).unwrap())).await;
+    assert!(
+        text.contains("doesn't know the authority that signed it"),
+        "{text}"
+    );
+    assert!(server.seen.lock().unwrap().is_empty());
 }

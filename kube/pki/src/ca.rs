@@ -1,6 +1,6 @@
 //! The certificate authority: made once, loaded at every start, signs identities and requests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,7 @@ use x509_cert::builder::{Builder, CertificateBuilder};
 use x509_cert::certificate::TbsCertificate;
 use x509_cert::der::asn1::{GeneralizedTime, OctetString};
 use x509_cert::der::pem::LineEnding;
-use x509_cert::der::{Decode, Encode, EncodePem};
+use x509_cert::der::{Decode, EncodePem};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, SubjectKeyIdentifier};
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
@@ -20,7 +20,7 @@ use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 use x509_cert::time::{Time, Validity};
 
-use crate::certificate::{Certificate, SubjectAltNames, first_x509};
+use crate::certificate::{Certificate, SubjectAltNames, pem_certificates};
 use crate::key::PrivateKey;
 use crate::request::SigningRequest;
 use crate::usage::{self, Usage};
@@ -30,9 +30,13 @@ use crate::{Error, Result, Subject, files};
 pub const CA_CERT_FILE: &str = "ca.pem";
 /// The authority's key in its directory, mode 0600.
 pub const CA_KEY_FILE: &str = "ca-key.pem";
+/// What is sent along with the authority's certificates, once it has followed another one.
+const CA_CHAIN_FILE: &str = "ca-chain.pem";
 
-const CA_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 365 * 10);
-/// Clocks of two machines differ: certificates begin a little in the past, as upstream's signer does it.
+/// An authority lives ten years unless told otherwise.
+pub const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Clocks of two machines differ: certificates begin a little in the past, as upstream's signer does it. One that
+/// lives less than ten times as long begins a tenth of its life in the past: it would be due for renewal else.
 const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a certificate shall say.
@@ -80,11 +84,45 @@ pub struct Identity {
     pub key_pem: String,
 }
 
+/// Where an authority lies on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityFiles {
+    /// Its certificate, and after it those that are still to be trusted.
+    pub cert: PathBuf,
+    /// Its key, mode 0600.
+    pub key: PathBuf,
+    /// Its certificate as the authority before it has signed it; absent if there was none.
+    pub chain: PathBuf,
+}
+
+impl AuthorityFiles {
+    /// `ca.pem` and `ca-key.pem` of a directory.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self {
+            cert: dir.join(CA_CERT_FILE),
+            key: dir.join(CA_KEY_FILE),
+            chain: dir.join(CA_CHAIN_FILE),
+        }
+    }
+
+    /// kubeadm's names: `ca.crt` and `ca.key`, or with another stem.
+    pub fn crt(dir: &Path, stem: &str) -> Self {
+        Self {
+            cert: dir.join(format!("{stem}.crt")),
+            key: dir.join(format!("{stem}.key")),
+            chain: dir.join(format!("{stem}-chain.crt")),
+        }
+    }
+}
+
 /// A certificate authority that can sign.
 #[derive(Clone, Debug)]
 pub struct CertificateAuthority {
     name: Name,
-    cert_pem: String,
+    /// Its own certificate and those of its forerunners that have not ended.
+    bundle_pem: String,
+    /// Its own certificate, signed by its forerunner: who trusts only that one trusts what this one issues.
+    chain_pem: String,
     certificate: Certificate,
     key: PrivateKey,
 }
@@ -95,45 +133,49 @@ impl CertificateAuthority {
     /// # Errors
     /// [`Error::Build`], [`Error::Asn1`], [`Error::Time`].
     pub fn create(common_name: &str, now: Timestamp) -> Result<Self> {
-        Self::with_key(PrivateKey::generate(), common_name, now)
+        Self::with_key(PrivateKey::generate(), common_name, CA_LIFETIME, now)
     }
 
-    fn with_key(key: PrivateKey, common_name: &str, now: Timestamp) -> Result<Self> {
+    /// Makes a self-signed authority in memory.
+    ///
+    /// # Errors
+    /// [`Error::Build`], [`Error::Asn1`], [`Error::Time`].
+    pub fn create_for(common_name: &str, lifetime: Duration, now: Timestamp) -> Result<Self> {
+        Self::with_key(PrivateKey::generate(), common_name, lifetime, now)
+    }
+
+    fn with_key(key: PrivateKey, common_name: &str, lifetime: Duration, now: Timestamp) -> Result<Self> {
         let subject = Subject::new(common_name, &[]);
         let name = subject.to_name().map_err(bad_certificate)?;
-        let profile = Extensions {
-            issuer: name.clone(),
-            subject: name,
-            names: SubjectAltNames::new(vec![common_name.to_owned()], Vec::new()),
-            usages: vec![Usage::DigitalSignature, Usage::KeyEncipherment, Usage::CertSign],
-            ca: true,
-        };
-        let public_key = public_key_of(&key)?;
-        let end = now.saturating_add(CA_LIFETIME).unwrap_or(Timestamp::MAX);
-        let x509 = sign(profile, public_key, (now, end), &key)?;
+        let x509 = self_signed_ca(&key, &name, lifetime, now)?;
         Self::from_pem(&pem_of(&x509)?, &key.to_pem()?)
     }
 
-    /// An authority out of PEM text.
+    /// An authority out of PEM text: of several certificates the first that belongs to the key is its own, the
+    /// others are trusted beside it.
     ///
     /// # Errors
     /// [`Error::Pem`], [`Error::PrivateKey`]; [`Error::KeyMismatch`] if they do not belong together.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self> {
-        let x509 = first_x509(cert_pem)?;
-        let certificate = Certificate::from_pem(cert_pem)?;
         let key = PrivateKey::from_pem(key_pem)?;
-        if key.public_key_der()? != certificate.public_key {
-            return Err(Error::KeyMismatch {
-                cert: CA_CERT_FILE.into(),
-                key: CA_KEY_FILE.into(),
+        let public_key = key.public_key_der()?;
+        for der in pem_certificates(cert_pem)? {
+            let certificate = Certificate::from_der(&der)?;
+            if certificate.public_key != public_key {
+                continue;
+            }
+            let x509 = X509::from_der(&der).map_err(bad_certificate)?;
+            return Ok(Self {
+                name: x509.tbs_certificate().subject().clone(),
+                bundle_pem: cert_pem.to_owned(),
+                chain_pem: String::new(),
+                certificate,
+                key,
             });
         }
-        let name = x509.tbs_certificate().subject().clone();
-        Ok(Self {
-            name,
-            cert_pem: cert_pem.to_owned(),
-            certificate,
-            key,
+        Err(Error::KeyMismatch {
+            cert: CA_CERT_FILE.into(),
+            key: CA_KEY_FILE.into(),
         })
     }
 
@@ -142,43 +184,122 @@ impl CertificateAuthority {
     /// # Errors
     /// [`Error::Read`], [`Error::WeakPermissions`], [`Error::KeyMismatch`], and those of the decoding.
     pub fn load(dir: &Path) -> Result<Self> {
-        let (cert, key) = (dir.join(CA_CERT_FILE), dir.join(CA_KEY_FILE));
-        let key_pem = files::read_private(&key)?;
-        let cert_pem = files::read(&cert)?;
-        Self::from_pem(&cert_pem, &key_pem).map_err(|error| match error {
-            Error::KeyMismatch { .. } => Error::KeyMismatch { cert, key },
-            other => other,
-        })
+        Self::load_files(&AuthorityFiles::in_dir(dir))
     }
 
-    /// Loads the authority from `dir`, or makes it there. The key is written first, so that after an interruption
-    /// the next call finishes the work with the same key.
+    /// Loads the authority from these files.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load) and [`create`](Self::create); [`Error::MissingCaKey`] if only the certificate
-    /// is there; [`Error::Write`].
-    pub fn load_or_create(dir: &Path, common_name: &str, now: Timestamp) -> Result<Self> {
-        let (cert, key_path) = (dir.join(CA_CERT_FILE), dir.join(CA_KEY_FILE));
-        match (cert.exists(), key_path.exists()) {
-            (true, true) => return Self::load(dir),
-            (true, false) => return Err(Error::MissingCaKey { cert, key: key_path }),
-            _ => {}
-        }
-        let key = if key_path.exists() {
-            PrivateKey::from_pem(&files::read_private(&key_path)?)?
-        } else {
-            let key = PrivateKey::generate();
-            files::write_atomic(&key_path, key.to_pem()?.as_bytes(), files::PRIVATE)?;
-            key
-        };
-        let authority = Self::with_key(key, common_name, now)?;
-        files::write_atomic(&cert, authority.cert_pem.as_bytes(), files::PUBLIC)?;
+    /// [`Error::Read`], [`Error::WeakPermissions`], [`Error::KeyMismatch`], and those of the decoding.
+    pub fn load_files(files: &AuthorityFiles) -> Result<Self> {
+        let key_pem = files::read_private(&files.key)?;
+        let cert_pem = files::read(&files.cert)?;
+        let mut authority = Self::from_pem(&cert_pem, &key_pem).map_err(|error| match error {
+            Error::KeyMismatch { .. } => Error::KeyMismatch {
+                cert: files.cert.clone(),
+                key: files.key.clone(),
+            },
+            other => other,
+        })?;
+        authority.chain_pem = files::read_optional(&files.chain)?.unwrap_or_default();
         Ok(authority)
     }
 
-    /// The authority's certificate, PEM.
+    /// Loads the authority from `dir`, or makes it there for ten years.
+    ///
+    /// # Errors
+    /// Those of [`load_or_create_files`](Self::load_or_create_files).
+    pub fn load_or_create(dir: &Path, common_name: &str, now: Timestamp) -> Result<Self> {
+        Self::load_or_create_files(&AuthorityFiles::in_dir(dir), common_name, CA_LIFETIME, now)
+    }
+
+    /// Loads the authority from these files, or makes it there. The key is written first, so that after an
+    /// interruption the next call finishes the work with the same key.
+    ///
+    /// # Errors
+    /// Those of [`load_files`](Self::load_files) and [`create`](Self::create); [`Error::MissingCaKey`] if only the
+    /// certificate is there; [`Error::Write`].
+    pub fn load_or_create_files(
+        files: &AuthorityFiles,
+        common_name: &str,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<Self> {
+        match (files.cert.exists(), files.key.exists()) {
+            (true, true) => return Self::load_files(files),
+            (true, false) => {
+                return Err(Error::MissingCaKey {
+                    cert: files.cert.clone(),
+                    key: files.key.clone(),
+                });
+            }
+            _ => {}
+        }
+        let key = if files.key.exists() {
+            PrivateKey::from_pem(&files::read_private(&files.key)?)?
+        } else {
+            let key = PrivateKey::generate();
+            files::write_atomic(&files.key, key.to_pem()?.as_bytes(), files::PRIVATE)?;
+            key
+        };
+        let authority = Self::with_key(key, common_name, lifetime, now)?;
+        files::write_atomic(&files.cert, authority.bundle_pem.as_bytes(), files::PUBLIC)?;
+        Ok(authority)
+    }
+
+    /// The same authority with the same key and name, valid from now on. What it has issued stays good, and so do
+    /// pins of its key.
+    ///
+    /// # Errors
+    /// [`Error::Build`], [`Error::Asn1`], [`Error::Time`].
+    pub fn renewed(&self, lifetime: Duration, now: Timestamp) -> Result<Self> {
+        let own = self_signed_ca(&self.key, &self.name, lifetime, now)?;
+        let mut renewed = Self::from_pem(&self.bundle_after(&own, now)?, &self.key.to_pem()?)?;
+        renewed.chain_pem = still_valid(&self.chain_pem, now)?;
+        Ok(renewed)
+    }
+
+    /// The authority that follows this one: the same name, another key. Both are trusted as long as this one has not
+    /// ended, and what the new one issues carries its certificate signed by this one, so that it is accepted where
+    /// only this one is known.
+    ///
+    /// # Errors
+    /// [`Error::Build`], [`Error::Asn1`], [`Error::Time`].
+    pub fn succeeded(&self, lifetime: Duration, now: Timestamp) -> Result<Self> {
+        let key = PrivateKey::generate();
+        let own = self_signed_ca(&key, &self.name, lifetime, now)?;
+        let mut next = Self::from_pem(&self.bundle_after(&own, now)?, &key.to_pem()?)?;
+        let validity = self.validity(lifetime, now);
+        let crossed = sign(
+            ca_extensions(&self.name),
+            public_key_of(&key)?,
+            validity,
+            &self.key,
+        )?;
+        next.chain_pem = pem_of(&crossed)? + &still_valid(&self.chain_pem, now)?;
+        Ok(next)
+    }
+
+    fn bundle_after(&self, own: &X509, now: Timestamp) -> Result<String> {
+        Ok(pem_of(own)? + &still_valid(&self.bundle_pem, now)?)
+    }
+
+    /// Writes the authority over what is there. Certificates first: an interruption leaves the old key, which still
+    /// finds its own certificate among them.
+    ///
+    /// # Errors
+    /// [`Error::Write`], [`Error::PrivateKey`].
+    pub fn save(&self, files: &AuthorityFiles) -> Result<()> {
+        if !self.chain_pem.is_empty() {
+            files::write_atomic(&files.chain, self.chain_pem.as_bytes(), files::PUBLIC)?;
+        }
+        files::write_atomic(&files.cert, self.bundle_pem.as_bytes(), files::PUBLIC)?;
+        files::write_atomic(&files.key, self.key.to_pem()?.as_bytes(), files::PRIVATE)
+    }
+
+    /// What is to be trusted, PEM: the authority's own certificate and those of its forerunners.
     pub fn cert_pem(&self) -> &str {
-        &self.cert_pem
+        &self.bundle_pem
     }
 
     /// The authority's certificate, read.
@@ -211,7 +332,7 @@ impl CertificateAuthority {
             &self.key,
         )?;
         Ok(Identity {
-            cert_pem: pem_of(&x509)?,
+            cert_pem: pem_of(&x509)? + &self.chain_pem,
             key_pem: key.to_pem()?,
         })
     }
@@ -247,22 +368,11 @@ impl CertificateAuthority {
 
     /// Whether this authority signed the certificate.
     pub fn signed(&self, certificate: &Certificate) -> bool {
-        let Ok(x509) = X509::from_der(&certificate.der) else {
-            return false;
-        };
-        let Ok(message) = x509.tbs_certificate().to_der() else {
-            return false;
-        };
-        let point = self.key.public_point();
-        ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_ASN1, point)
-            .verify(&message, x509.signature().raw_bytes())
-            .is_ok()
+        certificate.signed_by(&self.certificate)
     }
 
     fn validity(&self, lifetime: Duration, now: Timestamp) -> (Timestamp, Timestamp) {
-        let lifetime = SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::MAX);
-        let end = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
-        let begin = now.saturating_sub(BACKDATE).unwrap_or(now);
+        let (begin, end) = validity(lifetime, now);
         (begin, end.min(self.certificate.not_after))
     }
 }
@@ -282,10 +392,8 @@ impl Identity {
             usages: profile.usages.clone(),
             ca: false,
         };
-        let lifetime = SignedDuration::try_from(profile.lifetime).unwrap_or(SignedDuration::MAX);
-        let begin = now.saturating_sub(BACKDATE).unwrap_or(now);
-        let end = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
-        let x509 = sign(extensions, public_key_of(&key)?, (begin, end), &key)?;
+        let validity = validity(profile.lifetime, now);
+        let x509 = sign(extensions, public_key_of(&key)?, validity, &key)?;
         Ok(Self {
             cert_pem: pem_of(&x509)?,
             key_pem: key.to_pem()?,
@@ -331,7 +439,8 @@ impl BuilderProfile for Extensions {
         if self.ca {
             let identifier = SubjectKeyIdentifier(key_identifier(&key)?);
             list.push(identifier.to_extension(tbs.subject(), &list)?);
-        } else {
+        }
+        if !self.ca || key.subject_public_key != issuer_key.subject_public_key {
             let identifier = AuthorityKeyIdentifier {
                 key_identifier: Some(key_identifier(&issuer_key)?),
                 ..AuthorityKeyIdentifier::default()
@@ -343,6 +452,43 @@ impl BuilderProfile for Extensions {
         }
         Ok(list)
     }
+}
+
+fn ca_extensions(name: &Name) -> Extensions {
+    let common_name = Subject::from_name(name).common_name;
+    Extensions {
+        issuer: name.clone(),
+        subject: name.clone(),
+        names: SubjectAltNames::new(vec![common_name], Vec::new()),
+        usages: vec![Usage::DigitalSignature, Usage::KeyEncipherment, Usage::CertSign],
+        ca: true,
+    }
+}
+
+fn self_signed_ca(key: &PrivateKey, name: &Name, lifetime: Duration, now: Timestamp) -> Result<X509> {
+    let (_, end) = validity(lifetime, now);
+    sign(ca_extensions(name), public_key_of(key)?, (now, end), key)
+}
+
+/// Those of the certificates that have not ended, PEM.
+fn still_valid(pem: &str, now: Timestamp) -> Result<String> {
+    let mut kept = String::new();
+    if pem.trim().is_empty() {
+        return Ok(kept);
+    }
+    for der in pem_certificates(pem)? {
+        if now < Certificate::from_der(&der)?.not_after {
+            kept += &pem_of(&X509::from_der(&der).map_err(bad_certificate)?)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// Begin and end of a certificate's life.
+fn validity(lifetime: Duration, now: Timestamp) -> (Timestamp, Timestamp) {
+    let lifetime = SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::MAX);
+    let begin = now.saturating_sub(BACKDATE.min(lifetime / 10)).unwrap_or(now);
+    (begin, now.saturating_add(lifetime).unwrap_or(Timestamp::MAX))
 }
 
 /// RFC 7093, method 1: the leftmost 160 bits of SHA-256 of the key's bits.

@@ -9,9 +9,11 @@ use x509_cert::der::asn1::{Ia5String, OctetString};
 use x509_cert::der::{Decode, DecodePem, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_cert::time::Time;
 
 use crate::key::pem_block;
+use crate::request::verify;
 use crate::usage::{self, Usage};
 use crate::{Error, Result, Subject};
 
@@ -160,6 +162,21 @@ impl Certificate {
     /// Whether `now` lies in the time of validity.
     pub fn is_valid_at(&self, now: Timestamp) -> bool {
         self.not_before <= now && now < self.not_after
+    }
+
+    /// Whether the holder of this certificate's authority signed it.
+    pub fn signed_by(&self, authority: &Self) -> bool {
+        let Ok(x509) = X509::from_der(&self.der) else {
+            return false;
+        };
+        let (Ok(message), Ok(key)) = (
+            x509.tbs_certificate().to_der(),
+            SubjectPublicKeyInfoOwned::from_der(&authority.public_key),
+        ) else {
+            return false;
+        };
+        let signature = x509.signature().raw_bytes();
+        verify(x509.signature_algorithm(), &key, &message, signature).is_ok()
     }
 
     /// The pin of the public key as `kubeadm join --discovery-token-ca-cert-hash` has it: `sha256:<hex>`.

@@ -6,15 +6,39 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::ca::{CA_CERT_FILE, CertificateAuthority, Identity, Profile};
+use crate::ca::{AuthorityFiles, CA_LIFETIME, CertificateAuthority, Identity, Profile};
 use crate::certificate::{Certificate, SubjectAltNames};
 use crate::jwt::ServiceAccountKey;
 use crate::key::PrivateKey;
 use crate::kubeconfig::{Access, Kubeconfig, Material};
-use crate::{Result, Subject, files, rotation};
+use crate::{Error, Result, Subject, files, rotation};
 
-const CA_NAME: &str = "kubernetes";
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What an authority is called.
+pub const CA_NAME: &str = "kubernetes";
+/// A year, as kubeadm has it.
+pub const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long what a control plane makes lives, and when it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// The authority's life.
+    pub ca: Duration,
+    /// Life of everything else.
+    pub certificates: Duration,
+    /// In `[0, 1)`: where between 70 and 90 % of a life the renewal is due; see [`rotation::deadline`].
+    pub random: f64,
+}
+
+impl Default for Terms {
+    /// Ten years, one year, at 70 %.
+    fn default() -> Self {
+        Self {
+            ca: CA_LIFETIME,
+            certificates: LIFETIME,
+            random: 0.0,
+        }
+    }
+}
 
 /// Under which names and addresses the API server is reached.
 #[derive(Clone, Debug)]
@@ -84,20 +108,40 @@ pub struct ControlPlanePki {
 }
 
 impl ControlPlanePki {
-    /// Makes what is missing in `dir` and renews what is near its end, does not name all of `sans`, is broken, or is
-    /// not signed by the authority. What is good stays as it is. Each file is written atomically and durably.
+    /// As [`ensure_on`](Self::ensure_on), with lives of ten years and of one. What interrupted writes have left goes.
     ///
     /// # Errors
-    /// See [`crate::Error`]; what had been made before the error is whole and is taken up by the next call.
+    /// See there.
     pub fn ensure(dir: &Path, sans: &ApiServerSans, now: Timestamp) -> Result<Self> {
         files::create_private_dir(dir)?;
         files::remove_leftovers(dir)?;
-        let ca = CertificateAuthority::load_or_create(dir, CA_NAME, now)?;
-        let identity = |name: &str, profile: Profile| ensure_identity(dir, name, &ca, &profile, now);
+        Self::ensure_on(dir, sans, Terms::default(), now)
+    }
+
+    /// Makes what is missing in `dir` and renews what is near its end, does not name all of `sans`, is broken, or is
+    /// not signed by the authority. What is good stays as it is. Each file is written atomically and durably. An
+    /// authority near its end is renewed with its own key.
+    ///
+    /// # Errors
+    /// [`Error::CaExpired`] and others of [`crate::Error`]; what had been made before the error is whole and is taken
+    /// up by the next call.
+    pub fn ensure_on(dir: &Path, sans: &ApiServerSans, terms: Terms, now: Timestamp) -> Result<Self> {
+        files::create_private_dir(dir)?;
+        let place = AuthorityFiles::in_dir(dir);
+        let ca = ensure_authority(&place, terms, now)?;
+        let identity =
+            |name: &str, profile: Profile| ensure_identity(dir, name, &ca, &profile, terms.random, now);
         let client = |name: &str, user: &str, groups: &[&str]| {
-            identity(name, Profile::client(Subject::new(user, groups), LIFETIME))
+            identity(
+                name,
+                Profile::client(Subject::new(user, groups), terms.certificates),
+            )
         };
-        let server = Profile::server(Subject::new("kube-apiserver", &[]), sans.names(), LIFETIME);
+        let server = Profile::server(
+            Subject::new("kube-apiserver", &[]),
+            sans.names(),
+            terms.certificates,
+        );
         Ok(Self {
             apiserver: identity("apiserver", server)?,
             kubelet_client: client(
@@ -109,9 +153,30 @@ impl ControlPlanePki {
             controller_manager: client("controller-manager", "system:kube-controller-manager", &[])?,
             scheduler: client("scheduler", "system:kube-scheduler", &[])?,
             service_account: ServiceAccountKey::load_or_create(&dir.join("sa-key.pem"))?,
-            ca_path: dir.join(CA_CERT_FILE),
+            ca_path: place.cert,
             ca,
         })
+    }
+
+    /// When the first of them is to be renewed.
+    ///
+    /// # Errors
+    /// [`Error::Pem`], [`Error::Asn1`].
+    pub fn due(&self, random: f64) -> Result<Timestamp> {
+        let own = self.ca.certificate();
+        let mut due = rotation::deadline(own.not_before, own.not_after, random);
+        let all = [
+            &self.apiserver,
+            &self.kubelet_client,
+            &self.admin,
+            &self.controller_manager,
+            &self.scheduler,
+        ];
+        for file in all {
+            let found = Certificate::from_pem(&file.identity.cert_pem)?;
+            due = due.min(rotation::deadline(found.not_before, found.not_after, random));
+        }
+        Ok(due)
     }
 
     /// A kubeconfig with everything embedded, for `identity` at `server` (`https://host:port`).
@@ -126,16 +191,37 @@ impl ControlPlanePki {
     }
 }
 
+/// The authority in these files, renewed if it is near its end.
+fn ensure_authority(place: &AuthorityFiles, terms: Terms, now: Timestamp) -> Result<CertificateAuthority> {
+    let ca = CertificateAuthority::load_or_create_files(place, CA_NAME, terms.ca, now)?;
+    let own = ca.certificate();
+    if now >= own.not_after {
+        return Err(Error::CaExpired {
+            cert: place.cert.clone(),
+            end: own.not_after,
+        });
+    }
+    match rotation::plan(own.not_before, own.not_after, terms.random, now) {
+        rotation::Plan::Wait(_) => Ok(ca),
+        rotation::Plan::Renew => {
+            let renewed = ca.renewed(terms.ca, now)?;
+            renewed.save(place)?;
+            Ok(renewed)
+        }
+    }
+}
+
 fn ensure_identity(
     dir: &Path,
     name: &str,
     ca: &CertificateAuthority,
     profile: &Profile,
+    random: f64,
     now: Timestamp,
 ) -> Result<IdentityFile> {
     let cert_path = dir.join(format!("{name}.pem"));
     let key_path = dir.join(format!("{name}-key.pem"));
-    if let Some(identity) = usable(&cert_path, &key_path, ca, profile, now)? {
+    if let Some(identity) = usable(&cert_path, &key_path, ca, profile, random, now)? {
         return Ok(IdentityFile {
             identity,
             cert_path,
@@ -159,6 +245,7 @@ fn usable(
     key_path: &Path,
     ca: &CertificateAuthority,
     profile: &Profile,
+    random: f64,
     now: Timestamp,
 ) -> Result<Option<Identity>> {
     let (Some(cert_pem), true) = (files::read_optional(cert_path)?, key_path.exists()) else {
@@ -169,7 +256,7 @@ fn usable(
     else {
         return Ok(None);
     };
-    let due = rotation::deadline(certificate.not_before, certificate.not_after, 0.0);
+    let due = rotation::deadline(certificate.not_before, certificate.not_after, random);
     let fits = key.public_key_der()? == certificate.public_key
         && ca.signed(&certificate)
         && certificate.subject == profile.subject

@@ -51,6 +51,24 @@ pub enum Error {
         /// The key's file.
         key: PathBuf,
     },
+    /// The authority itself has ended.
+    #[error(
+        "the certificate authority in {} ended at {end}: nothing can be issued; run `knode pki renew ca --dir {}` on the control plane, start it again, and give the new file to whoever has a copy",
+        cert.display(),
+        cert.parent().unwrap_or(std::path::Path::new(".")).display()
+    )]
+    CaExpired {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// When it ended.
+        end: jiff::Timestamp,
+    },
+    /// A file is there that nobody said may be written over.
+    #[error("{} is there already and stays as it is; remove it, or add --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The text holds no such PEM block, or a broken one.
     #[error("no usable {what} in PEM text")]
     Pem {

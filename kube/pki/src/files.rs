@@ -33,6 +33,19 @@ pub fn write_atomic(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     })
 }
 
+/// Writes a file that may not be there yet; with `force` it may.
+///
+/// # Errors
+/// [`Error::Exists`]; [`Error::Write`].
+pub fn write_new(path: &Path, data: &[u8], mode: u32, force: bool) -> Result<()> {
+    if !force && path.symlink_metadata().is_ok() {
+        return Err(Error::Exists {
+            path: path.to_owned(),
+        });
+    }
+    write_atomic(path, data, mode)
+}
+
 /// Points the symbolic link `link` at `target` atomically, replacing what stands there.
 ///
 /// # Errors

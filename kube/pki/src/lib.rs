@@ -8,6 +8,7 @@ mod control_plane;
 mod detached;
 mod error;
 pub mod files;
+pub mod inventory;
 mod jwt;
 mod key;
 pub mod kubeconfig;
@@ -17,11 +18,13 @@ pub mod rotation;
 mod token;
 mod usage;
 
-pub use ca::{CA_CERT_FILE, CA_KEY_FILE, CertificateAuthority, Identity, Profile};
+pub use ca::{
+    AuthorityFiles, CA_CERT_FILE, CA_KEY_FILE, CA_LIFETIME, CertificateAuthority, Identity, Profile,
+};
 pub use certificate::{
     Certificate, SubjectAltNames, identity_from_der, pem_certificates, public_key_hash, split_identity_pem,
 };
-pub use control_plane::{ApiServerSans, ControlPlanePki, IdentityFile};
+pub use control_plane::{ApiServerSans, CA_NAME, ControlPlanePki, IdentityFile, LIFETIME, Terms};
 pub use error::Error;
 pub use jwt::{JwtError, ServiceAccountKey, VerifyingKeys};
 pub use key::PrivateKey;

@@ -9,6 +9,7 @@ use x509_cert::der::{Decode, DecodePem, Encode, EncodePem};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::request::{CertReq, ExtensionReq, RequestBuilder};
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 
 use crate::certificate::SubjectAltNames;
 use crate::key::{PrivateKey, pem_block};
@@ -67,7 +68,7 @@ impl SigningRequest {
             what,
             source: Some(source),
         })?;
-        verify(&inner)?;
+        verify_own(&inner)?;
         let extensions = requested_extensions(&inner)?;
         let names = decode::<SubjectAltName>(&extensions)?;
         let bits = decode::<KeyUsage>(&extensions)?;
@@ -128,19 +129,30 @@ where
         })
 }
 
-fn verify(request: &CertReq) -> Result<()> {
-    let asn1 = |source| Error::Asn1 {
+fn verify_own(request: &CertReq) -> Result<()> {
+    let message = request.info.to_der().map_err(|source| Error::Asn1 {
         what: "certificate request",
         source,
-    };
-    let message = request.info.to_der().map_err(asn1)?;
-    let key = request.info.public_key.subject_public_key.raw_bytes();
-    let curve = request.info.public_key.algorithm.parameters.as_ref();
+    })?;
+    let signature = request.signature.raw_bytes();
+    verify(&request.algorithm, &request.info.public_key, &message, signature)
+}
+
+/// Whether `signature` is that of the key's owner over `message`.
+pub(crate) fn verify(
+    signed_with: &AlgorithmIdentifierOwned,
+    key: &SubjectPublicKeyInfoOwned,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<()> {
+    let curve = key.algorithm.parameters.as_ref();
     let curve = curve.and_then(|parameters| parameters.decode_as::<ObjectIdentifier>().ok());
-    let algorithm = algorithm(&request.algorithm.oid, curve)?;
-    UnparsedPublicKey::new(algorithm, key)
-        .verify(&message, request.signature.raw_bytes())
-        .map_err(|_| Error::RequestSignature)
+    UnparsedPublicKey::new(
+        algorithm(&signed_with.oid, curve)?,
+        key.subject_public_key.raw_bytes(),
+    )
+    .verify(message, signature)
+    .map_err(|_| Error::RequestSignature)
 }
 
 fn algorithm(

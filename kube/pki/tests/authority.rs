@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use knode_pki::{
-    CA_CERT_FILE, CA_KEY_FILE, Certificate, CertificateAuthority, Error, Identity, PrivateKey, Profile,
-    SigningRequest, Subject, SubjectAltNames, Usage, identity_from_der, pem_certificates, split_identity_pem,
+    AuthorityFiles, CA_CERT_FILE, CA_KEY_FILE, Certificate, CertificateAuthority, Error, Identity,
+    PrivateKey, Profile, SigningRequest, Subject, SubjectAltNames, Usage, identity_from_der,
+    pem_certificates, split_identity_pem,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -310,4 +311,138 @@ fn usages_have_kubernetes_names() {
         assert_eq!(usage.name().parse::<Usage>().unwrap(), *usage);
     }
     assert!(matches!("teleport".parse::<Usage>(), Err(Error::UnknownUsage(_))));
+}
+
+#[test]
+fn what_a_successor_issues_is_accepted_by_those_who_know_only_the_old_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = AuthorityFiles::in_dir(dir.path());
+    let old = CertificateAuthority::load_or_create(dir.path(), "kubernetes", now()).unwrap();
+    let old_file = path(dir.path(), "old.pem");
+    std::fs::write(&old_file, old.cert_pem()).unwrap();
+    let issued_before = old
+        .issue(&Profile::server(Subject::new("before", &[]), names(), DAY), now())
+        .unwrap();
+    let new = old.succeeded(10 * DAY, now()).unwrap();
+    new.save(&files).unwrap();
+    let new = CertificateAuthority::load_files(&files).unwrap();
+    assert_ne!(new.public_key_hash(), old.public_key_hash());
+    let after = new
+        .issue(&Profile::server(Subject::new("after", &[]), names(), DAY), now())
+        .unwrap();
+    let chain = pem_certificates(&after.cert_pem).unwrap();
+    assert_eq!(
+        chain.len(),
+        2,
+        "its own authority comes along, signed by the old one"
+    );
+    assert!(
+        Certificate::from_der(&chain[1])
+            .unwrap()
+            .signed_by(old.certificate())
+    );
+    assert!(!old.signed(&Certificate::from_der(&chain[0]).unwrap()));
+
+    let verify = |trusted: &str, identity: &Identity| {
+        let file = path(dir.path(), "chain.pem");
+        std::fs::write(&file, &identity.cert_pem).unwrap();
+        openssl(&[
+            "verify",
+            "-x509_strict",
+            "-purpose",
+            "sslserver",
+            "-CAfile",
+            trusted,
+            "-untrusted",
+            &file,
+            &file,
+        ]);
+    };
+    let bundle = path(dir.path(), CA_CERT_FILE);
+    verify(&old_file, &issued_before);
+    verify(&old_file, &after);
+    verify(&bundle, &issued_before);
+    verify(&bundle, &after);
+}
+
+#[test]
+fn an_interrupted_change_of_the_key_leaves_a_whole_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = AuthorityFiles::in_dir(dir.path());
+    let old = CertificateAuthority::load_or_create(dir.path(), "kubernetes", now()).unwrap();
+    let key = std::fs::read(&files.key).unwrap();
+    old.succeeded(DAY, now()).unwrap().save(&files).unwrap();
+    // The power went before the key was written.
+    std::fs::write(&files.key, key).unwrap();
+    let found = CertificateAuthority::load_files(&files).unwrap();
+    assert_eq!(found.public_key_hash(), old.public_key_hash());
+    assert_eq!(pem_certificates(found.cert_pem()).unwrap().len(), 2);
+}
+
+#[test]
+fn nothing_is_written_over_unless_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token.csv");
+    knode_pki::files::write_new(&file, b"a", 0o600, false).unwrap();
+    let error = knode_pki::files::write_new(&file, b"b", 0o600, false).unwrap_err();
+    assert!(
+        matches!(error, Error::Exists { .. }) && error.to_string().contains("token.csv"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), b"a");
+    knode_pki::files::write_new(&file, b"b", 0o600, true).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"b");
+}
+
+#[test]
+fn certificates_are_found_with_their_keys_and_what_is_wrong_with_these() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = CertificateAuthority::load_or_create(dir.path(), "kubernetes", now()).unwrap();
+    let write = |stem: &str, identity: &Identity, mode: u32| {
+        let (cert, key) = (
+            dir.path().join(format!("{stem}.pem")),
+            dir.path().join(format!("{stem}-key.pem")),
+        );
+        knode_pki::files::write_atomic(&cert, identity.cert_pem.as_bytes(), 0o644).unwrap();
+        knode_pki::files::write_atomic(&key, identity.key_pem.as_bytes(), mode).unwrap();
+    };
+    let one = ca
+        .issue(&Profile::client(Subject::new("one", &[]), DAY), now())
+        .unwrap();
+    let two = ca
+        .issue(&Profile::client(Subject::new("two", &[]), DAY), now())
+        .unwrap();
+    write("good", &one, 0o600);
+    write("open", &one, 0o640);
+    write(
+        "mixed",
+        &Identity {
+            key_pem: two.key_pem,
+            ..one
+        },
+        0o600,
+    );
+    std::fs::write(
+        dir.path().join("broken.crt"),
+        "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let inventory = knode_pki::inventory::scan(&[dir.path().to_owned()]).unwrap();
+    let of = |name: &str| inventory.found.iter().find(|f| f.file.ends_with(name)).unwrap();
+    assert_eq!(of("good.pem").fault, None);
+    let weak = of("open.pem").fault.clone().unwrap();
+    assert!(
+        weak.contains("open-key.pem") && weak.contains("0640") && weak.contains("chmod 600"),
+        "{weak}"
+    );
+    assert!(
+        of("mixed.pem")
+            .fault
+            .clone()
+            .unwrap()
+            .contains("another certificate's")
+    );
+    assert!(of(CA_CERT_FILE).certificate.is_ca);
+    assert_eq!(inventory.broken.len(), 1);
+    assert!(inventory.broken[0].0.ends_with("broken.crt"));
 }

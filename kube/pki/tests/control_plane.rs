@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use knode_pki::kubeconfig::Kubeconfig;
-use knode_pki::{ApiServerSans, Certificate, ControlPlanePki};
+use knode_pki::{ApiServerSans, Certificate, ControlPlanePki, Error, Terms};
 
 fn sans(node_ip: &str) -> ApiServerSans {
     ApiServerSans {
@@ -187,5 +187,103 @@ fn the_admin_kubeconfig_says_it_all() {
     assert_eq!(
         access.client_key.unwrap().read().unwrap(),
         pki.admin.identity.key_pem
+    );
+}
+
+fn short(random: f64) -> Terms {
+    Terms {
+        ca: std::time::Duration::from_secs(600),
+        certificates: std::time::Duration::from_secs(30),
+        random,
+    }
+}
+
+#[test]
+fn lives_of_seconds_are_renewed_between_70_and_90_percent() {
+    let dir = tempfile::tempdir().unwrap();
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let ensure = |random: f64, seconds: i64| {
+        let now = start + SignedDuration::from_secs(seconds);
+        ControlPlanePki::ensure_on(dir.path(), &sans("10.99.0.1"), short(random), now).unwrap()
+    };
+    let first = ensure(0.0, 0);
+    // It begins a tenth of its life in the past: 33 s, of which 70 % are over 20.1 s after it was made.
+    let due =
+        |pki: &ControlPlanePki, random: f64| pki.due(random).unwrap().duration_since(start).as_secs_f64();
+    assert!((due(&first, 0.0) - 20.1).abs() < 0.01, "{}", due(&first, 0.0));
+    assert!((due(&first, 0.999) - 26.7).abs() < 0.01, "{}", due(&first, 0.999));
+    let same = ensure(0.0, 20);
+    assert_eq!(
+        same.apiserver.identity.cert_pem,
+        first.apiserver.identity.cert_pem
+    );
+    let jittered = ensure(0.999, 21);
+    assert_eq!(
+        jittered.apiserver.identity.cert_pem,
+        first.apiserver.identity.cert_pem
+    );
+    let renewed = ensure(0.0, 21);
+    for (old, new) in [
+        (&first.apiserver, &renewed.apiserver),
+        (&first.kubelet_client, &renewed.kubelet_client),
+        (&first.admin, &renewed.admin),
+        (&first.controller_manager, &renewed.controller_manager),
+        (&first.scheduler, &renewed.scheduler),
+    ] {
+        assert_ne!(old.identity.cert_pem, new.identity.cert_pem);
+    }
+    let token = first.service_account.sign(&serde_json::json!({"sub": "x"}));
+    assert!(
+        renewed.service_account.verify(&token).is_ok(),
+        "the key of tokens stays"
+    );
+}
+
+#[test]
+fn a_control_plane_that_was_off_renews_all_but_an_authority_that_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Timestamp::now();
+    let ensure = |seconds: i64| {
+        let now = start + SignedDuration::from_secs(seconds);
+        ControlPlanePki::ensure_on(dir.path(), &sans("10.99.0.1"), short(0.0), now)
+    };
+    ensure(0).unwrap();
+    let late = ensure(400).unwrap();
+    assert!(
+        certificate(&late.apiserver.identity.cert_pem).not_after > start + SignedDuration::from_secs(400)
+    );
+    let before = contents(dir.path());
+    let error = ensure(601).unwrap_err();
+    assert!(matches!(error, Error::CaExpired { .. }), "{error}");
+    let text = error.to_string();
+    let command = format!("knode pki renew ca --dir {}", dir.path().display());
+    assert!(text.contains(&command) && text.contains("ca.pem"), "{text}");
+    assert_eq!(contents(dir.path()), before, "nothing is written over");
+}
+
+#[test]
+fn an_authority_near_its_end_is_renewed_with_its_key_and_both_are_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Timestamp::now();
+    let ensure = |seconds: i64| {
+        let now = start + SignedDuration::from_secs(seconds);
+        ControlPlanePki::ensure_on(dir.path(), &sans("10.99.0.1"), short(0.0), now).unwrap()
+    };
+    let first = ensure(0);
+    let renewed = ensure(421);
+    assert_eq!(
+        renewed.ca.public_key_hash(),
+        first.ca.public_key_hash(),
+        "pins stay good"
+    );
+    assert!(renewed.ca.certificate().not_after > first.ca.certificate().not_after);
+    let trusted = knode_pki::pem_certificates(renewed.ca.cert_pem()).unwrap();
+    assert_eq!(trusted.len(), 2, "old and new");
+    assert_eq!(trusted[1], first.ca.certificate().der);
+    let later = ensure(421 + 420);
+    assert_eq!(
+        knode_pki::pem_certificates(later.ca.cert_pem()).unwrap().len(),
+        2,
+        "the first one has ended and is gone"
     );
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 const MAY: &[(&str, &[&str])] = &[
     ("knode-api", &[]),
     ("knode-pki", &[]),
-    ("knode-client", &["knode-api", "knode-pki"]),
+    ("knode-client", &["knode-api", "knode-linux", "knode-pki"]),
     ("knode-store", &[]),
     ("knode-kinds", &["knode-api"]),
     (
@@ -31,6 +31,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-images", &["knode-linux"]),
     ("knode-engine", &["knode-cri", "knode-images", "knode-linux"]),
     ("knode-cni", &["knode-linux"]),
+    ("knode-dns", &["knode-client", "knode-linux"]),
     ("knode-podnet", &["knode-linux", "knode-netlink", "knode-nft"]),
     (
         "knode-overlay",
@@ -63,6 +64,7 @@ const MAY: &[(&str, &[&str])] = &[
         ],
     ),
     ("knode-volumes", &["knode-api", "knode-linux"]),
+    ("knode-kubelet-config", &["knode-api"]),
     (
         "knode-kubelet",
         &[

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -14,6 +15,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::identity::ClientIdentity;
+use super::refusal::explained;
+
+/// How long requests that are under way may go on when the identity has been replaced; watches then begin anew.
+const GRACE: Duration = Duration::from_secs(15);
 
 enum Stream {
     Plain(TokioIo<TcpStream>),
@@ -29,6 +34,7 @@ struct Ending {
 
 pub(super) struct ClosingStream {
     stream: Stream,
+    host: String,
     ending: Arc<Ending>,
     watcher: Option<tokio::task::AbortHandle>,
 }
@@ -37,13 +43,18 @@ impl ClosingStream {
     pub(super) fn plain(stream: TcpStream) -> Self {
         Self {
             stream: Stream::Plain(TokioIo::new(stream)),
+            host: String::new(),
             ending: Arc::default(),
             watcher: None,
         }
     }
 
     /// `seen` is the generation of the identity before the handshake began.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, identity: Option<(&ClientIdentity, u64)>) -> Self {
+    pub(super) fn tls(
+        stream: TlsStream<TcpStream>,
+        host: &str,
+        identity: Option<(&ClientIdentity, u64)>,
+    ) -> Self {
         let ending = Arc::<Ending>::default();
         let watcher = identity.map(|(identity, seen)| {
             let mut generation = identity.generation();
@@ -51,6 +62,7 @@ impl ClosingStream {
             let watching = async move {
                 // An identity that is gone can no longer be replaced: then the connection just lives on.
                 if generation.wait_for(|current| *current != seen).await.is_ok() {
+                    tokio::time::sleep(GRACE).await;
                     ending.requested.store(true, Ordering::Release);
                     ending.waker.wake();
                 }
@@ -59,6 +71,7 @@ impl ClosingStream {
         });
         Self {
             stream: Stream::Tls(Box::new(TokioIo::new(stream))),
+            host: host.to_owned(),
             ending,
             watcher,
         }
@@ -113,7 +126,11 @@ impl Read for ClosingStream {
         this.check(context)?;
         match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
+            Stream::Tls(stream) => {
+                // The server's word on our certificate comes after the handshake.
+                let read = Pin::new(stream.as_mut()).poll_read(context, buffer);
+                read.map_err(|error| explained(error, &this.host))
+            }
         }
     }
 }

@@ -14,8 +14,10 @@ use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tower::{BoxError, Service};
 
+use super::authority::Authorities;
 use super::connection::ClosingStream;
 use super::identity::ClientIdentity;
+use super::refusal::explained;
 use crate::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +33,7 @@ pub(super) struct Connector {
 #[derive(Clone)]
 struct Tls {
     config: ClientConfig,
+    authorities: Arc<Authorities>,
     connector: TlsConnector,
     server_name: Option<ServerName<'static>>,
     identity: Option<Arc<ClientIdentity>>,
@@ -38,7 +41,7 @@ struct Tls {
 
 impl Connector {
     pub(super) fn new(
-        config: Option<ClientConfig>,
+        tls: Option<(ClientConfig, Arc<Authorities>)>,
         server_name: Option<&str>,
         identity: Option<Arc<ClientIdentity>>,
     ) -> Result<Self> {
@@ -52,9 +55,10 @@ impl Connector {
             .filter(|name| !name.is_empty())
             .map(|name| ServerName::try_from(name.to_owned()).map_err(|_| Error::ServerName(name.to_owned())))
             .transpose()?;
-        let tls = config.map(|config| Tls {
+        let tls = tls.map(|(config, authorities)| Tls {
             connector: TlsConnector::from(Arc::new(config.clone())),
             config,
+            authorities,
             server_name,
             identity,
         });
@@ -81,16 +85,20 @@ impl Tls {
                 ServerName::try_from(host.to_owned()).map_err(io::Error::other)?
             }
         };
+        self.authorities.reload();
         let seen = self.identity.as_ref().map(|identity| {
-            if identity.has_files() {
-                identity.reload_logged();
-            }
-            *identity.generation().borrow()
+            identity.reload_logged();
+            identity.replaced()
         });
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, self.connector.connect(name, tcp))
             .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
-        Ok(ClosingStream::tls(stream, self.identity.as_deref().zip(seen)))
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))?
+            .map_err(|error| explained(error, host))?;
+        Ok(ClosingStream::tls(
+            stream,
+            host,
+            self.identity.as_deref().zip(seen),
+        ))
     }
 }
 

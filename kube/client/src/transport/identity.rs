@@ -1,9 +1,10 @@
 //! A client certificate that can be replaced while connections are open.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use knode_pki::Certificate;
+use knode_pki::kubeconfig::{Access, Material};
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
@@ -11,19 +12,16 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::sync::watch;
 
+use super::origin::Origin;
 use crate::{Error, Result};
 
-/// The certificate that a client shows. Replacing it makes every connection made with the old one end, so that no
-/// request goes out under a name that has run out (client-go's `connrotation`).
+/// The certificate that a client shows. Once it is replaced, requests go out over new connections; the old ones end
+/// when their requests have been answered, or a little later (client-go's `connrotation`, which cuts them off).
 pub struct ClientIdentity {
     current: RwLock<Arc<CertifiedKey>>,
     generation: watch::Sender<u64>,
-    files: Option<Files>,
-}
-
-struct Files {
-    cert: PathBuf,
-    key: PathBuf,
+    origin: Option<Arc<Origin>>,
+    /// What the origin has said last.
     seen: Mutex<Option<(String, String)>>,
 }
 
@@ -31,7 +29,7 @@ impl std::fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientIdentity")
             .field("generation", &*self.generation.borrow())
-            .field("cert", &self.files.as_ref().map(|files| &files.cert))
+            .field("files", &self.origin.as_ref().map(|origin| origin.files()))
             .finish_non_exhaustive()
     }
 }
@@ -46,7 +44,8 @@ impl ClientIdentity {
         Ok(Self {
             current,
             generation: watch::Sender::new(0),
-            files: None,
+            origin: None,
+            seen: Mutex::new(None),
         })
     }
 
@@ -55,18 +54,27 @@ impl ClientIdentity {
     /// # Errors
     /// [`Error::Credentials`], [`Error::Certificate`].
     pub fn from_files(cert: &Path, key: &Path) -> Result<Self> {
-        let texts = read_both(cert, key)?;
-        let mut identity = Self::from_pem(&texts.0, &texts.1)?;
-        let seen = Mutex::new(Some(texts));
-        identity.files = Some(Files {
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-            seen,
-        });
-        Ok(identity)
+        let access = Access {
+            client_cert: Some(Material::File(cert.to_owned())),
+            client_key: Some(Material::File(key.to_owned())),
+            ..Access::default()
+        };
+        let found = Self::of(&Arc::new(Origin::Given(Box::new(access))))?;
+        found.ok_or(Error::Credentials(knode_pki::Error::PrivateKey))
     }
 
-    /// Shows another certificate from now on and closes the connections made with the old one.
+    /// The identity that the origin holds, if it holds one.
+    pub(super) fn of(origin: &Arc<Origin>) -> Result<Option<Self>> {
+        let Some(texts) = origin.identity()? else {
+            return Ok(None);
+        };
+        let mut identity = Self::from_pem(&texts.0, &texts.1)?;
+        identity.origin = Some(origin.clone());
+        identity.seen = Mutex::new(Some(texts));
+        Ok(Some(identity))
+    }
+
+    /// Shows another certificate from now on; the connections made with the old one come to their end.
     ///
     /// # Errors
     /// [`Error::Credentials`], [`Error::Certificate`]; then the old one stays.
@@ -82,11 +90,13 @@ impl ClientIdentity {
     /// # Errors
     /// [`Error::Credentials`], [`Error::Certificate`]; then the old certificate stays.
     pub fn reload(&self) -> Result<bool> {
-        let Some(files) = &self.files else {
+        let Some(origin) = &self.origin else {
             return Ok(false);
         };
-        let mut seen = files.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let texts = read_both(&files.cert, &files.key)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(texts) = origin.identity()? else {
+            return Ok(false);
+        };
         if seen.as_ref() == Some(&texts) {
             return Ok(false);
         }
@@ -110,8 +120,9 @@ impl ClientIdentity {
         self.generation.subscribe()
     }
 
-    pub(crate) fn has_files(&self) -> bool {
-        self.files.is_some()
+    /// Counts the replacements.
+    pub(crate) fn replaced(&self) -> u64 {
+        *self.generation.borrow()
     }
 
     pub(crate) fn reload_logged(&self) {
@@ -152,14 +163,4 @@ fn certified_key(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey> {
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(Error::Certificate)?;
     Ok(certified)
-}
-
-fn read_both(cert: &Path, key: &Path) -> Result<(String, String)> {
-    let cert_pem = knode_pki::files::read(cert).map_err(Error::Credentials)?;
-    let key_pem = if cert == key {
-        cert_pem.clone()
-    } else {
-        knode_pki::files::read(key).map_err(Error::Credentials)?
-    };
-    Ok((cert_pem, key_pem))
 }

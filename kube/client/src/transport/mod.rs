@@ -1,28 +1,31 @@
 //! From credentials to a client.
 
+mod authority;
 mod connection;
 mod connector;
+mod follow;
 mod identity;
+mod origin;
+mod refusal;
 mod service;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Request, Response};
-use knode_pki::kubeconfig::{Access, Kubeconfig, Material};
+use knode_pki::kubeconfig::Access;
 use kube::Client;
 use kube::client::Body;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tower::{BoxError, Service};
 
 pub use identity::ClientIdentity;
 
+use self::authority::Authorities;
 use self::connector::Connector;
+use self::origin::Origin;
 use self::service::{Authority, HttpService, Token};
 use crate::{Error, Result};
-
-const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A client, and the identity that it shows.
 #[derive(Clone)]
@@ -41,33 +44,42 @@ impl std::fmt::Debug for Connected {
     }
 }
 
-/// A client for the current context of a kubeconfig. Certificate files that change are taken up: the connections
-/// are closed and opened again with the new certificate.
+/// A client for the current context of a kubeconfig. What changes in the kubeconfig or in the files that it names is
+/// taken up: with a new client certificate new connections are made, with new authorities the next server is verified.
+/// The server stays the same.
 ///
 /// # Errors
 /// [`Error`]. The server is not contacted.
 pub fn from_kubeconfig(path: &Path) -> Result<Connected> {
-    connect(&Kubeconfig::load_access(path).map_err(Error::Credentials)?)
+    connect_to(Origin::Kubeconfig(path.to_owned()))
 }
 
-/// A client for this way into a cluster. Must be called inside a tokio runtime.
+/// A client for this way into a cluster, with files taken up anew as by [`from_kubeconfig`]. Must be called inside a
+/// tokio runtime.
 ///
 /// # Errors
 /// [`Error`]. The server is not contacted.
 pub fn connect(access: &Access) -> Result<Connected> {
+    connect_to(Origin::Given(Box::new(access.clone())))
+}
+
+fn connect_to(origin: Origin) -> Result<Connected> {
+    let origin = Arc::new(origin);
+    let access = origin.access()?.into_owned();
     let authority = Authority::parse(&access.server)?;
-    let identity = identity_of(access)?;
+    let identity = ClientIdentity::of(&origin)?.map(Arc::new);
     let token = access.token.clone().map(Token::new);
     let tls = if authority.is_https() {
-        Some(tls_config(access, identity.clone())?)
+        let authorities = Arc::new(Authorities::read(origin.clone())?);
+        Some((tls_config(authorities.clone(), identity.clone())?, authorities))
     } else {
         None
     };
     let connector = Connector::new(tls, access.tls_server_name.as_deref(), identity.clone())?;
-    let service = HttpService::new(authority, token, connector);
-    let namespace = access.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let service = HttpService::new(authority, token, connector, identity.clone());
+    let namespace = access.namespace.unwrap_or_else(|| "default".to_owned());
     if let Some(identity) = &identity {
-        follow_files(identity);
+        follow::files(&origin, identity);
     }
     Ok(Connected {
         client: Client::new(service, namespace),
@@ -88,37 +100,13 @@ where
     Client::new(service, "default")
 }
 
-fn identity_of(access: &Access) -> Result<Option<Arc<ClientIdentity>>> {
-    let Some(cert) = &access.client_cert else {
-        return Ok(None);
-    };
-    let key = access.client_key.as_ref().unwrap_or(cert);
-    let identity = match (cert, key) {
-        (Material::File(cert), Material::File(key)) => ClientIdentity::from_files(cert, key)?,
-        _ => {
-            let cert = cert.read().map_err(Error::Credentials)?;
-            let key = key.read().map_err(Error::Credentials)?;
-            ClientIdentity::from_pem(&cert, &key)?
-        }
-    };
-    Ok(Some(Arc::new(identity)))
-}
-
-fn tls_config(access: &Access, identity: Option<Arc<ClientIdentity>>) -> Result<ClientConfig> {
-    let ca = access
-        .ca
-        .as_ref()
-        .ok_or_else(|| Error::NoAuthority(access.server.clone()))?;
-    let ca = ca.read().map_err(Error::Credentials)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in knode_pki::pem_certificates(&ca).map_err(Error::Credentials)? {
-        roots.add(certificate.into()).map_err(Error::Authority)?;
-    }
+fn tls_config(authorities: Arc<Authorities>, identity: Option<Arc<ClientIdentity>>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Authority)?
-        .with_root_certificates(roots);
+        .dangerous()
+        .with_custom_certificate_verifier(authorities);
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(identity),
         None => builder.with_no_client_auth(),
@@ -126,21 +114,4 @@ fn tls_config(access: &Access, identity: Option<Arc<ClientIdentity>>) -> Result<
     // A resumed session keeps the certificate that it began with.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
-}
-
-/// Looks after the files as long as the identity is in use.
-fn follow_files(identity: &Arc<ClientIdentity>) {
-    if !identity.has_files() {
-        return;
-    }
-    let identity = Arc::downgrade(identity);
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(RELOAD_INTERVAL).await;
-            let Some(identity) = identity.upgrade() else {
-                return;
-            };
-            identity.reload_logged();
-        }
-    });
 }

@@ -1,6 +1,6 @@
 //! The HTTP service below the client: base URL, token, connection pools.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use kube::client::Body;
 use tower::{BoxError, Service};
 
 use super::connector::Connector;
+use super::identity::ClientIdentity;
 use crate::{Error, Result};
 
 /// HTTP/2 pings: a server that does not answer one in time is dead, and its watches end with an error.
@@ -93,26 +94,64 @@ impl Token {
 
 type Pool = HyperClient<Connector, Body>;
 
-#[derive(Clone)]
-pub(super) struct HttpService {
-    authority: Arc<Authority>,
-    token: Option<Arc<Token>>,
+/// Connections made with one client certificate.
+struct Pools {
+    /// Which one: [`ClientIdentity::replaced`].
+    generation: u64,
     /// One connection for everything where the server speaks HTTP/2.
     shared: Pool,
     /// Upgrades (exec, attach, port-forward) need HTTP/1.1.
     upgrading: Pool,
 }
 
+impl Pools {
+    fn new(connector: &Connector, generation: u64) -> Self {
+        Self {
+            generation,
+            shared: pool(connector.with_protocols(&[b"h2", b"http/1.1"])),
+            upgrading: pool(connector.with_protocols(&[b"http/1.1"])),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct HttpService {
+    authority: Arc<Authority>,
+    token: Option<Arc<Token>>,
+    connector: Connector,
+    identity: Option<Arc<ClientIdentity>>,
+    pools: Arc<RwLock<Arc<Pools>>>,
+}
+
 impl HttpService {
-    pub(super) fn new(authority: Authority, token: Option<Token>, connector: Connector) -> Self {
-        let shared = pool(connector.with_protocols(&[b"h2", b"http/1.1"]));
-        let upgrading = pool(connector.with_protocols(&[b"http/1.1"]));
+    pub(super) fn new(
+        authority: Authority,
+        token: Option<Token>,
+        connector: Connector,
+        identity: Option<Arc<ClientIdentity>>,
+    ) -> Self {
+        let generation = identity.as_ref().map_or(0, |identity| identity.replaced());
         Self {
             authority: Arc::new(authority),
             token: token.map(Arc::new),
-            shared,
-            upgrading,
+            pools: Arc::new(RwLock::new(Arc::new(Pools::new(&connector, generation)))),
+            connector,
+            identity,
         }
+    }
+
+    /// The connections of the identity as it is now. Those of the one before finish what they carry.
+    fn pools(&self) -> Arc<Pools> {
+        let generation = self.identity.as_ref().map_or(0, |identity| identity.replaced());
+        let current = self.pools.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if current.generation >= generation {
+            return current;
+        }
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        if pools.generation < generation {
+            *pools = Arc::new(Pools::new(&self.connector, generation));
+        }
+        pools.clone()
     }
 
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), BoxError> {
@@ -153,7 +192,8 @@ impl Service<Request<Body>> for HttpService {
             return futures::future::ready(Err(error)).boxed();
         }
         let upgrade = request.headers().contains_key(UPGRADE);
-        let pool = if upgrade { &self.upgrading } else { &self.shared };
+        let pools = self.pools();
+        let pool = if upgrade { &pools.upgrading } else { &pools.shared };
         pool.request(request)
             .map(|answer| answer.map_err(Into::into))
             .boxed()

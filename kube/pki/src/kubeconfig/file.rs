@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -170,6 +172,21 @@ impl Kubeconfig {
             origin: "to write".to_owned(),
             source,
         })
+    }
+
+    /// Puts other authorities in the place of those that stand in the file itself; whether anything changed. Files that
+    /// it names are their owner's.
+    pub fn replace_authorities(&mut self, ca_pem: &str) -> bool {
+        let data = STANDARD.encode(ca_pem);
+        let mut changed = false;
+        for cluster in &mut self.clusters {
+            let own = &mut cluster.entry.cluster.certificate_authority_data;
+            if own.as_ref().is_some_and(|old| !old.is_empty() && *old != data) {
+                *own = Some(data.clone());
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Writes the file atomically, mode 0600.
