@@ -1,0 +1,107 @@
+//! The fields that are followed, typed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::duration;
+
+/// What this kubelet follows of a complete configuration. Names and meanings are those of `KubeletConfiguration`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct Settings {
+    /// A directory of manifests, or one; empty for none.
+    #[serde(default)]
+    pub static_pod_path: String,
+    pub pod_logs_dir: String,
+    pub address: IpAddr,
+    pub port: u16,
+    #[serde(default)]
+    pub authentication: Authentication,
+    /// 0 turns it off.
+    pub healthz_port: u16,
+    pub healthz_bind_address: IpAddr,
+    /// Empty for none.
+    #[serde(default)]
+    pub cluster_domain: String,
+    #[serde(default, rename = "clusterDNS")]
+    pub cluster_dns: Vec<IpAddr>,
+    #[serde(rename = "imageMinimumGCAge", deserialize_with = "time")]
+    pub image_minimum_gc_age: Duration,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: u8,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: u8,
+    /// Empty for the root.
+    #[serde(default)]
+    pub cgroup_root: String,
+    pub max_pods: u32,
+    /// Empty for none.
+    pub resolv_conf: String,
+    /// By signal; all that hold, defaults included.
+    #[serde(default)]
+    pub eviction_hard: BTreeMap<String, String>,
+    #[serde(default)]
+    pub eviction_soft: BTreeMap<String, String>,
+    #[serde(default)]
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    #[serde(default)]
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    #[serde(deserialize_with = "time")]
+    pub eviction_pressure_transition_period: Duration,
+    /// Seconds.
+    pub eviction_max_pod_grace_period: u32,
+    pub fail_swap_on: bool,
+    #[serde(rename = "failCgroupV1")]
+    pub fail_cgroup_v1: bool,
+    /// A quantity.
+    pub container_log_max_size: String,
+    pub container_log_max_files: u32,
+    #[serde(deserialize_with = "time")]
+    pub container_log_monitor_interval: Duration,
+    #[serde(default)]
+    pub register_with_taints: Vec<Taint>,
+    /// Empty for the engine in the same process.
+    #[serde(default)]
+    pub container_runtime_endpoint: String,
+    /// Empty for that of the runtime.
+    #[serde(default)]
+    pub image_service_endpoint: String,
+}
+
+/// `authentication`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Authentication {
+    /// `x509`.
+    #[serde(default)]
+    pub x509: X509,
+}
+
+/// `authentication.x509`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct X509 {
+    /// Who may sign clients; empty for the cluster's authority.
+    #[serde(default, rename = "clientCAFile")]
+    pub client_ca_file: String,
+}
+
+/// A taint to register with.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[allow(missing_docs)]
+pub struct Taint {
+    #[serde(default)]
+    pub key: String,
+    #[serde(default)]
+    pub value: String,
+    #[serde(default)]
+    pub effect: String,
+}
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    duration::parse(&text).ok_or_else(|| serde::de::Error::custom("not a duration"))
+}

@@ -1,0 +1,244 @@
+use serde_json::json;
+
+use super::*;
+use crate::flags::parse;
+
+const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+
+fn line(words: &[&str]) -> CommandLine {
+    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    parse(&words).unwrap()
+}
+
+fn files(texts: &[(&str, &str)]) -> Vec<(String, String)> {
+    texts
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), format!("{HEAD}{text}")))
+        .collect()
+}
+
+fn settled(words: &[&str], texts: &[(&str, &str)]) -> Result<Effective, String> {
+    let sources = Sources {
+        preset: Map::new(),
+        files: &files(texts),
+    };
+    settle(&line(words), sources).map_err(|error| error.to_string())
+}
+
+#[test]
+fn without_anything_it_is_upstreams_configuration_and_secure() {
+    let effective = settled(&[], &[]).unwrap();
+    let shown = &effective.document;
+    assert_eq!(shown["kind"], "KubeletConfiguration");
+    assert_eq!(shown["authentication"]["anonymous"]["enabled"], false);
+    assert_eq!(shown["authorization"]["mode"], "Webhook");
+    assert_eq!(
+        (&shown["port"], &shown["healthzPort"]),
+        (&json!(10250), &json!(10248))
+    );
+    assert_eq!(shown["maxPods"], 110);
+    assert_eq!(shown["evictionHard"]["nodefs.available"], "10%");
+    assert_eq!(shown.get("readOnlyPort"), None);
+    assert_eq!(
+        shown.get("registryPullQPS"),
+        None,
+        "what has no effect is not shown"
+    );
+    assert_eq!(effective.settings.resolv_conf, "/etc/resolv.conf");
+    assert!(effective.settings.fail_swap_on);
+    assert!(effective.warnings.is_empty(), "{:?}", effective.warnings);
+}
+
+#[test]
+fn drop_ins_go_before_the_file_and_flags_before_both() {
+    let effective = settled(
+        &["--max-pods=30", "--eviction-hard=memory.available<2Gi"],
+        &[
+            (
+                "config",
+                "maxPods: 10\nclusterDomain: a.example\nclusterDNS: [10.0.0.1, 10.0.0.2]\n\
+                 evictionSoft: {memory.available: 1Gi}\nevictionHard: {nodefs.available: 1%}",
+            ),
+            (
+                "10.conf",
+                "maxPods: 20\nclusterDNS: [10.0.0.3]\nevictionSoft: {nodefs.available: 5%}",
+            ),
+            ("20.conf", "clusterDomain: b.example"),
+        ],
+    )
+    .unwrap();
+    let settings = effective.settings;
+    assert_eq!(settings.max_pods, 30);
+    assert_eq!(settings.cluster_domain, "b.example");
+    assert_eq!(
+        settings.cluster_dns,
+        ["10.0.0.3".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert_eq!(settings.eviction_soft.len(), 2, "maps of files are merged");
+    assert_eq!(
+        settings.eviction_hard,
+        BTreeMap::from([("memory.available".to_owned(), "2Gi".to_owned())]),
+        "a flag's map stands alone"
+    );
+}
+
+#[test]
+fn default_limits_are_kept_only_when_asked_for() {
+    let merged = settled(
+        &[],
+        &[(
+            "c",
+            "mergeDefaultEvictionSettings: true\nevictionHard: {memory.available: 1Gi}",
+        )],
+    )
+    .unwrap();
+    assert_eq!(merged.settings.eviction_hard.len(), HARD.len());
+    assert_eq!(merged.settings.eviction_hard["memory.available"], "1Gi");
+    let alone = settled(&[], &[("c", "evictionHard: {memory.available: 1Gi}")]).unwrap();
+    assert_eq!(alone.settings.eviction_hard.len(), 1);
+}
+
+#[test]
+fn zeros_of_fields_that_are_no_pointers_are_nothing() {
+    // As kubeadm writes it.
+    let effective = settled(
+        &[],
+        &[(
+            "/var/lib/kubelet/config.yaml",
+            "authentication: {anonymous: {enabled: false}, webhook: {cacheTTL: 0s, enabled: true}, x509: {clientCAFile: /ca}}\n\
+             authorization: {mode: Webhook, webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}\n\
+             clusterDNS: [10.96.0.10]\nclusterDomain: cluster.local\ncontainerRuntimeEndpoint: \"\"\n\
+             cpuManagerReconcilePeriod: 0s\ncrashLoopBackOff: {}\nevictionPressureTransitionPeriod: 0s\n\
+             fileCheckFrequency: 0s\nhealthzBindAddress: 127.0.0.1\nhealthzPort: 10248\nhttpCheckFrequency: 0s\n\
+             imageMaximumGCAge: 0s\nimageMinimumGCAge: 0s\n\
+             logging: {flushFrequency: 0, options: {json: {infoBufferSize: \"0\"}, text: {infoBufferSize: \"0\"}}, verbosity: 0}\n\
+             memorySwap: {}\nnodeStatusReportFrequency: 0s\nnodeStatusUpdateFrequency: 0s\nrotateCertificates: true\n\
+             runtimeRequestTimeout: 0s\nshutdownGracePeriod: 0s\nshutdownGracePeriodCriticalPods: 0s\n\
+             staticPodPath: /etc/kubernetes/manifests\nstreamingConnectionIdleTimeout: 0s\nsyncFrequency: 0s\n\
+             volumeStatsAggPeriod: 0s\nmaxPods: 0",
+        )],
+    )
+    .unwrap();
+    assert!(effective.warnings.is_empty(), "{:?}", effective.warnings);
+    assert_eq!(effective.settings.max_pods, 110);
+    assert_eq!(effective.settings.authentication.x509.client_ca_file, "/ca");
+    assert_eq!(effective.settings.static_pod_path, "/etc/kubernetes/manifests");
+    let off = settled(&[], &[("c", "healthzPort: 0")]).unwrap();
+    assert_eq!(off.settings.healthz_port, 0, "a pointer's zero is a value");
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_by_name() {
+    let cases: [(&[&str], &str, &str); 9] = [
+        (
+            &["--anonymous-auth=true"],
+            "",
+            "--anonymous-auth: authentication.anonymous.enabled: true is not supported",
+        ),
+        (
+            &["--authorization-mode=AlwaysAllow"],
+            "",
+            "authorization.mode: \"AlwaysAllow\" is not supported",
+        ),
+        (
+            &["--read-only-port=10255"],
+            "",
+            "--read-only-port: readOnlyPort: 10255 is not supported",
+        ),
+        (
+            &[],
+            "cpuManagerPolicy: static",
+            "c: cpuManagerPolicy: \"static\" is not supported: processors",
+        ),
+        (
+            &[],
+            "systemReserved: {cpu: 100m}",
+            "c: systemReserved: {\"cpu\":\"100m\"} is not supported",
+        ),
+        (
+            &[],
+            "shutdownGracePeriod: 30s",
+            "c: shutdownGracePeriod: \"30s\" is not supported",
+        ),
+        (
+            &[],
+            "authentication: {anonymous: {enabled: true}}",
+            "c: authentication.anonymous.enabled: true",
+        ),
+        (
+            &["--image-gc-high-threshold=70"],
+            "",
+            "imageGCHighThresholdPercent 70 is not above imageGCLowThresholdPercent 80",
+        ),
+        (
+            &["--node-labels=node-role.kubernetes.io/master=true"],
+            "",
+            "a node may not set this label",
+        ),
+    ];
+    for (words, text, says) in cases {
+        let refused = settled(words, &[("c", text)]).unwrap_err();
+        assert!(refused.contains(says), "{words:?} {text}: {refused}");
+    }
+    let others = settled(
+        &["--anonymous-auth=false", "--read-only-port=0"],
+        &[("c", "cpuManagerPolicy: none")],
+    );
+    assert!(others.unwrap().warnings.is_empty());
+}
+
+#[test]
+fn what_has_no_effect_is_said() {
+    let effective = settled(
+        &["--serialize-image-pulls=true"],
+        &[("c", "syncFrequency: 5s\nfeatureGates: {A: true}")],
+    );
+    let effective = effective.unwrap();
+    let said = effective.warnings.join("\n");
+    for part in [
+        "--serialize-image-pulls: serializeImagePulls: true has no effect: images are pulled side by side",
+        "c: syncFrequency: \"5s\" has no effect",
+        "c: featureGates: {\"A\":true} has no effect",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert_eq!(
+        effective.document["serializeImagePulls"], false,
+        "configz shows what is done"
+    );
+}
+
+#[test]
+fn labels_of_kubernetes_itself_are_for_others() {
+    for good in [
+        "a=b",
+        "example.com/a=b",
+        "node.kubernetes.io/x=1",
+        "topology.kubernetes.io/zone=a",
+    ] {
+        assert!(labels(good).is_ok(), "{good}");
+    }
+    for bad in ["kubernetes.io/role=master", "x.k8s.io/a=b", "a"] {
+        assert!(labels(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn presets_are_the_weakest() {
+    let preset = || {
+        Map::from_iter([
+            ("failSwapOn".to_owned(), json!(false)),
+            ("maxPods".to_owned(), json!(5)),
+        ])
+    };
+    let text = files(&[("c", "maxPods: 6")]);
+    let sources = Sources {
+        preset: preset(),
+        files: &text,
+    };
+    let effective = settle(&line(&[]), sources).unwrap();
+    assert_eq!(
+        (effective.settings.fail_swap_on, effective.settings.max_pods),
+        (false, 6)
+    );
+}
