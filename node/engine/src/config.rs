@@ -7,6 +7,7 @@ use std::sync::Arc;
 use knode_images::ImageStore;
 
 use crate::net::PodNetwork;
+use crate::runtime::Runtimes;
 
 /// Configuration of an engine.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub struct EngineConfig {
     pub images: ImageStore,
     /// The pod network.
     pub network: Arc<dyn PodNetwork>,
+    /// OCI runtimes by runtime handler.
+    pub runtimes: Runtimes,
     /// Where the streaming server listens; port 0 takes a free one. It must be a loopback address.
     pub streaming: SocketAddr,
 }
@@ -42,6 +45,7 @@ impl EngineConfig {
             self_exe: "/proc/self/exe".into(),
             images,
             network,
+            runtimes: Runtimes::default(),
             streaming: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }

@@ -275,6 +275,7 @@ mod tests {
             cgroup: Default::default(),
             image_mounts: vec![],
             filtered: false,
+            program: None,
             started: started.then_some(Started { pid: 7, at: 2 }),
             ended: ended.then(|| unseen_end(3)),
             boot_id: String::new(),

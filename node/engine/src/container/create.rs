@@ -78,6 +78,7 @@ impl Core {
             .unwrap_or_default();
         let image = self.image(wanted)?;
         let mut record = self.new_container(id, config, sandbox, &image);
+        record.program = self.config.runtimes.of(&sandbox.runtime_handler)?.cloned();
         let directory = self.layout.container(id);
         fs::create_dir_all(&directory).file("making", &directory)?;
         write_record(&directory, &record)?;
@@ -125,6 +126,7 @@ impl Core {
             cgroup: cgroup(sandbox.cgroup_parent(), id),
             image_mounts: Vec::new(),
             filtered: false,
+            program: None,
             started: None,
             ended: None,
             boot_id: self.boot_id.clone(),

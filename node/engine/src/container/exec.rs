@@ -169,6 +169,7 @@ impl Core {
             process_file: process_file.clone(),
             tty,
             oom_score_adj: oom_score(&record),
+            program: record.program.clone(),
         };
         let started = start_exec(&link, start, stdin).await;
         fs::remove_file(&process_file).file("removing", &process_file)?;
@@ -188,7 +189,8 @@ impl Core {
             source,
         };
         let spec = Spec::load(&config).map_err(|error| of(error.into()))?;
-        let filtered = container.with(|record| record.filtered);
+        // Programs load the filter themselves, in time.
+        let filtered = container.with(|record| record.filtered && record.program.is_none());
         let process = spec
             .process()
             .as_ref()

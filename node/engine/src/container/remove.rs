@@ -6,7 +6,8 @@ use knode_cri::ContainerEventType;
 
 use super::Container;
 use crate::engine::Core;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, chain};
+use crate::runtime::OciProgram;
 use crate::state::remove_dir;
 
 impl Core {
@@ -22,8 +23,11 @@ impl Core {
         }
         let engine = self.clone();
         let id = container.id.clone();
-        let cgroup = container.with(|record| record.cgroup.clone());
+        let (cgroup, program) = container.with(|record| (record.cgroup.clone(), record.program.clone()));
         let removed = tokio::task::spawn_blocking(move || {
+            if let Some(program) = program {
+                engine.delete_from(&program, &id);
+            }
             let mut errors = engine.remove_snapshots(&id);
             errors.extend(engine.remove_cgroup(&cgroup).err());
             errors.extend(remove_dir(&engine.layout.runtime_root().join(&id)).err());
@@ -38,6 +42,17 @@ impl Core {
         self.forget_container(&container.id);
         self.tell_container(container, ContainerEventType::ContainerDeletedEvent);
         Ok(())
+    }
+
+    /// Lets an OCI runtime do what it does when a container goes; all that must go is removed here too.
+    fn delete_from(&self, program: &OciProgram, id: &str) {
+        if let Err(error) = crate::runtime::delete(program, &self.layout.runtime_root(), id) {
+            tracing::warn!(
+                container = id,
+                error = chain(&error),
+                "deleting a container from its runtime"
+            );
+        }
     }
 
     /// Ends what is left in a control group and removes it.

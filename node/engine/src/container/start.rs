@@ -82,6 +82,7 @@ impl Core {
             stdin: record.config.stdin,
             stdin_once: record.config.stdin_once,
             oom_score_adj: resources.and_then(|resources| i32::try_from(resources.oom_score_adj).ok()),
+            program: record.program.clone(),
         }
     }
 

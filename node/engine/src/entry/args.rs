@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::runtime::OciProgram;
 use crate::shim::ShimArgs;
 
 /// Names of the entry points.
@@ -53,6 +54,8 @@ pub struct CreateArgs {
     pub oom_score_adj: Option<i32>,
     /// Inherited descriptor of the status pipe.
     pub status_fd: i32,
+    /// The OCI runtime that makes it, `None` for the linked-in one.
+    pub program: Option<OciProgram>,
 }
 
 impl CreateArgs {
@@ -75,6 +78,11 @@ impl CreateArgs {
         }
         if let Some(score) = self.oom_score_adj {
             line.extend(["--oom-score-adj".into(), score.to_string().into()]);
+        }
+        if let Some(program) = &self.program {
+            let options = serde_json::Value::from(program.options.clone()).to_string();
+            line.extend(["--program".into(), program.path.clone().into()]);
+            line.extend(["--program-options".into(), options.into()]);
         }
         line
     }
@@ -125,6 +133,19 @@ fn entry(name: &str, given: &mut BTreeMap<String, OsString>) -> Result<Entry, St
         console: given.remove("--console").map(PathBuf::from),
         oom_score_adj: given.remove("--oom-score-adj").map(number).transpose()?,
         status_fd: number(take(given, "--status-fd")?)?,
+        program: program(given)?,
+    }))
+}
+
+fn program(given: &mut BTreeMap<String, OsString>) -> Result<Option<OciProgram>, String> {
+    let Some(path) = given.remove("--program") else {
+        return Ok(None);
+    };
+    let options = take(given, "--program-options")?;
+    let options = options.to_str().and_then(|text| serde_json::from_str(text).ok());
+    Ok(Some(OciProgram {
+        path: path.into(),
+        options: options.ok_or("--program-options are no list")?,
     }))
 }
 
@@ -185,6 +206,10 @@ mod tests {
             console: Some("/c.sock".into()),
             oom_score_adj: Some(-998),
             status_fd: 7,
+            program: Some(OciProgram {
+                path: "/usr/bin/other".into(),
+                options: vec!["--debug".into(), "a b".into()],
+            }),
         };
         assert_eq!(
             parse(create.to_command_line()),
@@ -193,6 +218,7 @@ mod tests {
         create.target = Target::Process("/p.json".into());
         create.console = None;
         create.oom_score_adj = None;
+        create.program = None;
         assert_eq!(parse(create.to_command_line()), Some(Ok(Entry::Create(create))));
         let shim = ShimArgs {
             cgroup_root: "/sys/fs/cgroup".into(),

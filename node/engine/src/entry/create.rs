@@ -27,6 +27,12 @@ pub(super) fn run(args: CreateArgs) {
     if let Some(score) = args.oom_score_adj {
         set_oom_score(score, &report);
     }
+    if let Some(program) = &args.program {
+        return match crate::runtime::make(program, &args) {
+            Ok(pid) => report.started(pid),
+            Err(error) => report.failed(&chain(&error)),
+        };
+    }
     let made = match &args.target {
         Target::Bundle(bundle) => container(&args, bundle, &report),
         Target::Process(process) => command(&args, process, &report),

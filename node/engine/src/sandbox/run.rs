@@ -17,7 +17,8 @@ impl Core {
         let config = request
             .config
             .ok_or_else(|| EngineError::Invalid("the request has no config".into()))?;
-        let metadata = validate(&config, &request.runtime_handler)?;
+        let metadata = validate(&config)?;
+        self.config.runtimes.of(&request.runtime_handler)?;
         let id = new_id();
         self.reserve_name(&unique_name(&metadata), &id)?;
         let record = self.new_record(id, config, request.runtime_handler);

@@ -8,7 +8,7 @@ use crate::error::{EngineError, Result};
 ///
 /// # Errors
 /// [`EngineError::Invalid`] and [`EngineError::Unsupported`] name the field.
-pub(crate) fn validate(config: &PodSandboxConfig, handler: &str) -> Result<PodSandboxMetadata> {
+pub(crate) fn validate(config: &PodSandboxConfig) -> Result<PodSandboxMetadata> {
     let metadata = config
         .metadata
         .clone()
@@ -17,9 +17,6 @@ pub(crate) fn validate(config: &PodSandboxConfig, handler: &str) -> Result<PodSa
         return Err(invalid(
             "sandbox metadata must have a name, a namespace and a uid",
         ));
-    }
-    if !handler.is_empty() {
-        return Err(invalid(format!("no runtime for {handler:?} is configured")));
     }
     let linux = config.linux.clone().unwrap_or_default();
     let context = linux.security_context.unwrap_or_default();
@@ -85,17 +82,15 @@ mod tests {
 
     #[test]
     fn a_configuration_without_linux_is_fine() {
-        assert_eq!(validate(&config(), "").unwrap().name, "p");
+        assert_eq!(validate(&config()).unwrap().name, "p");
     }
 
     #[test]
-    fn metadata_and_handler_are_checked() {
+    fn metadata_is_checked() {
         assert!(matches!(
-            validate(&PodSandboxConfig::default(), ""),
+            validate(&PodSandboxConfig::default()),
             Err(EngineError::Invalid(_))
         ));
-        let error = validate(&config(), "kata").unwrap_err();
-        assert_eq!(error.to_string(), "no runtime for \"kata\" is configured");
     }
 
     #[test]
@@ -107,7 +102,7 @@ mod tests {
                 sysctls,
                 ..Default::default()
             });
-            validate(&config, "").map(|_| ())
+            validate(&config).map(|_| ())
         };
         assert!(with("net.ipv4.ip_forward").is_ok());
         assert!(with("kernel.shmmax").is_ok());

@@ -272,10 +272,7 @@ impl RuntimeService for Engine {
                 conditions: vec![ready, network],
             }),
             info: Default::default(),
-            runtime_handlers: vec![RuntimeHandler {
-                name: String::new(),
-                features: Some(features),
-            }],
+            runtime_handlers: self.core.config.runtimes.handlers(features).await,
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
                 ..Default::default()

@@ -353,6 +353,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
         status_fd: -1,
+        program: start.program.clone(),
     }
 }
 
@@ -364,6 +365,7 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
         status_fd: -1,
+        program: start.program.clone(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::OciProgram;
+
 /// Largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 4 * 1024 * 1024;
 
@@ -33,6 +35,9 @@ pub struct StartContainer {
     pub stdin_once: bool,
     /// Score for the kernel's out-of-memory killer.
     pub oom_score_adj: Option<i32>,
+    /// The OCI runtime, `None` for the linked-in one.
+    #[serde(default)]
+    pub program: Option<OciProgram>,
 }
 
 /// Everything a shim needs to know to run a command in a running container.
@@ -51,6 +56,9 @@ pub struct StartExec {
     pub tty: bool,
     /// Score for the kernel's out-of-memory killer.
     pub oom_score_adj: Option<i32>,
+    /// The OCI runtime that made the container, `None` for the linked-in one.
+    #[serde(default)]
+    pub program: Option<OciProgram>,
 }
 
 /// Which streams an attach request brings descriptors for, in this order.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use knode_cri::{ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::OciProgram;
 use crate::shim::protocol::Exit;
 use crate::spec::user::ResolvedUser;
 
@@ -133,6 +134,9 @@ pub struct ContainerRecord {
     pub image_mounts: Vec<String>,
     /// Its processes are filtered by seccomp.
     pub filtered: bool,
+    /// The OCI runtime that makes it, `None` for the linked-in one.
+    #[serde(default)]
+    pub program: Option<OciProgram>,
     /// That it was started.
     pub started: Option<Started>,
     /// How it ended.
