@@ -10,6 +10,7 @@ mod error;
 mod image;
 mod pull;
 mod reference;
+mod registry;
 mod snapshot;
 mod store;
 mod unpack;
@@ -18,8 +19,11 @@ pub use archive::{ArchiveError, DirectoryReport};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use image::{Image, ImageConfig, Usage};
-pub use pull::{Auth, ManifestError, PullError, Registries};
+pub use pull::{
+    LayerState, LayerStatus, ManifestError, PullError, PullEvent, PullPhase, PullStatus, PullTotals, Pulls,
+};
 pub use reference::{Reference, ReferenceError};
+pub use registry::{Auth, HostsError, Registries, RegistryError, RetryPolicy, Timeouts};
 pub use snapshot::{Snapshot, Snapshots, directory_usage, teardown};
 pub use store::{FsUsage, ImageStore, StoreConfig};
 pub use unpack::UnpackError;

@@ -1,9 +1,8 @@
 //! Why a pull fails. The texts are upstream containerd's where it has one.
 
-use oci_client::errors::OciDistributionError;
-
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::registry::HostsError;
 use crate::unpack::UnpackError;
 
 /// A failed step of a pull.
@@ -13,13 +12,14 @@ pub enum PullError {
     /// The reference could not be resolved at its registry.
     #[error("failed to resolve image: {0}")]
     Resolve(String),
-    /// The client for this registry could not be made.
-    #[error("cannot make a client for registry {registry:?}: {reason}")]
-    Client {
+    /// The configuration of this registry cannot be used.
+    #[error("invalid configuration of registry {registry:?}")]
+    Registry {
         /// The registry.
         registry: String,
-        /// The HTTP client's reason.
-        reason: String,
+        /// What is wrong with it.
+        #[source]
+        source: HostsError,
     },
     /// A blob or a manifest behind an index could not be fetched.
     #[error("failed to copy {digest}: {reason}")]
@@ -68,9 +68,15 @@ pub enum ManifestError {
     /// A media type of something else: an artifact, a schema 1 manifest.
     #[error("unsupported media type {0:?}")]
     MediaType(String),
-    /// An index that points to an index.
-    #[error("the index points to another index")]
-    NestedIndex,
+    /// Indexes that point to indexes, deeper than anyone means, or in a circle.
+    #[error("indexes point to one another more than {0} deep")]
+    NestedIndex(usize),
+    /// More layers than overlayfs can stack.
+    #[error("unsupported: {0} layers, overlayfs takes at most {max}", max = super::manifest::LAYER_LIMIT)]
+    TooManyLayers(usize),
+    /// A layer that is fetched from elsewhere or cannot be read.
+    #[error("unsupported: layer of media type {0:?}")]
+    LayerType(String),
     /// The configuration lists another number of layers than the manifest.
     #[error("mismatched image rootfs and manifest layers: {config} and {manifest}")]
     LayerCount {
@@ -82,6 +88,16 @@ pub enum ManifestError {
     /// A configuration beyond any sensible size.
     #[error("the configuration has {0} bytes, more than 8 MiB")]
     ConfigSize(u64),
+    /// Something of another size than its descriptor says.
+    #[error("{what} has {found} bytes, expected {expected}")]
+    Size {
+        /// Manifest or configuration.
+        what: &'static str,
+        /// Bytes that came.
+        found: u64,
+        /// As promised.
+        expected: u64,
+    },
     /// The content is not what its digest says.
     #[error("{what} has digest {found}, expected {expected}")]
     Digest {
@@ -92,71 +108,4 @@ pub enum ManifestError {
         /// As promised.
         expected: Digest,
     },
-}
-
-/// A registry's answer in the words of the registry.
-pub(crate) fn reason(error: &OciDistributionError) -> String {
-    match error {
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let told = envelope.errors.iter().map(|error| {
-                let code = serde_json::to_value(&error.code).ok();
-                let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("UNKNOWN").to_lowercase();
-                match error.message.is_empty() {
-                    true => code,
-                    false => format!("{}: {}", code.replace('_', " "), error.message),
-                }
-            });
-            told.collect::<Vec<_>>().join("; ")
-        }
-        OciDistributionError::ServerError { code, message, .. } => {
-            let message = message.trim();
-            let head: String = message.chars().take(300).collect();
-            format!("unexpected status {code}: {head}")
-        }
-        OciDistributionError::UnauthorizedError { .. } => {
-            "pull access denied, repository does not exist or may require authorization: authorization failed: \
-             no basic auth credentials or wrong ones"
-                .to_owned()
-        }
-        OciDistributionError::AuthenticationFailure(answer) => format!("failed to authorize: {}", answer.trim()),
-        OciDistributionError::RequestError(error) => transport(error),
-        other => with_sources(other),
-    }
-}
-
-/// True for the answers that mean "not here".
-pub(crate) fn is_absent(error: &OciDistributionError) -> bool {
-    use oci_client::errors::OciErrorCode::{BlobUnknown, ManifestUnknown, NameUnknown, NotFound};
-    match error {
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let absent = |code| matches!(code, &BlobUnknown | &ManifestUnknown | &NameUnknown | &NotFound);
-            envelope.errors.iter().any(|error| absent(&error.code))
-        }
-        OciDistributionError::ServerError { code, .. } => *code == 404,
-        OciDistributionError::ImageManifestNotFoundError(_) => true,
-        _ => false,
-    }
-}
-
-/// The innermost cause of a failed request says most: `connection refused`, a TLS alert.
-fn transport(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let next = inner.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = inner.source();
-    }
-    text
 }

@@ -9,14 +9,15 @@ use tokio::sync::mpsc;
 
 use super::error::PullError;
 use super::manifest::{Descriptor, ImageManifest};
-use super::registry::{Registry, broken_copy};
-use super::source_of;
+use super::progress::{LayerProgress, LayerState, Progress};
+use super::source::failed_copy;
 use crate::digest::Digest;
 use crate::durable::TempPath;
+use crate::registry::{Piece, Repository};
 use crate::store::{Inner, LayerPlan, NewLayer, SourceLayer};
 use crate::unpack::{Expected, UnpackError, unpack};
 
-/// Layers fetched at once.
+/// Layers fetched at once, as many as upstream containerd does.
 const PARALLEL: usize = 3;
 /// Pieces of a layer, of some 16 kB, that wait for the unpacker.
 const PIECES_AHEAD: usize = 64;
@@ -24,58 +25,102 @@ const PIECES_AHEAD: usize = 64;
 /// Brings the layers that are not here into temporary trees.
 pub(super) async fn fetch(
     inner: &Arc<Inner>,
-    registry: &Registry,
+    repository: &Arc<Repository>,
     manifest: &ImageManifest,
     plan: &LayerPlan,
+    progress: &Progress,
 ) -> Result<Vec<SourceLayer>, PullError> {
-    let jobs = manifest.layers.iter().zip(&plan.diff_ids).zip(&plan.present);
-    let fetches = jobs.map(|((descriptor, diff_id), present)| async move {
-        match source_of(*present) {
-            Some(source) => Ok(source),
-            None => fetch_one(inner, registry, descriptor, diff_id)
-                .await
-                .map(SourceLayer::New),
+    // Unpackers go on for a moment when a pull fails: they are waited for, so that what they made is gone.
+    let (alive, mut ended) = mpsc::channel::<()>(1);
+    let running = &alive;
+    let jobs = manifest
+        .layers
+        .iter()
+        .zip(&plan.diff_ids)
+        .zip(&plan.present)
+        .enumerate();
+    let fetches = jobs.map(|(index, ((descriptor, diff_id), present))| async move {
+        if let Some(number) = present {
+            return Ok(SourceLayer::Present(*number));
         }
+        let noted = progress.layer(index);
+        noted.is(LayerState::Fetching);
+        let layer = fetch_one(inner, repository, descriptor, diff_id, &noted, running).await?;
+        noted.is(LayerState::Done);
+        Ok(SourceLayer::New(layer))
     });
     let fetches: Vec<_> = fetches.collect();
-    stream::iter(fetches).buffered(PARALLEL).try_collect().await
+    let layers = stream::iter(fetches).buffered(PARALLEL).try_collect().await;
+    drop(alive);
+    // Nothing is ever sent: this waits for the last of them to hang up.
+    let _nothing: Option<()> = ended.recv().await;
+    layers
 }
 
 async fn fetch_one(
     inner: &Arc<Inner>,
-    registry: &Registry,
+    repository: &Arc<Repository>,
     descriptor: &Descriptor,
     diff_id: &Digest,
+    noted: &LayerProgress<'_>,
+    running: &mpsc::Sender<()>,
 ) -> Result<NewLayer, PullError> {
-    let mut stream = registry.blob(descriptor).await?;
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     let expected = Expected {
         blob: Some(descriptor.digest.clone()),
         diff_id: diff_id.clone(),
     };
     let tree = inner.temporary();
-    let unpacking = tokio::task::spawn_blocking(move || run(tree, receiver, &expected));
-    let mut broken = None;
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|error| {
-            broken = Some(broken_copy(descriptor, &error));
-            io::Error::other("the transfer broke off")
-        });
-        let last = piece.is_err();
-        // The unpacker hangs up when it fails; its own error says why.
-        if sender.send(piece).await.is_err() || last {
-            break;
-        }
+    let running = running.clone();
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let unpacked = run(tree, receiver, &expected);
+        drop(running);
+        unpacked
+    });
+    let transferred = transfer(repository, descriptor, &sender, noted).await;
+    if transferred.is_err() {
+        let broken = io::Error::other("the transfer broke off");
+        // The unpacker may have hung up already.
+        drop(sender.send(Err(broken)).await);
     }
     drop(sender);
     let unpacked = unpacking.await.map_err(|_| PullError::TaskLost("unpack"))?;
-    match (broken, unpacked) {
-        (_, Ok(layer)) => Ok(layer),
-        (Some(error), Err(_)) => Err(error),
-        (None, Err(source)) => Err(PullError::Unpack {
+    match (transferred, unpacked) {
+        (Err(error), _) => Err(error),
+        (Ok(()), Ok(layer)) => Ok(layer),
+        (Ok(()), Err(source)) => Err(PullError::Unpack {
             digest: descriptor.digest.clone(),
             source,
         }),
+    }
+}
+
+/// Hands a blob's pieces to the unpacker until all are there or the unpacker hangs up; its own error says why.
+async fn transfer(
+    repository: &Arc<Repository>,
+    descriptor: &Descriptor,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    noted: &LayerProgress<'_>,
+) -> Result<(), PullError> {
+    let mut blob = repository.blob(&descriptor.digest, descriptor.size);
+    loop {
+        let piece = tokio::select! {
+            piece = blob.next() => piece,
+            () = sender.closed() => return Ok(()),
+        };
+        match piece.map_err(|error| failed_copy(descriptor, &error))? {
+            Piece::End => return Ok(()),
+            Piece::Again(reason) => {
+                tracing::debug!(digest = %descriptor.digest, reason, "the transfer of a layer is taken up again");
+                noted.retried(reason);
+            }
+            Piece::Data(piece) => {
+                noted.fetched(piece.len() as u64);
+                if sender.send(Ok(piece)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

@@ -14,12 +14,17 @@ pub(crate) const ACCEPTED: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
+/// Layers that overlayfs stacks at most (`OVL_MAX_STACK`).
+pub(crate) const LAYER_LIMIT: usize = 500;
+
 /// Reference to content.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
     pub digest: Digest,
-    #[serde(default)]
     pub size: u64,
+    #[serde(default)]
+    pub media_type: String,
     #[serde(default)]
     pub annotations: std::collections::BTreeMap<String, String>,
     pub platform: Option<Platform>,
@@ -86,30 +91,40 @@ impl Kind {
                 head.schema_version
             )));
         }
-        Ok(Self::Image(
-            serde_json::from_slice(bytes).map_err(json("manifest"))?,
-        ))
-    }
-
-    /// The image manifest, for what an index pointed to.
-    pub(crate) fn image(self) -> Result<ImageManifest, super::PullError> {
-        match self {
-            Self::Image(manifest) => Ok(manifest),
-            Self::Index(_) => Err(super::PullError::Manifest(ManifestError::NestedIndex)),
-        }
+        let manifest: ImageManifest = serde_json::from_slice(bytes).map_err(json("manifest"))?;
+        manifest.check()?;
+        Ok(Self::Image(manifest))
     }
 }
 
 impl ImageManifest {
     /// Bytes of configuration and layers as transferred.
     pub(crate) fn size(&self) -> u64 {
-        self.config.size + self.layers.iter().map(|layer| layer.size).sum::<u64>()
+        let sizes = self.layers.iter().map(|layer| layer.size);
+        sizes.fold(self.config.size, u64::saturating_add)
+    }
+
+    /// Refuses what can be told from the manifest alone to be no image that runs here.
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.layers.len() > LAYER_LIMIT {
+            return Err(ManifestError::TooManyLayers(self.layers.len()));
+        }
+        match self.layers.iter().find(|layer| !is_layer(&layer.media_type)) {
+            Some(layer) => Err(ManifestError::LayerType(layer.media_type.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The diff ids that a configuration blob lists for the manifest's layers.
     pub(crate) fn diff_ids(&self, config: &[u8]) -> Result<Vec<Digest>, super::PullError> {
         diff_ids(self.layers.len(), config).map_err(super::PullError::Manifest)
     }
+}
+
+/// Layers that are fetched from elsewhere (Windows), or encrypted, are not for here. Compression is told by the content,
+/// and media types are not always right, so that unknown ones are tried.
+fn is_layer(media_type: &str) -> bool {
+    !media_type.contains(".foreign.") && !media_type.ends_with("+encrypted")
 }
 
 /// The diff ids of a configuration blob, which must be `layers` many.

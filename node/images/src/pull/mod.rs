@@ -1,10 +1,13 @@
 //! Images from registries.
 
 mod error;
+#[cfg(test)]
+mod hostile;
 mod layers;
 mod manifest;
 mod platform;
-mod registry;
+mod progress;
+mod source;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -12,23 +15,26 @@ mod tests;
 use std::sync::Arc;
 
 pub use error::{ManifestError, PullError};
-pub use registry::{Auth, Registries};
-pub(crate) use table::PullTable;
-
 pub(crate) use manifest::{Descriptor, ImageManifest, Index, Kind, diff_ids};
 pub(crate) use platform::choose;
+pub use progress::{LayerState, LayerStatus, PullEvent, PullPhase, PullStatus, PullTotals, Pulls};
+pub(crate) use table::PullTable;
 
-use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::reference::Reference;
-use crate::store::{ImageStore, Inner, LayerPlan, NewImage, SourceLayer};
-use registry::Registry;
+use crate::registry::Auth;
+use crate::store::{ImageStore, Inner, LayerPlan, NewImage};
+use progress::Progress;
+use source::{Fetched, Source};
+
+/// Indexes that may lead to one another before the image.
+const INDEX_DEPTH: usize = 4;
 
 impl ImageStore {
     /// Pulls an image, which is usable and durable when this returns. Layers that are here are not fetched, several
     /// are fetched at once, and concurrent pulls of one image with one authentication are one pull, which goes on
-    /// when a caller stops waiting.
+    /// when a caller stops waiting. Transfers that break off are taken up where they did.
     ///
     /// # Errors
     /// [`Error::Reference`], and [`Error::Pull`] with the registry's own reason in its chain.
@@ -38,51 +44,66 @@ impl ImageStore {
         let (pulled, key) = (reference.clone(), (reference, auth.clone()));
         let auth = auth.clone();
         self.inner
-            .pulls
+            .joined
             .join(key, async move { pull(inner, pulled, auth).await })
             .await
+    }
+
+    /// The pulls under way, to be looked at and subscribed to.
+    pub fn pulls(&self) -> Pulls {
+        self.inner.pulls.clone()
     }
 }
 
 async fn pull(inner: Arc<Inner>, reference: Reference, auth: Auth) -> Result<Image> {
     let started = std::time::Instant::now();
-    let result = fetch(&inner, &reference, &auth).await;
+    let progress = inner.pulls.begin(&reference);
+    let result = fetch(&inner, &reference, &auth, &progress)
+        .await
+        .map_err(|source| Error::Pull {
+            image: reference.to_string(),
+            source: Box::new(source),
+        });
     match &result {
         Ok(image) => {
             tracing::info!(image = %reference, id = %image.id, elapsed = ?started.elapsed(), "pulled")
         }
-        Err(error) => tracing::debug!(image = %reference, error = crate::error::chain(error), "pull failed"),
+        Err(error) => tracing::debug!(image = %reference, error = error.chain(), "pull failed"),
     }
-    result.map_err(|source| Error::Pull {
-        image: reference.to_string(),
-        source: Box::new(source),
-    })
+    progress.end(result.as_ref().err().map(Error::chain));
+    result
 }
 
-async fn fetch(inner: &Arc<Inner>, reference: &Reference, auth: &Auth) -> Result<Image, PullError> {
-    let registry = Registry::connect(&inner.registries, reference, auth)?;
-    let top = registry.resolve().await?;
-    let repo_digest = reference.with_digest(&top.digest);
-    let mut manifests = vec![top.bytes.clone()];
-    let manifest = match top.parse()? {
-        Kind::Image(manifest) => manifest,
-        Kind::Index(index) => {
-            let chosen = choose(&index).ok_or_else(|| PullError::NoPlatform(host_platform()))?;
-            let inner = registry.manifest(&chosen).await?;
-            manifests.push(inner.bytes.clone());
-            inner.parse()?.image()?
-        }
-    };
-    let config = registry.config(&manifest.config).await?;
+async fn fetch(
+    inner: &Arc<Inner>,
+    reference: &Reference,
+    auth: &Auth,
+    progress: &Progress,
+) -> Result<Image, PullError> {
+    let source = Source::open(inner, reference, auth).await?;
+    let (manifest, manifests) = find(&source).await?;
+    let config = source.config(&manifest.config).await?;
     let diff_ids = manifest.diff_ids(&config)?;
     let plan = LayerPlan::new(inner, diff_ids);
-    let layers = layers::fetch(inner, &registry, &manifest, &plan).await?;
+    let present = plan.present.iter().map(Option::is_some);
+    let layers = manifest.layers.iter().zip(present);
+    progress.resolved(layers.map(|(layer, present)| (layer.digest.clone(), layer.size, present)));
+    let layers = layers::fetch(inner, &source.repository, &manifest, &plan, progress).await?;
+    progress.storing();
     let new = NewImage {
-        size: manifest.size() + manifests.iter().map(|bytes| bytes.len() as u64).sum::<u64>(),
+        size: manifest.size()
+            + manifests
+                .iter()
+                .map(|fetched| fetched.bytes.len() as u64)
+                .sum::<u64>(),
         config,
-        manifests,
         repo_tags: reference.tagged().into_iter().collect(),
-        repo_digests: vec![repo_digest],
+        repo_digests: manifests
+            .first()
+            .map(|top| reference.with_digest(&top.digest))
+            .into_iter()
+            .collect(),
+        manifests: manifests.into_iter().map(|fetched| fetched.bytes).collect(),
         layers,
     };
     let committed = inner.clone();
@@ -94,22 +115,25 @@ async fn fetch(inner: &Arc<Inner>, reference: &Reference, auth: &Auth) -> Result
     image.map_err(|error| PullError::Store(Box::new(error)))
 }
 
-/// A manifest or index as fetched, verified.
-#[derive(Debug, Clone)]
-pub(crate) struct Fetched {
-    pub bytes: Vec<u8>,
-    pub digest: Digest,
-}
-
-impl Fetched {
-    pub(crate) fn parse(&self) -> Result<Kind, PullError> {
-        Kind::parse(&self.bytes).map_err(PullError::Manifest)
+/// The manifest of the image for this machine, and everything on the way to it, what the reference names first.
+async fn find(source: &Source) -> Result<(ImageManifest, Vec<Fetched>), PullError> {
+    let mut way = vec![source.resolve().await?];
+    loop {
+        let last = way
+            .last()
+            .map(|fetched| fetched.bytes.as_slice())
+            .unwrap_or_default();
+        match Kind::parse(last).map_err(PullError::Manifest)? {
+            Kind::Image(manifest) => return Ok((manifest, way)),
+            Kind::Index(_) if way.len() > INDEX_DEPTH => {
+                return Err(PullError::Manifest(ManifestError::NestedIndex(INDEX_DEPTH)));
+            }
+            Kind::Index(index) => {
+                let chosen = choose(&index).ok_or_else(|| PullError::NoPlatform(host_platform()))?;
+                way.push(source.manifest(&chosen).await?);
+            }
+        }
     }
-}
-
-/// Layers that are here, or `None` for those to fetch.
-pub(crate) fn source_of(present: Option<u32>) -> Option<SourceLayer> {
-    present.map(SourceLayer::Present)
 }
 
 /// This machine's platform, for messages.

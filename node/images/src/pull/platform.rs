@@ -84,6 +84,7 @@ mod tests {
             Descriptor {
                 digest,
                 size: 0,
+                media_type: String::new(),
                 annotations: Default::default(),
                 platform,
             }

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::registry::Auth;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::reference::Reference;
+use crate::registry::Auth;
 
 type Key = (Reference, Auth);
 type Outcome = Result<Image, Arc<Error>>;

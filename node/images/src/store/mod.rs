@@ -20,7 +20,8 @@ pub(crate) use state::{SnapshotRecord, State};
 use crate::durable::TempPath;
 use crate::error::{Error, Result};
 use crate::image::{Image, Usage};
-use crate::pull::{PullTable, Registries};
+use crate::pull::{PullTable, Pulls};
+use crate::registry::Registries;
 use crate::snapshot::Snapshots;
 
 /// Where the store is and how registries are reached.
@@ -45,7 +46,10 @@ pub struct ImageStore {
 pub(crate) struct Inner {
     pub layout: Layout,
     pub registries: Registries,
-    pub pulls: PullTable,
+    /// Pulls under way, by what they are for.
+    pub joined: PullTable,
+    /// Pulls under way, for those who look on.
+    pub pulls: Pulls,
     state: Mutex<State>,
     next_temporary: AtomicU64,
     /// Locked while the store is open.

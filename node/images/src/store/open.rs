@@ -14,7 +14,7 @@ use super::state::{ImageRecord, LayerRecord, SnapshotRecord, State};
 use super::{Inner, StoreConfig, remove};
 use crate::durable;
 use crate::error::{Error, IoContext, Result};
-use crate::pull::PullTable;
+use crate::pull::{PullTable, Pulls};
 
 pub(super) fn open(config: StoreConfig) -> Result<Inner> {
     let layout = Layout::new(config.root);
@@ -31,7 +31,8 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
     let inner = Inner {
         layout,
         registries: config.registries,
-        pulls: PullTable::default(),
+        joined: PullTable::default(),
+        pulls: Pulls::default(),
         state: Mutex::new(state),
         next_temporary: AtomicU64::new(0),
         _lock: lock,

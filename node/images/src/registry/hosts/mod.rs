@@ -1,0 +1,9 @@
+//! Which endpoints serve a registry: the registry itself and its mirrors, by containerd's `certs.d` layout.
+
+mod endpoint;
+mod file;
+mod lookup;
+mod toml;
+
+pub(crate) use endpoint::{Endpoint, TlsFiles};
+pub(crate) use lookup::endpoints;
