@@ -8,24 +8,32 @@ use std::path::{Path, PathBuf};
 
 use knode_linux::openat::RootDir;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, Timespec, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 use tar::EntryType;
 
 use super::name::{self, Name};
-use super::owner::Attributes;
+use super::owner::{Attributes, set_times};
+use super::sparse::{Copied, Copier};
 use super::{UnpackError, Unpacked};
 
 /// The attribute that makes a directory hide the lower ones of its name.
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// Hard links to lower layers that are kept in mind.
+const LINK_LIMIT: usize = 100_000;
 
 pub(super) struct Unpacker {
     root: RootDir,
     /// The directory of the last entry: archives go directory by directory.
     parent: Option<(PathBuf, OwnedFd)>,
     /// Times of directories, set last because filling them changes them.
-    directories: Vec<(PathBuf, Attributes)>,
+    directories: Vec<(PathBuf, Timespec)>,
+    copier: Copier,
+    /// Bytes of the file system, used and free.
+    capacity: u64,
     done: Unpacked,
 }
 
@@ -35,15 +43,20 @@ impl Unpacker {
         let start = || {
             std::fs::create_dir_all(tree)?;
             std::fs::set_permissions(tree, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-            RootDir::open(tree)
+            let capacity = rustix::fs::statvfs(tree)?;
+            Ok::<_, io::Error>((
+                RootDir::open(tree)?,
+                capacity.f_blocks.saturating_mul(capacity.f_frsize),
+            ))
         };
-        let root = start().at("", "make the tree")?;
-        let done = Unpacked::default();
+        let (root, capacity) = start().at("", "make the tree")?;
         Ok(Self {
             root,
             parent: None,
             directories: Vec::new(),
-            done,
+            copier: Copier::default(),
+            capacity,
+            done: Unpacked::default(),
         })
     }
 
@@ -67,12 +80,10 @@ impl Unpacker {
 
     /// Sets what could only be set at the end.
     pub(super) fn finish(self) -> Result<Unpacked, UnpackError> {
-        for (path, attributes) in self.directories.iter().rev() {
+        for (path, mtime) in self.directories.iter().rev() {
             let text = path.display().to_string();
             match self.root.open_dir(path) {
-                Ok(dir) => attributes
-                    .apply_time(dir.as_fd(), OsStr::new("."))
-                    .at(&text, "set the times")?,
+                Ok(dir) => set_times(dir.as_fd(), OsStr::new("."), *mtime).at(&text, "set the times")?,
                 // A later entry replaced it.
                 Err(error)
                     if matches!(
@@ -90,7 +101,7 @@ impl Unpacker {
         attributes
             .apply(self.root.as_fd(), OsStr::new("."), false)
             .at(text, "set the attributes")?;
-        self.directories.push((PathBuf::new(), attributes));
+        self.directories.push((PathBuf::new(), attributes.mtime));
         Ok(())
     }
 
@@ -137,11 +148,16 @@ impl Unpacker {
         if kind == EntryType::Link {
             return self.add_link(entry, dir, file, text);
         }
-        let size = entry.size();
-        let fd = self.open_parent(dir, text)?;
+        let mut written = 0;
+        self.open_parent(dir, text)?;
+        let fd = self
+            .parent
+            .as_ref()
+            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                write_file(entry, fd, file, text)?
+                check_size(entry.size(), self.capacity, text)?;
+                written = write_file(entry, &mut self.copier, fd, file, text)?.written;
             }
             EntryType::Directory => make_directory(fd, file, replaced).at(text, "make the directory")?,
             EntryType::Symlink => {
@@ -161,23 +177,61 @@ impl Unpacker {
         attributes
             .apply(fd, file, kind == EntryType::Symlink)
             .at(text, "set the attributes")?;
-        self.account(kind, size);
+        self.account(kind, written);
         if kind == EntryType::Directory {
-            let path = dir.join(file);
-            self.done.implied.remove(&path);
-            self.directories.push((path, attributes));
+            if !self.done.implied.is_empty() {
+                let path = self.physical(dir, file).at(text, "find where it lies")?;
+                self.done.implied.remove(&path);
+            }
+            self.directories.push((dir.join(file), attributes.mtime));
         }
         Ok(())
     }
 
-    fn account(&mut self, kind: EntryType, size: u64) {
+    fn account(&mut self, kind: EntryType, written: u64) {
         let blocks = if kind == EntryType::Directory {
             1
         } else {
-            size.div_ceil(4096)
+            written.div_ceil(4096)
         };
         self.done.usage.bytes += blocks * 4096;
         self.done.usage.inodes += 1;
+    }
+
+    /// The path of `file` in `dir` without symbolic links on the way, relative to the root.
+    fn physical(&mut self, dir: &Path, file: &OsStr) -> io::Result<PathBuf> {
+        let fd = self.root.open_dir(dir)?;
+        Ok(place(&self.root, fd.as_fd())?.join(file))
+    }
+
+    /// Forgets what is remembered of a name and what lies below it, because something else comes there.
+    fn forget(&mut self, path: &Path) {
+        if self.done.links.is_empty() && self.done.implied.is_empty() {
+            return;
+        }
+        let below = |found: &&PathBuf| found.starts_with(path);
+        let from = path.to_owned();
+        let implied: Vec<PathBuf> = self
+            .done
+            .implied
+            .range(from.clone()..)
+            .take_while(below)
+            .cloned()
+            .collect();
+        for path in implied {
+            self.done.implied.remove(&path);
+        }
+        let links: Vec<PathBuf> = self
+            .done
+            .links
+            .range(from..)
+            .map(|(link, _)| link)
+            .take_while(below)
+            .cloned()
+            .collect();
+        for link in links {
+            self.done.links.remove(&link);
+        }
     }
 
     fn add_link<R: Read>(
@@ -199,7 +253,11 @@ impl Unpacker {
         match linked {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.open_parent(dir, text)?;
-                self.done.links.push((dir.join(file), target));
+                if self.done.links.len() >= LINK_LIMIT {
+                    return Err(UnpackError::TooManyLinks(LINK_LIMIT));
+                }
+                let link = self.physical(dir, file).at(text, "find where it lies")?;
+                self.done.links.insert(link, target);
                 Ok(())
             }
             other => other.at(text, "make the hard link"),
@@ -217,9 +275,16 @@ impl Unpacker {
     ) -> Result<Option<Kind>, UnpackError> {
         let fd = self.open_parent(dir, text)?;
         let found = kind_of(fd, file).at(text, "look at what is there")?;
+        if found == Some(Kind::Directory) && kind == EntryType::Directory {
+            return Ok(found);
+        }
+        if !self.done.links.is_empty() || !self.done.implied.is_empty() {
+            let path = self.physical(dir, file).at(text, "find where it lies")?;
+            self.forget(&path);
+        }
+        let fd = self.open_parent(dir, text)?;
         match found {
             None => {}
-            Some(Kind::Directory) if kind == EntryType::Directory => {}
             Some(Kind::Directory) => {
                 std::fs::remove_dir_all(below(fd, file)).at(text, "replace a directory")?;
                 // It may have been the directory at hand, or a link to it.
@@ -263,9 +328,9 @@ impl Unpacker {
                         unlinkat(&fd, name, AtFlags::empty())?;
                     }
                     mkdirat(&fd, name, Mode::from_raw_mode(0o755))?;
-                    self.done.implied.insert(path.clone());
                     self.account(EntryType::Directory, 0);
                     fd = self.root.open_dir(&path)?;
+                    self.done.implied.insert(place(&self.root, fd.as_fd())?);
                 }
                 Err(error) => return Err(error),
             }
@@ -292,6 +357,17 @@ fn kind_of(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Kind>> {
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Where an open directory of the tree lies, relative to the root.
+fn place(root: &RootDir, dir: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let of = |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let path = of(dir)?;
+    let inside = path.strip_prefix(of(root.as_fd())?);
+    inside
+        .map(Path::to_owned)
+        .map_err(|_| io::Error::other("the directory is not in the tree"))
 }
 
 /// A path to `file` in an open directory, for functions that take paths.
@@ -339,12 +415,25 @@ fn make_device<R: Read>(
     Ok(mknodat(dir, name, file_type, Mode::from_raw_mode(0o600), device)?)
 }
 
+/// Refuses a file that cannot fit: even its zeros would take forever to read.
+fn check_size(size: u64, capacity: u64, text: &str) -> Result<(), UnpackError> {
+    match size > capacity {
+        true => Err(UnpackError::TooBig {
+            name: text.to_owned(),
+            size,
+            capacity,
+        }),
+        false => Ok(()),
+    }
+}
+
 fn write_file<R: Read>(
     entry: &mut tar::Entry<'_, R>,
+    copier: &mut Copier,
     dir: BorrowedFd<'_>,
     name: &OsStr,
     text: &str,
-) -> Result<(), UnpackError> {
+) -> Result<Copied, UnpackError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(dir, name, flags, Mode::from_raw_mode(0o600)).at(text, "make the file")?;
     let size = entry.size();
@@ -352,21 +441,21 @@ fn write_file<R: Read>(
         inner: entry,
         failed: None,
     };
-    let found = match io::copy(&mut content, &mut File::from(fd)) {
-        Ok(found) => found,
+    let copied = match copier.copy(&mut content, &mut File::from(fd)) {
+        Ok(copied) => copied,
         Err(error) => match content.failed.take() {
             Some(reading) => return Err(UnpackError::Read(reading)),
             None => return Err(error).at(text, "write the file"),
         },
     };
-    if found != size {
+    if copied.length != size {
         return Err(UnpackError::Truncated {
             name: text.to_owned(),
-            found,
+            found: copied.length,
             size,
         });
     }
-    Ok(())
+    Ok(copied)
 }
 
 /// Tells errors of the archive from those of the disk.

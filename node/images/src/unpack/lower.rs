@@ -2,24 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, XattrFlags, lsetxattr, utimensat};
+use knode_linux::openat::RootDir;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Uid, chmodat, chownat, mknodat, open, openat, symlinkat,
+};
 
 use super::entry::{AtEntry, OPAQUE};
+use super::owner::set_times;
 use super::{UnpackError, Unpacked};
 
 /// Completes `tree` out of `lower` (the topmost first): directories that the archive only implied get the owner,
 /// mode and times they have below, so that the layer does not change them; hard links to files of lower layers
-/// become copies of those.
+/// become copies of those. As when unpacking, no name leads out of the tree.
 pub(crate) fn settle(tree: &Path, unpacked: &Unpacked, lower: &[PathBuf]) -> Result<(), UnpackError> {
+    let root = RootDir::open(tree).at("", "open the tree")?;
     for (link, target) in &unpacked.links {
         let text = link.display().to_string();
         match find(lower, target).at(&text, "look for the link's target")? {
-            Some(source) => copy(&source, &tree.join(link)).at(&text, "copy the link's target")?,
+            Some(source) => copy(&source, &root, link).at(&text, "copy the link's target")?,
             None => {
                 return Err(UnpackError::LinkTarget {
                     link: text,
@@ -32,8 +38,12 @@ pub(crate) fn settle(tree: &Path, unpacked: &Unpacked, lower: &[PathBuf]) -> Res
     for dir in implied.iter().rev() {
         let text = dir.display().to_string();
         let source = find(lower, dir).at(&text, "look for the directory below")?;
-        if let Some(source) = source.filter(|source| source.is_dir()) {
-            copy_attributes(&source, &tree.join(dir)).at(&text, "copy the directory's attributes")?;
+        let Some(source) = source else { continue };
+        let meta = fs::symlink_metadata(&source).at(&text, "look at the directory below")?;
+        if meta.is_dir() {
+            let dir = root.open_dir(dir).at(&text, "open the directory")?;
+            let attributes = copy_attributes(&source, &meta, dir.as_fd(), OsStr::new("."));
+            attributes.at(&text, "copy the directory's attributes")?;
         }
     }
     Ok(())
@@ -182,34 +192,58 @@ fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Copies a file or symbolic link with its attributes.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    if from.is_symlink() {
-        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
-    } else {
-        fs::copy(from, to)?;
+/// Copies a file of any kind but a directory, with its attributes, to `link` below `root`. What a later entry of the
+/// layer put there stays.
+fn copy(from: &Path, root: &RootDir, link: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (link.parent(), link.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let dir = root.open_dir(parent)?;
+    let meta = fs::symlink_metadata(from)?;
+    match make(from, &meta, dir.as_fd(), name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => copy_attributes(from, &meta, dir.as_fd(), name),
     }
-    copy_attributes(from, to)
 }
 
-fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
-    let meta = fs::symlink_metadata(from)?;
-    std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid()))?;
+fn make(from: &Path, meta: &Metadata, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let kind = FileType::from_raw_mode(meta.mode());
+    match kind {
+        FileType::Symlink => symlinkat(fs::read_link(from)?, dir, name)?,
+        FileType::RegularFile => {
+            let reading = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut content = File::from(open(from, reading, Mode::empty())?);
+            let writing = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut copy = File::from(openat(dir, name, writing, Mode::from_raw_mode(0o600))?);
+            io::copy(&mut content, &mut copy)?;
+        }
+        FileType::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        device => mknodat(dir, name, device, Mode::from_raw_mode(0o600), meta.rdev())?,
+    }
+    Ok(())
+}
+
+/// Copies owner, mode, attributes and times. Owner first, because changing it clears setuid and capabilities.
+fn copy_attributes(from: &Path, meta: &Metadata, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
+    chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if !meta.is_symlink() {
-        fs::set_permissions(to, meta.permissions())?;
+        chmodat(
+            dir,
+            name,
+            Mode::from_raw_mode(meta.mode() & 0o7777),
+            AtFlags::empty(),
+        )?;
     }
     for (key, value) in knode_linux::xattr::all(from)? {
         if key != OPAQUE {
-            lsetxattr(to, &key, &value, XattrFlags::empty())?;
+            knode_linux::xattr::set_at(dir, Path::new(name), &key, &value)?;
         }
     }
     let time = Timespec {
         tv_sec: meta.mtime(),
         tv_nsec: meta.mtime_nsec(),
     };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    Ok(utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    set_times(dir, name, time)
 }

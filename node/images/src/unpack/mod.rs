@@ -6,13 +6,15 @@
 
 mod decompress;
 mod entry;
+mod guard;
 mod lower;
 mod name;
 mod owner;
+mod sparse;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +55,19 @@ pub enum UnpackError {
     /// A directory without an entry of its own that a lower layer has as a symbolic link.
     #[error("unsupported: the layer has files in {0:?}, which is a symbolic link of a lower layer")]
     ThroughLink(String),
+    /// A file larger than the file system that it is meant for.
+    #[error("entry {name:?} claims {size} bytes, its file system has {capacity}")]
+    TooBig {
+        /// The entry.
+        name: String,
+        /// Bytes that its header claims.
+        size: u64,
+        /// Bytes of the file system, used and free.
+        capacity: u64,
+    },
+    /// More hard links to files of lower layers than any image has.
+    #[error("unsupported: more than {0} hard links to files of lower layers")]
+    TooManyLinks(usize),
     /// A kind of entry that layers do not have.
     #[error("unsupported: entry {name:?} of type {kind:?}")]
     EntryType {
@@ -90,10 +105,11 @@ pub(crate) struct Unpacked {
     pub usage: Usage,
     /// The layer hides everything below it.
     pub opaque: bool,
-    /// Directories that entries lie in but that have no entry of their own, parents first.
+    /// Directories that entries lie in but that have no entry of their own, parents first. No part of these paths is a
+    /// symbolic link of this layer.
     pub implied: BTreeSet<PathBuf>,
-    /// Hard links (link, target) whose target is not in this layer.
-    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Hard links whose target is not in this layer: where the link goes, by a path as above, and to what.
+    pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Unpacked {
@@ -131,7 +147,8 @@ pub(crate) fn unpack(blob: impl Read, tree: &Path, expected: &Expected) -> Resul
 fn unpack_archive(blob: impl Read, tree: &Path, diff_id: &Digest) -> Result<Unpacked, UnpackError> {
     let mut content = HashingReader::new(decompress(blob).map_err(UnpackError::Read)?);
     // Some tools write no end-of-archive blocks; zeros are added so that the reader finds one.
-    let mut archive = tar::Archive::new((&mut content).chain(io::repeat(0).take(2048)));
+    let guarded = guard::Guard::new((&mut content).chain(io::repeat(0).take(2048)));
+    let mut archive = tar::Archive::new(guarded);
     let mut unpacker = entry::Unpacker::new(tree)?;
     for entry in archive.entries().map_err(UnpackError::Read)? {
         unpacker.add(&mut entry.map_err(UnpackError::Read)?)?;

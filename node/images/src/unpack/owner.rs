@@ -67,17 +67,17 @@ impl Attributes {
         for (key, value) in &self.xattrs {
             set_xattr(dir, name, key, value)?;
         }
-        self.apply_time(dir, name)
+        set_times(dir, name, self.mtime)
     }
+}
 
-    /// Sets the times alone.
-    pub(super) fn apply_time(&self, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        let times = Timestamps {
-            last_access: self.mtime,
-            last_modification: self.mtime,
-        };
-        Ok(utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
+/// Sets both times of `name` in `dir`.
+pub(super) fn set_times(dir: BorrowedFd<'_>, name: &OsStr, time: Timespec) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// An attribute that this file system does not have is left out, as upstream does.

@@ -155,11 +155,10 @@ fn links_are_followed_inside_the_tree_only() {
     let outside = Layer::new()
         .symlink("out", "/proc/self/root/etc")
         .hardlink("stolen", "out/passwd");
-    assert!(
-        unpacked(&outside)
-            .unpacked
-            .links
-            .contains(&("stolen".into(), "out/passwd".into()))
+    let links = unpacked(&outside).unpacked.links;
+    assert_eq!(
+        links.get(std::path::Path::new("stolen")),
+        Some(&PathBuf::from("out/passwd"))
     );
 }
 
@@ -331,4 +330,209 @@ fn links_of_lower_layers_in_a_circle_are_refused() {
     let top = unpacked(&Layer::new().file("a/file", 0o644, "x"));
     let error = settle(&top.path(""), &top.unpacked, &[base.path("")]).unwrap_err();
     assert!(matches!(error, UnpackError::ThroughLink(_)), "{error}");
+}
+
+/// A directory outside of every tree, and layers that try to reach it when they are settled on the layers below.
+#[test]
+fn settling_leads_nowhere_outside_either() {
+    let outside = Scratch::new("outside");
+    fs::create_dir(outside.join("dir")).unwrap();
+    fs::set_permissions(
+        outside.join("dir"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let target = outside.path().display().to_string();
+    let inside = target.trim_start_matches('/').to_owned();
+    let base = unpacked(
+        &Layer::new()
+            .file("tool", 0o4755, "binary")
+            .dir("a", 0o777)
+            .dir("a/dir", 0o777)
+            .dir(&inside, 0o777)
+            .dir(&format!("{inside}/dir"), 0o777),
+    );
+    let lower = [base.path("")];
+    // A hard link whose directory is a link of the same layer.
+    let link = unpacked(
+        &Layer::new()
+            .dir(&inside, 0o755)
+            .symlink("d", &target)
+            .hardlink("d/evil", "tool"),
+    );
+    settle(&link.path(""), &link.unpacked, &lower).unwrap();
+    assert_eq!(
+        fs::read_to_string(link.path(&format!("{inside}/evil"))).unwrap(),
+        "binary"
+    );
+    // An implied directory that a link replaces, and one behind a link.
+    let replaced = unpacked(&Layer::new().file("a/dir/x", 0o644, "x").symlink("a", &target));
+    settle(&replaced.path(""), &replaced.unpacked, &lower).unwrap();
+    let behind = unpacked(
+        &Layer::new()
+            .dir(&inside, 0o755)
+            .symlink("b", &target)
+            .file("b/dir/x", 0o644, "x"),
+    );
+    settle(&behind.path(""), &behind.unpacked, &lower).unwrap();
+    let dir = fs::metadata(behind.path(&format!("{inside}/dir"))).unwrap();
+    assert_eq!(dir.mode() & 0o777, 0o777);
+    let found: Vec<_> = fs::read_dir(outside.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(found, ["dir"]);
+    assert_eq!(fs::metadata(outside.join("dir")).unwrap().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn hard_links_to_pipes_and_devices_of_lower_layers_are_made_anew() {
+    let base = unpacked(
+        &Layer::new()
+            .fifo("pipe")
+            .char_device("null", 1, 3)
+            .symlink("link", "x"),
+    );
+    let top = unpacked(
+        &Layer::new()
+            .hardlink("p", "pipe")
+            .hardlink("n", "null")
+            .hardlink("l", "link")
+            .hardlink("later", "link")
+            .file("later", 0o644, "a later entry"),
+    );
+    settle(&top.path(""), &top.unpacked, &[base.path("")]).unwrap();
+    assert!(fs::metadata(top.path("p")).unwrap().file_type().is_fifo());
+    assert_eq!(
+        fs::metadata(top.path("n")).unwrap().rdev(),
+        rustix::fs::makedev(1, 3)
+    );
+    assert_eq!(fs::read_link(top.path("l")).unwrap(), PathBuf::from("x"));
+    assert_eq!(fs::read_to_string(top.path("later")).unwrap(), "a later entry");
+}
+
+/// A header of 512 bytes for a GNU archive.
+fn header(kind: u8, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("big").unwrap();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    header
+}
+
+fn unpack_bytes(bytes: &[u8]) -> (Scratch, Result<Unpacked, UnpackError>) {
+    require_root();
+    let scratch = Scratch::new("unpack");
+    let result = unpack(bytes, &scratch.join("tree"), &expected(bytes, bytes));
+    (scratch, result)
+}
+
+/// An archive with a sparse file of `claim` bytes, of which the last 512 are there.
+fn sparse(claim: u64) -> Vec<u8> {
+    let mut header = header(b'S', 512);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.sparse[0].numbytes.copy_from_slice(b"00000001000\0");
+    // Beyond octal digits: base 256.
+    for (field, value) in [
+        (&mut gnu.realsize, claim),
+        (&mut gnu.sparse[0].offset, claim - 512),
+    ] {
+        field[0] = 0x80;
+        field[1..4].fill(0);
+        field[4..].copy_from_slice(&value.to_be_bytes());
+    }
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend([7; 512]);
+    bytes
+}
+
+#[test]
+fn a_sparse_claim_of_gigabytes_takes_no_disk() {
+    for claim in [1 << 30, 10 << 30] {
+        let (scratch, result) = unpack_bytes(&sparse(claim));
+        match result {
+            // The machine's disk is smaller than the claim.
+            Err(UnpackError::TooBig { size, .. }) if claim > 1 << 30 => assert_eq!(size, claim),
+            Ok(unpacked) => {
+                let meta = fs::metadata(scratch.join("tree/big")).unwrap();
+                assert_eq!(meta.len(), claim);
+                assert!(
+                    meta.blocks() * 512 <= 1 << 20 && unpacked.usage.bytes <= 1 << 20,
+                    "{unpacked:?}"
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn claims_without_content_are_refused() {
+    let (_scratch, result) = unpack_bytes(header(b'0', 10 << 20).as_bytes());
+    assert!(
+        matches!(result, Err(UnpackError::Truncated { .. } | UnpackError::Read(_))),
+        "{result:?}"
+    );
+    let (_scratch, result) = unpack_bytes(header(b'0', 1 << 60).as_bytes());
+    assert!(matches!(result, Err(UnpackError::TooBig { .. })), "{result:?}");
+}
+
+#[test]
+fn endless_extended_headers_are_refused_before_they_fill_the_memory() {
+    for kind in [b'L', b'K', b'x'] {
+        let start = header(kind, 1 << 40);
+        let endless = start.as_bytes().as_slice().chain(io::repeat(b'a').take(64 << 20));
+        let scratch = Scratch::new("unpack");
+        let nothing = Expected {
+            blob: None,
+            diff_id: Digest::of(b""),
+        };
+        let error = unpack_archive(endless, &scratch.join("tree"), &nothing.diff_id).unwrap_err();
+        let told = crate::error::chain(&error);
+        assert!(told.contains("an extended header of 1099511627776"), "{told}");
+    }
+    // A size in an extended header is followed: what comes after the content is a header again.
+    let record = b"16 size=1048576\n";
+    let mut bytes = header(b'x', record.len() as u64).as_bytes().to_vec();
+    bytes.extend(record);
+    bytes.resize(1024, 0);
+    bytes.extend(header(b'0', 0).as_bytes());
+    bytes.resize(bytes.len() + (1 << 20), b'c');
+    bytes.extend(header(b'L', 1 << 40).as_bytes());
+    let (_scratch, result) = unpack_bytes(&bytes);
+    let told = crate::error::chain(&result.unwrap_err());
+    assert!(told.contains("an extended header of"), "{told}");
+}
+
+#[test]
+fn paths_up_to_the_kernel_s_bound_are_taken_and_longer_ones_refused() {
+    let name = |parts: usize| vec!["d".repeat(200); parts].join("/");
+    let tree = unpacked(&Layer::new().file(&format!("{}/file", name(19)), 0o644, "deep"));
+    let mut file = tree.path("");
+    file.push(name(10));
+    // Longer than one path may be with the tree's own before it, so it is looked at in two steps.
+    let dir = fs::File::open(&file).unwrap();
+    let rest = format!("{}/file", name(9));
+    let found = rustix::fs::openat(
+        &dir,
+        rest.as_str(),
+        rustix::fs::OFlags::RDONLY,
+        rustix::fs::Mode::empty(),
+    );
+    let mut text = String::new();
+    fs::File::from(found.unwrap()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "deep");
+    let error = try_unpack(&Layer::new().file(&format!("{}/file", name(21)), 0o644, "x"))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(&error, UnpackError::Io { source, .. } if source.raw_os_error() == Some(36)),
+        "{error:?}"
+    );
 }
