@@ -62,6 +62,12 @@ pub struct Settings {
     pub container_log_max_files: u32,
     #[serde(deserialize_with = "time")]
     pub container_log_monitor_interval: Duration,
+    #[serde(deserialize_with = "time")]
+    pub shutdown_grace_period: Duration,
+    #[serde(deserialize_with = "time")]
+    pub shutdown_grace_period_critical_pods: Duration,
+    #[serde(default)]
+    pub shutdown_grace_period_by_pod_priority: Vec<PriorityGrace>,
     #[serde(default)]
     pub register_with_taints: Vec<Taint>,
     /// Empty for the engine in the same process.
@@ -87,6 +93,17 @@ pub struct X509 {
     /// Who may sign clients; empty for the cluster's authority.
     #[serde(default, rename = "clientCAFile")]
     pub client_ca_file: String,
+}
+
+/// How long pods from a priority on may take at a shutdown of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct PriorityGrace {
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub shutdown_grace_period_seconds: u64,
 }
 
 /// A taint to register with.

@@ -78,6 +78,14 @@ impl CommandLine {
         parse::set(self, flag, text)
     }
 
+    /// Sets the field at a path by a flag that is the caller's own.
+    ///
+    /// # Errors
+    /// As [`CommandLine::set`].
+    pub fn set_field(&mut self, flag: &str, path: &str, text: &str) -> crate::Result<()> {
+        parse::set_field(self, flag, path, text)
+    }
+
     /// The value of a flag without a field.
     pub fn own(&self, flag: Own) -> Option<&str> {
         self.own

@@ -151,7 +151,7 @@ fn set_own(line: &mut CommandLine, own: Own, text: &str) {
     }
 }
 
-fn set_field(line: &mut CommandLine, name: &str, path: &str, text: &str) -> Result<()> {
+pub(super) fn set_field(line: &mut CommandLine, name: &str, path: &str, text: &str) -> Result<()> {
     let field = schema::find(path).ok_or_else(|| Error::UnknownFlag(name.to_owned()))?;
     let read = value::read(field, name, text).map_err(|problem| wrong(name, text, problem))?;
     check(field, &read, path, name)?;

@@ -20,7 +20,6 @@ const NEITHER: &str = "it has none in upstream's kubelet either";
 const NO_PINNING: &str = "processors, memory and devices are not pinned to pods";
 const NO_RESERVATION: &str =
     "nothing is reserved for the system yet; eviction limits are taken off what pods may use";
-const NO_SHUTDOWN: &str = "the machine's shutdown is not delayed for pods";
 
 pub(crate) const FIELDS: &[Field] = &[
     only("enableServer", Bool, "true", "the kubelet's API is always served").zero_counts(),
@@ -374,13 +373,12 @@ pub(crate) const FIELDS: &[Field] = &[
     object("logging", LOGGING),
     no_effect("enableSystemLogHandler", Bool, "false", "/logs/ is not served").zero_counts(),
     only("enableSystemLogQuery", Bool, "false", "/logs/ is not served").zero_counts(),
-    only("shutdownGracePeriod", Duration, "", NO_SHUTDOWN),
-    only("shutdownGracePeriodCriticalPods", Duration, "", NO_SHUTDOWN),
-    only(
+    honoured("shutdownGracePeriod", Duration, "\"0s\""),
+    honoured("shutdownGracePeriodCriticalPods", Duration, "\"0s\""),
+    honoured(
         "shutdownGracePeriodByPodPriority",
         Objects(SHUTDOWN_BY_PRIORITY),
         "",
-        NO_SHUTDOWN,
     ),
     object("crashLoopBackOff", CRASH_LOOP),
     only("reservedMemory", Objects(MEMORY_RESERVATION), "", NO_RESERVATION),

@@ -129,7 +129,7 @@ fn zeros_of_fields_that_are_no_pointers_are_nothing() {
 
 #[test]
 fn what_cannot_be_followed_is_refused_by_name() {
-    let cases: [(&[&str], &str, &str); 9] = [
+    let cases: [(&[&str], &str, &str); 8] = [
         (
             &["--anonymous-auth=true"],
             "",
@@ -154,11 +154,6 @@ fn what_cannot_be_followed_is_refused_by_name() {
             &[],
             "systemReserved: {cpu: 100m}",
             "c: systemReserved: {\"cpu\":\"100m\"} is not supported",
-        ),
-        (
-            &[],
-            "shutdownGracePeriod: 30s",
-            "c: shutdownGracePeriod: \"30s\" is not supported",
         ),
         (
             &[],
