@@ -2,6 +2,8 @@
 
 use std::io;
 
+use nix::unistd::Pid;
+
 use super::Shim;
 use super::attach::Attached;
 use super::peers::Received;
@@ -145,5 +147,12 @@ fn done(result: io::Result<()>) -> Answer {
 
 /// The process is an unreaped child, so its number cannot have been given to another.
 fn send_signal(pid: i32, signal: i32, group: bool) -> io::Result<()> {
-    knode_linux::signal::send_raw(if group { -pid } else { pid }, signal)
+    knode_linux::signal::send_raw(if group { -group_of(pid) } else { pid }, signal)
+}
+
+/// The process group of a command; some runtimes make its leader a process that has ended. Never the shim's own.
+fn group_of(pid: i32) -> i32 {
+    let group = nix::unistd::getpgid(Some(Pid::from_raw(pid)));
+    let others = group.ok().filter(|group| *group != nix::unistd::getpgrp());
+    others.map_or(pid, Pid::as_raw)
 }
