@@ -10,6 +10,7 @@ use knode_pki::BootstrapToken;
 use crate::dual::Dual;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
 use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
+use crate::pki::{CertificateOptions, PkiCommand};
 
 /// Where the administrator's kubeconfig lies unless told otherwise.
 const ADMIN_KUBECONFIG: &str = "/etc/knode/admin.kubeconfig";
@@ -53,6 +54,9 @@ pub enum Command {
     /// The tokens with which machines join.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Certificates and kubeconfigs as files: made, renewed and shown.
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
     /// The overlay alone, with upstream flanneld's flags and environment (`-help` lists them), or
@@ -112,6 +116,8 @@ pub struct ControlPlaneOptions {
     /// Where the administrator's kubeconfig is written (mode 0600).
     #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
     pub write_kubeconfig: PathBuf,
+    #[command(flatten)]
+    pub certificates: CertificateOptions,
 }
 
 /// What a node can be told.

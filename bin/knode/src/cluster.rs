@@ -126,9 +126,11 @@ mod tests {
             service_cidr: "10.254.0.0/16".parse().unwrap(),
             node_cidr_mask_size_ipv4: None,
             node_cidr_mask_size_ipv6: None,
+            cluster_dns: None,
             node_port_range: crate::cli::PortRange { first: 1, last: 2 },
             listen: "0.0.0.0:6443".parse().unwrap(),
             write_kubeconfig: "/k".into(),
+            certificates: crate::pki::CertificateOptions::default(),
         };
         let state = State {
             control_plane: Some(ControlPlane {

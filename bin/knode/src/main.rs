@@ -16,6 +16,7 @@ mod layout;
 mod lock;
 mod mk_docker_opts;
 mod node;
+mod pki;
 mod preflight;
 mod progress;
 mod role;
@@ -102,6 +103,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Node(args) => up::node(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Token(command) => token::run(command).await,
+        Command::Pki(command) => pki::run(command),
         Command::Down(args) => down::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Flanneld(args) => flanneld::run(&args.args).await,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity, UserInfo};
+use knode_apiserver::{ApiServer, ApiServerConfig, Credentials, NodeBindings, TlsIdentity, UserInfo};
 use knode_pki::{ApiServerSans, ControlPlanePki, IdentityFile};
 use knode_store::Store;
 use serde_json::{Value, json};
@@ -76,9 +76,12 @@ async fn start(dir: &std::path::Path) -> Result<ApiServer, Failed> {
         key_pem: file.identity.key_pem.clone(),
     };
     let config = ApiServerConfig {
-        tls: tls(&pki.apiserver),
-        client_ca_pem: pki.ca.cert_pem().to_owned(),
-        kubelet_client: tls(&pki.kubelet_client),
+        credentials: Credentials {
+            tls: tls(&pki.apiserver),
+            client_ca_pem: pki.ca.cert_pem().to_owned(),
+            kubelet_client: tls(&pki.kubelet_client),
+        },
+        node_bindings: NodeBindings::default(),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
         service_cidrs: vec!["10.96.0.0/16".parse()?],

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity};
+use knode_apiserver::{ApiServer, ApiServerConfig, Credentials, NodeBindings, TlsIdentity};
 use knode_pki::{ApiServerSans, ControlPlanePki, IdentityFile};
 use knode_store::Store;
 
@@ -43,9 +43,12 @@ fn config(pki: &ControlPlanePki, address: SocketAddr) -> ApiServerConfig {
         key_pem: file.identity.key_pem.clone(),
     };
     ApiServerConfig {
-        tls: tls(&pki.apiserver),
-        client_ca_pem: pki.ca.cert_pem().to_owned(),
-        kubelet_client: tls(&pki.kubelet_client),
+        credentials: Credentials {
+            tls: tls(&pki.apiserver),
+            client_ca_pem: pki.ca.cert_pem().to_owned(),
+            kubelet_client: tls(&pki.kubelet_client),
+        },
+        node_bindings: NodeBindings::default(),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
         service_cidrs: vec![ipnet::IpNet::new([10, 96, 0, 0].into(), 16).unwrap_or_default()],

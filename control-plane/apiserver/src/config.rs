@@ -25,9 +25,9 @@ impl std::fmt::Debug for TlsIdentity {
     }
 }
 
-/// How an API server is set up.
+/// What a server shows and whom it believes; can be replaced while it runs ([`crate::ApiServer::renew`]).
 #[derive(Clone, Debug)]
-pub struct ApiServerConfig {
+pub struct Credentials {
     /// The certificate that clients see.
     pub tls: TlsIdentity,
     /// Authorities whose client certificates are identities, and which sign the kubelets' serving
@@ -35,6 +35,27 @@ pub struct ApiServerConfig {
     pub client_ca_pem: String,
     /// Who this server is to kubelets: its client certificate.
     pub kubelet_client: TlsIdentity,
+}
+
+/// Which bindings a cluster has beyond upstream's defaults, so that nodes can join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeBindings {
+    /// Bootstrap tokens may ask for a node's certificate, and get it; nodes renew theirs.
+    #[default]
+    Approve,
+    /// Bootstrap tokens may ask; a person approves, also renewals.
+    Ask,
+    /// None, as upstream's server has it.
+    Nothing,
+}
+
+/// How an API server is set up.
+#[derive(Clone, Debug)]
+pub struct ApiServerConfig {
+    /// Certificates and authorities.
+    pub credentials: Credentials,
+    /// How nodes may join.
+    pub node_bindings: NodeBindings,
     /// Signs and checks service-account tokens.
     pub service_account_key: Arc<ServiceAccountKey>,
     /// Issuer of service-account tokens, an https URL.

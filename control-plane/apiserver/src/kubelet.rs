@@ -1,7 +1,7 @@
 //! Connections to kubelets: HTTPS with our client certificate, their certificate checked by our CA.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, Uri, header};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::config::ApiServerConfig;
+use crate::config::Credentials;
 use crate::core::{Core, chain};
 use crate::http::{Body, Failure};
 use crate::server::Error;
@@ -54,7 +54,7 @@ impl Target {
 
 /// A client of kubelets.
 pub(crate) struct Kubelets {
-    connector: TlsConnector,
+    connector: RwLock<TlsConnector>,
 }
 
 /// Why a kubelet can't be asked.
@@ -73,21 +73,20 @@ enum Unreachable {
 }
 
 impl Kubelets {
-    pub fn new(config: &ApiServerConfig) -> Result<Self, Error> {
-        const WHAT: &str = "the certificate towards kubelets";
-        let identity = &config.kubelet_client;
-        let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Error::Tls { what: WHAT, source })?
-            .with_root_certificates(tls::roots(&config.client_ca_pem)?)
-            .with_client_auth_cert(
-                tls::certificates(&identity.cert_pem, WHAT)?,
-                tls::private_key(&identity.key_pem, WHAT)?,
-            )
-            .map_err(|source| Error::Tls { what: WHAT, source })?;
+    pub fn new(credentials: &Credentials) -> Result<Self, Error> {
         Ok(Self {
-            connector: TlsConnector::from(Arc::new(tls)),
+            connector: RwLock::new(connector(credentials)?),
         })
+    }
+
+    /// What other credentials come to; for [`replace`](Self::replace).
+    pub fn prepare(&self, credentials: &Credentials) -> Result<TlsConnector, Error> {
+        connector(credentials)
+    }
+
+    /// Asks kubelets by these credentials from the next request on.
+    pub fn replace(&self, connector: TlsConnector) {
+        *self.connector.write().unwrap_or_else(PoisonError::into_inner) = connector;
     }
 
     /// A GET.
@@ -135,6 +134,13 @@ impl Kubelets {
         sender.send_request(request).await.map_err(Unreachable::Http)
     }
 
+    fn connector(&self) -> TlsConnector {
+        self.connector
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     async fn connect(
         &self,
         address: SocketAddr,
@@ -147,15 +153,30 @@ impl Kubelets {
                 .set_nodelay(true)
                 .map_err(|error| Unreachable::Connect(address, error))?;
             let name = ServerName::IpAddress(address.ip().into());
-            self.connector
-                .connect(name, stream)
-                .await
-                .map_err(Unreachable::Tls)
+            let connector = self.connector();
+            connector.connect(name, stream).await.map_err(Unreachable::Tls)
         };
         tokio::time::timeout(CONNECT, connecting)
             .await
             .map_err(|_| Unreachable::Timeout(address))?
     }
+}
+
+fn connector(credentials: &Credentials) -> Result<TlsConnector, Error> {
+    const WHAT: &str = "the certificate towards kubelets";
+    let identity = &credentials.kubelet_client;
+    let mut tls = rustls::ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| Error::Tls { what: WHAT, source })?
+        .with_root_certificates(tls::roots(&credentials.client_ca_pem)?)
+        .with_client_auth_cert(
+            tls::certificates(&identity.cert_pem, WHAT)?,
+            tls::private_key(&identity.key_pem, WHAT)?,
+        )
+        .map_err(|source| Error::Tls { what: WHAT, source })?;
+    // A resumed session keeps the certificate that it began with.
+    tls.resumption = rustls::client::Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(tls)))
 }
 
 /// Go's spelling of a method in an error of its client.

@@ -26,7 +26,7 @@ mod user;
 mod virtuals;
 
 pub use auth::parse_token_file;
-pub use config::{ApiServerConfig, TlsIdentity, kubernetes_address};
+pub use config::{ApiServerConfig, Credentials, NodeBindings, TlsIdentity, kubernetes_address};
 pub use http::{Body, BoxError};
 pub use server::{ApiServer, Error, LocalService};
 pub use user::{AUTHENTICATED, MASTERS, UNAUTHENTICATED, UserInfo};

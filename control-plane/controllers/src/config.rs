@@ -1,10 +1,12 @@
 //! What the controllers are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use knode_client::{Client, Clock};
 use knode_pki::CertificateAuthority;
+use tokio::sync::watch;
 
 /// Everything that the controllers need from outside.
 #[derive(Clone)]
@@ -13,10 +15,11 @@ pub struct ControllersConfig {
     pub client: Client,
     /// Makes the client of one controller, by the name of its service account in kube-system: it writes.
     pub clients: Arc<dyn Fn(&str) -> Client + Send + Sync>,
-    /// Signs certificate requests; without it they stay unsigned.
-    pub signer: Option<Arc<CertificateAuthority>>,
-    /// The CA certificates that pods verify the API server by, PEM: `kube-root-ca.crt`.
-    pub root_ca_pem: String,
+    /// Signs certificate requests; pods verify the API server by its certificates (`kube-root-ca.crt`). May be
+    /// replaced while the controllers run.
+    pub authority: watch::Receiver<Arc<CertificateAuthority>>,
+    /// The longest, and usual, life of a signed certificate (upstream: `--cluster-signing-duration`).
+    pub signing_duration: Duration,
     /// The addresses of pods: one range, or one of each family, the primary first.
     pub pod_ranges: Vec<PodRange>,
     /// The time.

@@ -11,7 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use crate::Result;
 use crate::error::{api, stale};
 use crate::namespace::is_active;
-use crate::runner::{Next, Reconcile, Shared, feed, work};
+use crate::runner::{Next, Queue, Reconcile, Shared, feed, work};
 
 /// Name of the ConfigMap.
 pub(crate) const NAME: &str = "kube-root-ca.crt";
@@ -26,7 +26,23 @@ pub(crate) async fn run(shared: Shared) {
     feed(&shared.root_cas, &queue, |d| {
         vec![ObjectKey::new("", d.key().namespace)]
     });
-    work(Controller(shared), queue).await;
+    let replaced = again(shared.clone(), queue.clone());
+    tokio::select! {
+        () = work(Controller(shared), queue) => {}
+        () = replaced => {}
+    }
+}
+
+/// Looks at every namespace when the authority has been replaced.
+async fn again(shared: Shared, queue: Queue) {
+    let mut authority = shared.config.authority.clone();
+    while authority.changed().await.is_ok() {
+        for namespace in shared.namespaces.list() {
+            queue.add(ObjectKey::of(namespace.as_ref()));
+        }
+    }
+    // Nobody replaces it any more.
+    std::future::pending().await
 }
 
 fn wanted(ca_pem: &str) -> ConfigMap {
@@ -50,7 +66,8 @@ impl Reconcile for Controller {
         if !is_active(&self.0.namespaces, &key.name) {
             return Ok(Next::Done);
         }
-        let mut wanted = wanted(&self.0.config.root_ca_pem);
+        let ca = self.0.config.authority.borrow().clone();
+        let mut wanted = wanted(ca.cert_pem());
         let maps = Api::<ConfigMap>::namespaced(self.0.client.clone(), &key.name);
         let params = PostParams::default();
         let written = match self.0.root_cas.get(&key.name, NAME) {

@@ -30,6 +30,8 @@ pub struct Found {
 pub struct Inventory {
     /// Certificates by file.
     pub found: Vec<Found>,
+    /// Kubeconfigs, with a certificate in them or without.
+    pub kubeconfigs: Vec<PathBuf>,
     /// Files that should hold certificates, with the reason why they don't.
     pub broken: Vec<(PathBuf, String)>,
 }
@@ -51,7 +53,12 @@ pub fn scan(paths: &[PathBuf]) -> Result<Inventory> {
     let mut inventory = Inventory::default();
     for file in files {
         match look(&file) {
-            Ok(found) => inventory.found.extend(found),
+            Ok(Looked::Certificates(found)) => inventory.found.extend(found),
+            Ok(Looked::Kubeconfig(found)) => {
+                inventory.found.extend(*found);
+                inventory.kubeconfigs.push(file);
+            }
+            Ok(Looked::Other) => {}
             Err(error) => inventory.broken.push((file, with_causes(&error))),
         }
     }
@@ -98,15 +105,22 @@ fn is_candidate(path: &Path) -> bool {
     (named || name == "kubeconfig") && !old && !key
 }
 
-fn look(file: &Path) -> Result<Vec<Found>> {
+/// What a file is.
+enum Looked {
+    Certificates(Vec<Found>),
+    Kubeconfig(Box<Option<Found>>),
+    Other,
+}
+
+fn look(file: &Path) -> Result<Looked> {
     let text = files::read(file)?;
     if text.contains("-----BEGIN ") {
-        return certificates(file, &text);
+        return certificates(file, &text).map(Looked::Certificates);
     }
     if text.contains("clusters:") || text.contains("\"clusters\"") {
-        return embedded(file);
+        return Ok(Looked::Kubeconfig(Box::new(embedded(file)?)));
     }
-    Ok(Vec::new())
+    Ok(Looked::Other)
 }
 
 /// Of an authority's file every certificate counts, of another one the first: the others are its chain.
@@ -134,20 +148,20 @@ fn certificates(file: &Path, text: &str) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-fn embedded(file: &Path) -> Result<Vec<Found>> {
+fn embedded(file: &Path) -> Result<Option<Found>> {
     let access = Kubeconfig::load_access(file)?;
     let Some(Material::Data(pem)) = &access.client_cert else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let certificate = Certificate::from_pem(pem)?;
     let mode = weak(file).map(|error| error.to_string());
-    Ok(vec![Found {
+    Ok(Some(Found {
         file: file.to_owned(),
         kubeconfig: true,
         certificate,
         key: Some(file.to_owned()),
         fault: mode,
-    }])
+    }))
 }
 
 /// The key beside a certificate: in the same file, or `X-key.pem` for `X.pem` and `X.key` for `X.crt`.

@@ -1,5 +1,6 @@
 //! The node: engine, pod network, overlay, proxy and kubelet, wired together.
 
+mod authority;
 mod bandwidth;
 mod cgroups;
 mod choice;
@@ -118,6 +119,8 @@ impl Plan<'_> {
             .await
             .context("get the node's certificate")?;
         progress.done("the node has its certificate");
+        let kubeconfigs = [config.kubeconfig.clone(), self.layout.bootstrap_kubeconfig()];
+        tasks.spawn(authority::follow(connected.client.clone(), kubeconfigs));
         let network_client = self.network_client(&connected)?;
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
         policy::start(
@@ -194,6 +197,7 @@ impl Plan<'_> {
             cert_dir: layout.cert_dir(),
             kubeconfig: layout.kubelet_kubeconfig(),
             bootstrap_kubeconfig: Some(self.bootstrap_kubeconfig.clone()),
+            certificate_lifetime: self.kubelet.certificate_duration,
             client_ca: None,
             listen: self.any(KUBELET_PORT),
             healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),

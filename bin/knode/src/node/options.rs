@@ -71,6 +71,10 @@ pub struct KubeletOptions {
     /// How many files a container's log may have; at least 2.
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
     pub container_log_max_files: u16,
+    /// How long the node asks its certificates to live, ten minutes at least; the cluster may give less [default: the
+    /// cluster decides].
+    #[arg(long, value_name = "TIME", value_parser = crate::pki::parse_requested_life)]
+    pub certificate_duration: Option<std::time::Duration>,
 }
 
 /// The same, read.

@@ -32,7 +32,7 @@ pub async fn ensure(client: &Client, published: &Published) -> Result<(), Ensure
     put(&public, &cluster_info(published, existing)?).await?;
     let system: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-system");
     put(&system, &networks(published)).await?;
-    for reading in [&PUBLIC, &JOINED] {
+    for reading in [&PUBLIC, &JOINED, &NODES] {
         put(
             &Api::namespaced(client.clone(), reading.namespace),
             &reading.role(),
@@ -95,6 +95,7 @@ struct Reading {
     role: &'static str,
     namespace: &'static str,
     config_map: &'static str,
+    verbs: &'static [&'static str],
     /// Kind and name of those who may.
     subjects: &'static [(&'static str, &'static str)],
 }
@@ -103,13 +104,23 @@ const PUBLIC: Reading = Reading {
     role: "knode:cluster-info",
     namespace: "kube-public",
     config_map: "cluster-info",
+    verbs: &["get"],
     subjects: &[("User", "system:anonymous")],
 };
 const JOINED: Reading = Reading {
     role: "knode:cluster-config",
     namespace: "kube-system",
     config_map: CONFIG_MAP,
+    verbs: &["get"],
     subjects: &[("Group", "system:bootstrappers"), ("Group", "system:nodes")],
+};
+/// Nodes follow which authorities the cluster has.
+const NODES: Reading = Reading {
+    role: "knode:cluster-authorities",
+    namespace: "kube-public",
+    config_map: "cluster-info",
+    verbs: &["get", "list", "watch"],
+    subjects: &[("Group", "system:nodes")],
 };
 
 impl Reading {
@@ -117,7 +128,7 @@ impl Reading {
         typed(json!({
             "metadata": {"name": self.role},
             "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [self.config_map],
-                       "verbs": ["get"]}],
+                       "verbs": self.verbs}],
         }))
     }
 
@@ -164,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_object_has_its_types_shape() {
-        for reading in [&PUBLIC, &JOINED] {
+        for reading in [&PUBLIC, &JOINED, &NODES] {
             assert_eq!(reading.role().metadata.name, reading.binding().metadata.name);
         }
     }

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod objects;
+mod rotation;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -9,16 +10,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use knode_apiserver::{ApiServer, ApiServerConfig, TlsIdentity, UserInfo};
-use knode_client::{Client, SystemClock};
+use knode_apiserver::{ApiServer, ApiServerConfig, Credentials, TlsIdentity, UserInfo};
+use knode_client::SystemClock;
 use knode_controllers::{ControllersConfig, PodRange};
-use knode_pki::kubeconfig::{Access, Kubeconfig, Material};
-use knode_pki::{ApiServerSans, BootstrapToken, ControlPlanePki, IdentityFile, files};
+use knode_pki::kubeconfig::Kubeconfig;
+use knode_pki::{ApiServerSans, BootstrapToken, CertificateAuthority, ControlPlanePki, IdentityFile, files};
 use knode_store::Store;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::discovery::Published;
+use self::rotation::{Rotation, Written};
 use crate::cli::ControlPlaneOptions;
+use crate::dns::{self, ClusterDns};
 use crate::dual::{Dual, Family};
 use crate::layout::Layout;
 use crate::preflight;
@@ -95,34 +98,34 @@ impl Plan<'_> {
         })
     }
 
-    fn config(&self, pki: &ControlPlanePki) -> ApiServerConfig {
-        let tls = |f: &IdentityFile| TlsIdentity {
-            cert_pem: f.identity.cert_pem.clone(),
-            key_pem: f.identity.key_pem.clone(),
-        };
+    fn config(&self, pki: &ControlPlanePki) -> anyhow::Result<ApiServerConfig> {
         let range = self.options.node_port_range;
-        ApiServerConfig {
-            tls: tls(&pki.apiserver),
-            client_ca_pem: pki.ca.cert_pem().to_owned(),
-            kubelet_client: tls(&pki.kubelet_client),
+        let certificates = &self.options.certificates;
+        Ok(ApiServerConfig {
+            credentials: credentials(pki),
+            node_bindings: certificates.node_bindings(),
             service_account_key: Arc::new(pki.service_account.clone()),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             service_cidrs: self.options.service_cidr.iter().collect(),
             node_port_range: range.first..=range.last,
             advertise: self.advertise(),
-            static_tokens: Default::default(),
-        }
+            static_tokens: certificates.tokens()?,
+        })
     }
 
     /// Starts everything; returns when the API answers and its kubeconfigs are written.
     pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<ControlPlane> {
         let layout = self.layout;
-        let pki = ControlPlanePki::ensure(&layout.pki_dir(), &self.sans()?, Timestamp::now())
-            .context("make the control plane's certificates")?;
+        let ports = self.options.node_port_range;
+        if let Some(warning) = preflight::node_ports(ports.first, ports.last) {
+            tracing::warn!("{warning}");
+        }
+        let pki = self.certificates()?;
         progress.done("certificates are there");
+        let config = self.config(&pki)?;
         let store = open_store(&layout.store_file()).await?;
         let listener = ApiServer::bind(self.listen()).await?;
-        let api = ApiServer::start(self.config(&pki), store)
+        let api = ApiServer::start(config, store)
             .await
             .context("start the API server")?;
         progress.done(format!("the API server listens on {}", self.listen()));
@@ -130,16 +133,64 @@ impl Plan<'_> {
         let serving = api.clone();
         let end = shutdown.clone();
         tasks.spawn(async move { serving.serve(listener, end.requested()).await });
-        self.start_controllers(&api, &pki, &mut tasks, shutdown)?;
-        self.write_kubeconfigs(&api, &pki).await?;
+        let (authority, seen) = watch::channel(Arc::new(pki.ca.clone()));
+        self.start_controllers(&api, seen, &mut tasks, shutdown)?;
+        let written = self.write_kubeconfigs(&api, &pki).await?;
         progress.done(format!("kubeconfig: {}", self.options.write_kubeconfig.display()));
+        self.start_dns(&api, &mut tasks, shutdown).await;
+        let rotation = self.rotation(api.clone(), pki, authority, written)?;
+        let end = shutdown.clone();
+        tasks.spawn(async move {
+            tokio::select! { () = rotation.run() => {}, () = end.requested() => {} }
+        });
         Ok(ControlPlane { tasks, api })
+    }
+
+    /// Makes, or finds, what the control plane needs; renews what is near its end.
+    fn certificates(&self) -> anyhow::Result<ControlPlanePki> {
+        let dir = self.layout.pki_dir();
+        files::create_private_dir(&dir)?;
+        files::remove_leftovers(&dir)?;
+        let terms = self.options.certificates.terms(0.0);
+        ControlPlanePki::ensure_on(&dir, &self.sans()?, terms, Timestamp::now())
+            .context("make the control plane's certificates")
+    }
+
+    /// The Service that pods ask for names, and its endpoints.
+    async fn start_dns(&self, api: &ApiServer, tasks: &mut JoinSet<()>, end: &Shutdown) {
+        let services = self.options.service_cidr;
+        let dns = ClusterDns::settle(self.options.cluster_dns, &services);
+        let client = knode_client::from_service(api.service(UserInfo::new("knode:dns", ["system:masters"])));
+        // Nodes that start look for it; what goes wrong is told, and tried again.
+        dns::prepare(&client, dns, &services).await;
+        let end = end.clone();
+        tasks.spawn(async move {
+            tokio::select! { () = dns::publish(client, dns, services) => {}, () = end.requested() => {} }
+        });
+    }
+
+    fn rotation(
+        &self,
+        api: ApiServer,
+        pki: ControlPlanePki,
+        authority: watch::Sender<Arc<CertificateAuthority>>,
+        written: Written,
+    ) -> anyhow::Result<Rotation> {
+        Ok(Rotation {
+            dir: self.layout.pki_dir(),
+            sans: self.sans()?,
+            certificates: self.options.certificates.clone(),
+            api,
+            pki,
+            authority,
+            written,
+        })
     }
 
     fn start_controllers(
         &self,
         api: &ApiServer,
-        pki: &ControlPlanePki,
+        authority: watch::Receiver<Arc<CertificateAuthority>>,
         tasks: &mut JoinSet<()>,
         end: &Shutdown,
     ) -> anyhow::Result<()> {
@@ -151,8 +202,8 @@ impl Plan<'_> {
             clients: Arc::new(move |account| {
                 knode_client::from_service(accounts.service(controller(account)))
             }),
-            signer: Some(Arc::new(pki.ca.clone())),
-            root_ca_pem: pki.ca.cert_pem().to_owned(),
+            authority,
+            signing_duration: self.options.certificates.cluster_signing_duration,
             pod_ranges: self.pod_ranges()?,
             clock: Arc::new(SystemClock::default()),
         };
@@ -164,53 +215,49 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The administrator's kubeconfig, and the bootstrap one for nodes.
-    async fn write_kubeconfigs(&self, api: &ApiServer, pki: &ControlPlanePki) -> anyhow::Result<()> {
+    /// Grants nodes their rights, keeps a token with which they join, and writes the kubeconfigs.
+    async fn write_kubeconfigs(&self, api: &ApiServer, pki: &ControlPlanePki) -> anyhow::Result<Written> {
         let admin =
             knode_client::from_service(api.service(UserInfo::new("kubernetes-admin", ["system:masters"])));
-        let token = self.bootstrap_token(&admin, pki).await?;
-        tracing::debug!(token = token.id(), "bootstrap token ready");
-        let path = &self.options.write_kubeconfig;
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        }
-        pki.kubeconfig(&self.server_url(), &pki.admin)
-            .write(path)
-            .context("write the administrator's kubeconfig")
-    }
-
-    fn published(&self, pki: &ControlPlanePki) -> Published {
-        Published {
-            server: self.server_url(),
-            ca_pem: pki.ca.cert_pem().to_owned(),
-            pod_cidr: self.options.pod_cidr.to_string(),
-            service_cidr: self.options.service_cidr.to_string(),
-        }
-    }
-
-    /// Grants nodes their rights, and keeps a token with which they join; the kubeconfig that carries it is written
-    /// beside the data.
-    async fn bootstrap_token(&self, admin: &Client, pki: &ControlPlanePki) -> anyhow::Result<BootstrapToken> {
-        let file = self.layout.bootstrap_kubeconfig();
-        let token = kept_token(&file)?.unwrap_or_else(BootstrapToken::generate);
+        let bootstrap = self.layout.bootstrap_kubeconfig();
+        let token = kept_token(&bootstrap)?.unwrap_or_else(BootstrapToken::generate);
         let secret = token::secret::make(
             &token,
             None,
             "of this control plane's own bootstrap kubeconfig",
             Timestamp::now(),
         );
-        objects::ensure(admin, &secret).await?;
-        discovery::ensure(admin, &self.published(pki)).await?;
-        let kubeconfig = Kubeconfig::for_access(&Access {
+        objects::ensure(&admin, &secret).await?;
+        tracing::debug!(token = token.id(), "bootstrap token ready");
+        let path = &self.options.write_kubeconfig;
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let written = Written {
+            client: admin,
             server: self.server_url(),
-            ca: Some(Material::Data(pki.ca.cert_pem().to_owned())),
-            token: Some(Material::Data(token.to_string())),
-            ..Access::default()
-        });
-        kubeconfig
-            .write(&file)
-            .context("write the bootstrap kubeconfig")?;
-        Ok(token)
+            admin: path.clone(),
+            bootstrap,
+            token,
+            pod_cidr: self.options.pod_cidr.to_string(),
+            service_cidr: self.options.service_cidr.to_string(),
+        };
+        written.authority(pki).await?;
+        written.admin(pki)?;
+        Ok(written)
+    }
+}
+
+/// What the API server shows, and whom it believes.
+fn credentials(pki: &ControlPlanePki) -> Credentials {
+    let tls = |f: &IdentityFile| TlsIdentity {
+        cert_pem: f.identity.cert_pem.clone(),
+        key_pem: f.identity.key_pem.clone(),
+    };
+    Credentials {
+        tls: tls(&pki.apiserver),
+        client_ca_pem: pki.ca.cert_pem().to_owned(),
+        kubelet_client: tls(&pki.kubelet_client),
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) mod service_account;
 mod token;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use authenticate::{Authenticator, PeerCertificate};
+pub(crate) use authenticate::Authenticator;
 pub(crate) use authorize::{Authorizer, Decision};
 pub(crate) use impersonate::impersonate;
 pub(crate) use rbac::Rule;

@@ -10,6 +10,7 @@ use super::Error;
 use crate::auth::policy;
 use crate::cache::{Stamp, storage_key};
 use crate::clock::stamp;
+use crate::config::NodeBindings;
 use crate::core::Core;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -30,7 +31,9 @@ const PRIORITIES: [(&str, i64, &str); 2] = [
 pub(super) async fn ensure(core: &Arc<Core>) -> Result<(), Error> {
     let mut objects: Vec<Value> = NAMESPACES.iter().map(|name| namespace(name)).collect();
     objects.extend(policy::cluster_roles());
-    objects.extend(policy::cluster_role_bindings());
+    let left_out = left_out(core.config.node_bindings);
+    let bindings = policy::cluster_role_bindings().into_iter();
+    objects.extend(bindings.filter(|b| !left_out.iter().any(|name| b["metadata"]["name"] == *name)));
     objects.extend(
         PRIORITIES
             .iter()
@@ -40,10 +43,48 @@ pub(super) async fn ensure(core: &Arc<Core>) -> Result<(), Error> {
     let writes = objects.into_iter().map(|object| ensure_object(core, object));
     let results = futures::future::join_all(writes).await;
     results.into_iter().collect::<Result<Vec<()>, Error>>()?;
+    for name in left_out {
+        withdraw(core, name).await?;
+    }
     core.settle().await.map_err(|status| Error::Bootstrap {
         what: "the first objects".into(),
         why: status.message,
     })
+}
+
+/// Bindings that are not made, and taken away where an earlier start has made them.
+fn left_out(bindings: NodeBindings) -> &'static [&'static str] {
+    const ALL: [&str; 3] = [
+        "knode:node-autoapprove-bootstrap",
+        "knode:node-autoapprove-certificate-rotation",
+        "knode:kubelet-bootstrap",
+    ];
+    match bindings {
+        NodeBindings::Approve => &[],
+        NodeBindings::Ask => &ALL[..2],
+        NodeBindings::Nothing => &ALL,
+    }
+}
+
+async fn withdraw(core: &Core, name: &str) -> Result<(), Error> {
+    let failed = |why: String| Error::Bootstrap {
+        what: format!("the cluster without ClusterRoleBinding {name:?}"),
+        why,
+    };
+    let Some(kind) = knode_kinds::find("rbac.authorization.k8s.io", "v1", "clusterrolebindings") else {
+        return Ok(());
+    };
+    let key = crate::registry::key(kind, "", name);
+    let table = core.table(kind).map_err(|status| failed(status.message))?;
+    let Some(found) = table.get(&key) else {
+        return Ok(());
+    };
+    let storage = core.storage(kind).map_err(|status| failed(status.message))?;
+    core.store
+        .delete(storage_key(storage, &key), Expect::Revision(found.revision))
+        .await
+        .map(drop)
+        .map_err(|error| failed(crate::core::chain(&error)))
 }
 
 async fn ensure_object(core: &Core, wanted: Value) -> Result<(), Error> {

@@ -8,9 +8,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::auth::PeerCertificate;
 use crate::handler::Handler;
 
 /// How long a client may take for the handshake.
@@ -22,18 +22,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) async fn serve(
     handler: Arc<Handler>,
-    tls: Arc<rustls::ServerConfig>,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(connection(handler.clone(), acceptor.clone(), stream, graceful.watcher()));
+                    let acceptor = TlsAcceptor::from(tls.borrow().clone());
+                    tokio::spawn(connection(handler.clone(), acceptor, stream, graceful.watcher()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -64,12 +64,8 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
-    let peer = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    let peer = peer.map(|certificate| PeerCertificate(certificate.as_ref().into()));
+    let chain = stream.get_ref().1.peer_certificates();
+    let peer = chain.and_then(|chain| handler.core().authenticator.peer(chain));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (handler, peer) = (handler.clone(), peer.clone());
         async move {

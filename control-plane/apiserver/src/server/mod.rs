@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::alloc::{Allocators, Pools};
 use crate::auth::{Authenticator, Authorizer};
 use crate::cache::Cache;
-use crate::config::ApiServerConfig;
+use crate::config::{ApiServerConfig, Credentials};
 use crate::core::Core;
 use crate::handler::Handler;
 use crate::user::UserInfo;
@@ -78,7 +78,8 @@ pub enum Error {
 #[derive(Clone)]
 pub struct ApiServer {
     handler: Arc<Handler>,
-    tls: Arc<rustls::ServerConfig>,
+    /// What the next connection is made with.
+    tls: Arc<watch::Sender<Arc<rustls::ServerConfig>>>,
 }
 
 impl std::fmt::Debug for ApiServer {
@@ -94,11 +95,12 @@ impl ApiServer {
     /// [`Error::Tls`] and [`Error::Pem`] about certificates, [`Error::Load`] about the store,
     /// [`Error::Bootstrap`] if an object can't be made.
     pub async fn start(config: ApiServerConfig, store: Store) -> Result<Self, Error> {
-        let tls = Arc::new(tls::server_config(&config)?);
-        let kubelets = crate::kubelet::Kubelets::new(&config)?;
+        let trust = Arc::new(tls::Trust::new(&config.credentials.client_ca_pem)?);
+        let tls = Arc::new(tls::server_config(&config.credentials, &trust)?);
+        let kubelets = crate::kubelet::Kubelets::new(&config.credentials)?;
         let cache = Cache::start(&store).await.map_err(Error::Load)?;
         let allocators = Allocators::new(Pools::new(&config.service_cidrs, config.node_port_range.clone()));
-        let authenticator = Authenticator::new(&config, cache.clone());
+        let authenticator = Authenticator::new(&config, cache.clone(), trust);
         let authorizer = Authorizer::new(cache.clone());
         let closing = watch::Sender::new(false);
         let core = Arc::new(Core {
@@ -122,8 +124,22 @@ impl ApiServer {
         tokio::spawn(compaction::expire_events(core.clone()));
         Ok(Self {
             handler: Arc::new(Handler::new(core)),
-            tls,
+            tls: Arc::new(watch::Sender::new(tls)),
         })
+    }
+
+    /// Shows these certificates and believes these authorities from now on: at the next connection of a client or to
+    /// a kubelet, and at the next request of a client whose connection is there. On an error nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::Tls`], [`Error::Pem`].
+    pub fn renew(&self, credentials: &Credentials) -> Result<(), Error> {
+        let core = self.handler.core();
+        let kubelets = core.kubelets.prepare(credentials)?;
+        let tls = tls::renewed(credentials, core.authenticator.trust())?;
+        core.kubelets.replace(kubelets);
+        self.tls.send_replace(Arc::new(tls));
+        Ok(())
     }
 
     /// A service for clients in this process, which speak as this user. It fits `kube::Client::new`.
@@ -150,7 +166,7 @@ impl ApiServer {
     /// Serves HTTPS on a listener until `shutdown` resolves; then watches end and other requests are
     /// finished, for at most a few seconds.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        listener::serve(self.handler.clone(), self.tls.clone(), listener, shutdown).await;
+        listener::serve(self.handler.clone(), self.tls.subscribe(), listener, shutdown).await;
     }
 
     /// Ends all watches. Clients in this process notice that the server ends.

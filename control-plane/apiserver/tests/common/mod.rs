@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use knode_apiserver::{ApiServer, ApiServerConfig, Body, TlsIdentity, UserInfo};
+use knode_apiserver::{ApiServer, ApiServerConfig, Body, Credentials, NodeBindings, TlsIdentity, UserInfo};
 use knode_pki::{ApiServerSans, ControlPlanePki, IdentityFile};
 use knode_store::Store;
 use serde_json::Value;
@@ -85,9 +85,12 @@ pub fn config(pki: &ControlPlanePki) -> ApiServerConfig {
         key_pem: file.identity.key_pem.clone(),
     };
     ApiServerConfig {
-        tls: tls(&pki.apiserver),
-        client_ca_pem: pki.ca.cert_pem().to_owned(),
-        kubelet_client: tls(&pki.kubelet_client),
+        credentials: Credentials {
+            tls: tls(&pki.apiserver),
+            client_ca_pem: pki.ca.cert_pem().to_owned(),
+            kubelet_client: tls(&pki.kubelet_client),
+        },
+        node_bindings: NodeBindings::default(),
         service_account_key: Arc::new(pki.service_account.clone()),
         issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a network")],

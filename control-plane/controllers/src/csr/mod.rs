@@ -167,15 +167,13 @@ impl Controller {
     }
 
     async fn sign(&self, request: &CertificateSigningRequest) -> Result<()> {
-        let Some(signer) = &self.0.config.signer else {
-            return Ok(());
-        };
+        let signer = self.0.config.authority.borrow().clone();
         let now = self.0.config.clock.now();
         let mut answered = request.clone();
         let status = answered
             .status
             .get_or_insert_with(CertificateSigningRequestStatus::default);
-        match sign::check(&request.spec) {
+        match sign::check(&request.spec, self.0.config.signing_duration) {
             sign::Verdict::NotOurs => return Ok(()),
             sign::Verdict::Refuse(why) => {
                 let conditions = status.conditions.get_or_insert_default();

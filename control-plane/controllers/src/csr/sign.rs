@@ -12,8 +12,7 @@ pub(super) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
-/// Longest, and usual, life of a signed certificate; shortest that can be asked for.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Shortest life that can be asked for.
 const SHORTEST: Duration = Duration::from_secs(600);
 
 /// A request that is fit to be signed.
@@ -39,8 +38,9 @@ pub(super) fn usages(spec: &CertificateSigningRequestSpec) -> Option<Vec<Usage>>
     spec.usages.iter().flatten().map(|u| u.parse().ok()).collect()
 }
 
-/// Holds a request against the rules of its signer.
-pub(super) fn check(spec: &CertificateSigningRequestSpec) -> Verdict {
+/// Holds a request against the rules of its signer. `longest` is the life of a certificate of which nothing shorter
+/// is asked.
+pub(super) fn check(spec: &CertificateSigningRequestSpec, longest: Duration) -> Verdict {
     if ![CLIENT, KUBELET_CLIENT, KUBELET_SERVING].contains(&spec.signer_name.as_str()) {
         return Verdict::NotOurs;
     }
@@ -60,7 +60,7 @@ pub(super) fn check(spec: &CertificateSigningRequestSpec) -> Verdict {
         .expiration_seconds
         .and_then(|s| u64::try_from(s).ok())
         .map(Duration::from_secs);
-    let lifetime = asked.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+    let lifetime = asked.map_or(longest, |asked| asked.max(SHORTEST).min(longest));
     Verdict::Sign(Box::new(Order {
         request,
         usages,
@@ -136,6 +136,7 @@ mod tests {
         Arc::new(serde_json::from_value(node).unwrap())
     }
 
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     const CLIENT_USAGES: &[&str] = &["digital signature", "client auth"];
     const SERVER_USAGES: &[&str] = &["digital signature", "server auth"];
 
@@ -153,7 +154,7 @@ mod tests {
             decide(&s, |_| None),
             Decision::IfAllowed("nodeclient", _)
         ));
-        assert!(matches!(check(&s), Verdict::Sign(_)));
+        assert!(matches!(check(&s, YEAR), Verdict::Sign(_)));
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
             SubjectAltNames::default(),
             CLIENT_USAGES,
         );
-        assert!(matches!(check(&s), Verdict::Refuse(_)));
+        assert!(matches!(check(&s, YEAR), Verdict::Refuse(_)));
         let s = spec(
             KUBELET_CLIENT,
             "u",
@@ -175,7 +176,7 @@ mod tests {
             CLIENT_USAGES,
         );
         assert_eq!(decide(&s, |_| None), Decision::Wait);
-        assert!(matches!(check(&s), Verdict::Refuse(_)));
+        assert!(matches!(check(&s, YEAR), Verdict::Refuse(_)));
     }
 
     #[test]
@@ -196,6 +197,52 @@ mod tests {
     }
 
     #[test]
+    fn a_life_is_as_long_as_asked_for_within_bounds() {
+        let life = |asked: Option<i32>, longest: u64| {
+            let mut s = spec(
+                KUBELET_CLIENT,
+                "u",
+                Subject::new("system:node:a", &["system:nodes"]),
+                SubjectAltNames::default(),
+                CLIENT_USAGES,
+            );
+            s.expiration_seconds = asked;
+            match check(&s, Duration::from_secs(longest)) {
+                Verdict::Sign(order) => order.lifetime.as_secs(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(life(None, 3600), 3600);
+        assert_eq!(life(Some(900), 3600), 900);
+        assert_eq!(life(Some(60), 3600), 600, "nobody asks for less than ten minutes");
+        assert_eq!(life(Some(7200), 3600), 3600);
+        assert_eq!(life(Some(900), 30), 30, "the signer's own bound wins");
+    }
+
+    #[test]
+    fn a_request_that_somebody_else_sends_again_is_not_approved() {
+        // What a node has asked for can be read by others; sent by them it is not the node's own.
+        let subject = Subject::new("system:node:a", &["system:nodes"]);
+        let client = spec(
+            KUBELET_CLIENT,
+            "system:node:b",
+            subject.clone(),
+            SubjectAltNames::default(),
+            CLIENT_USAGES,
+        );
+        assert!(
+            matches!(decide(&client, |_| None), Decision::IfAllowed("nodeclient", _)),
+            "nodes have no right to this one"
+        );
+        let names = SubjectAltNames {
+            ips: vec!["10.0.0.1".parse().unwrap()],
+            ..SubjectAltNames::default()
+        };
+        let serving = spec(KUBELET_SERVING, "system:node:b", subject, names, SERVER_USAGES);
+        assert_eq!(decide(&serving, |_| Some(node())), Decision::Wait);
+    }
+
+    #[test]
     fn another_signers_requests_are_left_alone() {
         let s = spec(
             "example.com/x",
@@ -204,6 +251,6 @@ mod tests {
             SubjectAltNames::default(),
             CLIENT_USAGES,
         );
-        assert!(matches!(check(&s), Verdict::NotOurs));
+        assert!(matches!(check(&s, YEAR), Verdict::NotOurs));
     }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result, files};
+use crate::{Error, Identity, Result, files};
 
 /// A kubeconfig file. Fields that knode does not use are kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -187,6 +187,22 @@ impl Kubeconfig {
             }
         }
         changed
+    }
+
+    /// Puts another client certificate and key in the place of those that stand in the file itself, for the user of
+    /// the current context; whether there were any.
+    pub fn replace_identity(&mut self, identity: &Identity) -> bool {
+        let current = self.contexts.iter().find(|c| c.name == self.current_context);
+        let Some(name) = current.map(|c| c.entry.context.user.clone()) else {
+            return false;
+        };
+        let user = self.users.iter_mut().find(|user| user.name == name);
+        let Some(user) = user.filter(|user| user.entry.user.client_certificate_data.is_some()) else {
+            return false;
+        };
+        user.entry.user.client_certificate_data = Some(STANDARD.encode(&identity.cert_pem));
+        user.entry.user.client_key_data = Some(STANDARD.encode(&identity.key_pem));
+        true
     }
 
     /// Writes the file atomically, mode 0600.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::Value;
@@ -33,6 +34,9 @@ pub struct NodeConfig {
     pub kubeconfig: PathBuf,
     /// Kubeconfig with which a certificate is requested when there is none.
     pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// How long the node's certificates shall live (`spec.expirationSeconds`, 600 s at least); the signer decides
+    /// without.
+    pub certificate_lifetime: Option<Duration>,
     /// Certificates of those who may sign clients of the kubelet's API; without, those of the kubeconfig's cluster.
     pub client_ca: Option<PathBuf>,
     /// Address of the kubelet's API, `0.0.0.0:10250`.

@@ -13,10 +13,34 @@ pub enum Error {
     #[error("cannot make a client")]
     Client(#[source] knode_client::Error),
     /// There is no valid kubeconfig, and no bootstrap kubeconfig to get one with.
-    #[error("{} holds no valid client certificate, and no bootstrap kubeconfig is given to get one", path.display())]
+    #[error(
+        "{} is no way into the cluster: {why}; run `knode token create` on the control plane and the line it prints here, or name a file with a valid token by --bootstrap-kubeconfig",
+        path.display()
+    )]
     NoCredentials {
         /// Where the kubeconfig was looked for.
         path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The kubeconfig of the node's cluster names no authority.
+    #[error("{} names no certificate authority", path.display())]
+    NoAuthority {
+        /// The kubeconfig.
+        path: PathBuf,
+    },
+    /// The bootstrap credential is not accepted.
+    #[error(
+        "{server} does not accept the credential in {}: its token has expired, was deleted or is another cluster's; run `knode token create` on the control plane and the line it prints here (this node's own kubeconfig cannot be used: {why}). Nothing was changed here",
+        path.display()
+    )]
+    BootstrapRefused {
+        /// The bootstrap kubeconfig.
+        path: PathBuf,
+        /// The API server.
+        server: String,
+        /// Why the node's own credential is not used.
+        why: String,
     },
     /// The certificate request could not be sent.
     #[error("cannot request a certificate from signer {signer}")]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use knode_client::{Client, Clock, Connected, EventRecorder};
 use knode_cri::{ImageService, RuntimeService};
-use knode_pki::kubeconfig::Kubeconfig;
 use knode_pki::{Certificate, Identity, Subject, SubjectAltNames};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -15,14 +14,15 @@ use tokio::task::JoinSet;
 use self::follow::{NodeFollower, Outlets};
 use crate::bootstrap::{CLIENT_PREFIX, node_subject};
 use crate::certificate::{
-    CLIENT_SIGNER, CertificateStore, Manager, SERVING_SIGNER, ServingCertificate, Template, self_signed,
+    CLIENT_SIGNER, CertificateStore, ClientCa, Manager, SERVING_SIGNER, ServingCertificate, Template,
+    self_signed,
 };
 use crate::config::NodeConfig;
 use crate::eviction::EvictionManager;
 use crate::garbage::ImageGc;
 use crate::pods::PodSource;
 use crate::server::{self, Kubelet};
-use crate::{Error, Result, lease};
+use crate::{Result, lease};
 
 const SERVER_PREFIX: &str = "kubelet-server";
 
@@ -63,7 +63,8 @@ impl NodeAgent {
         let serving = start_serving_certificate(&config, &connected, &deps, &mut tasks)?;
         start_client_rotation(&config, &connected, &deps, &mut tasks);
         let kubelet = kubelet(&config, &connected.client, &deps);
-        let tls = server::tls_config(serving, &client_ca(&config)?)?;
+        let (clients, tls) = ClientCa::start(&config, serving)?;
+        tasks.spawn(clients.follow());
         tasks.spawn(server::serve_https(listener, tls, kubelet));
         if let Some(recorder) = &deps.recorder {
             recorder.normal(node_reference(&config.node_name), "Starting", "Starting kubelet.");
@@ -137,18 +138,6 @@ fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet
     })
 }
 
-/// Who may sign the kubelet's clients: the file that is configured, or the authority of the node's own cluster.
-fn client_ca(config: &NodeConfig) -> Result<String> {
-    if let Some(path) = &config.client_ca {
-        return Ok(knode_pki::files::read(path)?);
-    }
-    let access = Kubeconfig::load_access(&config.kubeconfig)?;
-    let ca = access.ca.ok_or_else(|| Error::NoCredentials {
-        path: config.kubeconfig.clone(),
-    })?;
-    Ok(ca.read()?)
-}
-
 fn names(config: &NodeConfig) -> SubjectAltNames {
     SubjectAltNames::new(vec![config.node_name.clone()], config.node_ips.clone())
 }
@@ -172,6 +161,8 @@ fn start_serving_certificate(
     let shown = serving.clone();
     let manager = Manager {
         client: connected.client.clone(),
+        recovery: None,
+        lifetime: config.certificate_lifetime,
         store,
         template: Template {
             signer: SERVING_SIGNER,
@@ -206,6 +197,8 @@ fn start_client_rotation(
     let subject: Subject = node_subject(&config.node_name);
     let manager = Manager {
         client: connected.client.clone(),
+        recovery: config.bootstrap_kubeconfig.clone(),
+        lifetime: config.certificate_lifetime,
         store,
         template: Template {
             signer: CLIENT_SIGNER,

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use knode_client::{Access, Api, Backoff, Clock, Connected, Material, Retry, connect, status_code};
+use knode_client::{
+    Access, Api, Backoff, Clock, Connected, Material, Retry, connect, from_kubeconfig, status_code,
+};
 use knode_pki::kubeconfig::Kubeconfig;
 use knode_pki::{Certificate, Identity, PrivateKey, Subject, SubjectAltNames, files};
 
@@ -22,6 +24,8 @@ use crate::{Error, Result};
 
 /// How long an approval is waited for.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a credential may be refused before it counts as wrong.
+const REFUSED: Duration = Duration::from_secs(15);
 /// The key of a request under way, so that a restart finds the same request again.
 const PENDING_KEY: &str = "kubelet-client.key.tmp";
 const RETRY: Backoff = Backoff {
@@ -45,21 +49,37 @@ pub(crate) fn node_subject(node_name: &str) -> Subject {
 /// # Errors
 /// [`Error::NoCredentials`], [`Error::Denied`], [`Error::NotSigned`] and the others of the request.
 pub async fn ensure_client(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result<Connected> {
-    if let Some(access) = usable_access(&config.kubeconfig, clock.now())? {
-        return connect(&access).map_err(Error::Client);
-    }
-    let Some(bootstrap) = &config.bootstrap_kubeconfig else {
+    let lacking = match credential(&config.kubeconfig, clock.now())? {
+        Credential::Good => return from_kubeconfig(&config.kubeconfig).map_err(Error::Client),
+        Credential::Lacking(why) => why,
+    };
+    let Some(file) = &config.bootstrap_kubeconfig else {
         return Err(Error::NoCredentials {
             path: config.kubeconfig.clone(),
+            why: lacking,
         });
     };
-    let bootstrap = Kubeconfig::load_access(bootstrap)?;
+    tracing::info!(
+        kubeconfig = %config.kubeconfig.display(),
+        why = lacking,
+        bootstrap = %file.display(),
+        "asking for a certificate with the bootstrap credential"
+    );
+    let bootstrap = Kubeconfig::load_access(file)?;
     let store = CertificateStore::new(&config.cert_dir, CLIENT_PREFIX);
     let have = store
         .current()?
         .is_some_and(|identity| is_usable(&identity.cert_pem, clock.now()));
     if !have {
-        request_certificate(config, &bootstrap, &store, clock.as_ref()).await?;
+        let requested = request_certificate(config, &bootstrap, &store, clock.as_ref()).await;
+        requested.map_err(|error| match &error {
+            Error::Request { source, .. } if status_code(source) == Some(401) => Error::BootstrapRefused {
+                path: file.clone(),
+                server: bootstrap.server.clone(),
+                why: lacking,
+            },
+            _ => error,
+        })?;
     }
     let access = Access {
         client_cert: Some(Material::File(store.current_path())),
@@ -71,28 +91,44 @@ pub async fn ensure_client(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result
         files::create_private_dir(parent)?;
     }
     Kubeconfig::for_access(&access).write(&config.kubeconfig)?;
-    connect(&access).map_err(Error::Client)
+    from_kubeconfig(&config.kubeconfig).map_err(Error::Client)
 }
 
-/// The kubeconfig's way in, if it has credentials that have not run out.
-fn usable_access(kubeconfig: &Path, now: Timestamp) -> Result<Option<Access>> {
+/// What a kubeconfig is good for.
+enum Credential {
+    Good,
+    /// Why not.
+    Lacking(String),
+}
+
+fn credential(kubeconfig: &Path, now: Timestamp) -> Result<Credential> {
     if !kubeconfig.exists() {
-        return Ok(None);
+        return Ok(Credential::Lacking("it does not exist".to_owned()));
     }
     let access = Kubeconfig::load_access(kubeconfig)?;
     if access.token.is_some() {
-        return Ok(Some(access));
+        return Ok(Credential::Good);
     }
     let certificate = match &access.client_cert {
         Some(Material::File(path)) => files::read_optional(path)?,
         Some(Material::Data(text)) => Some(text.clone()),
         None => None,
     };
-    let usable = certificate.is_some_and(|pem| is_usable(&pem, now));
-    if !usable {
-        tracing::info!(kubeconfig = %kubeconfig.display(), "kubeconfig holds no valid client certificate");
-    }
-    Ok(usable.then_some(access))
+    let Some(found) = certificate.and_then(|pem| Certificate::from_pem(&pem).ok()) else {
+        return Ok(Credential::Lacking(
+            "it has no readable client certificate".to_owned(),
+        ));
+    };
+    Ok(if now >= found.not_after {
+        Credential::Lacking(format!("its certificate ended at {}", found.not_after))
+    } else if now < found.not_before {
+        Credential::Lacking(format!(
+            "its certificate begins at {}, and this machine's clock says {now:.0}: is the clock right?",
+            found.not_before
+        ))
+    } else {
+        Credential::Good
+    })
 }
 
 fn is_usable(cert_pem: &str, now: Timestamp) -> bool {
@@ -118,6 +154,7 @@ async fn request_certificate(
         name: Some(name),
         pem,
         key,
+        lifetime: config.certificate_lifetime,
     };
     let name = send_patiently(&request, &requests, clock).await?;
     tracing::info!(name, "waiting for the node's certificate");
@@ -150,11 +187,16 @@ async fn send_patiently(
             Ok(name) => return Ok(name),
             Err(error) => error,
         };
-        let hopeless = match &error {
-            Error::Request { source, .. } => matches!(status_code(source), Some(400 | 422)),
-            _ => true,
+        let patience = match &error {
+            Error::Request { source, .. } => match status_code(source) {
+                Some(400 | 422) => Duration::ZERO,
+                // A token may be newer than what the server knows, but not for long.
+                Some(401) => REFUSED,
+                _ => PATIENCE,
+            },
+            _ => Duration::ZERO,
         };
-        if hopeless || clock.monotonic().saturating_sub(start) > PATIENCE {
+        if clock.monotonic().saturating_sub(start) >= patience {
             return Err(error);
         }
         if retry.failures() == 0 || retry.failures() == 10 {

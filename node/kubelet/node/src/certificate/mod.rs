@@ -1,10 +1,12 @@
 //! The node's certificates: their files, getting new ones, and showing them.
 
+mod client_ca;
 mod manager;
 mod request;
 mod serving;
 mod store;
 
+pub(crate) use client_ca::ClientCa;
 pub(crate) use manager::{Manager, Template};
 pub(crate) use request::{
     CLIENT_SIGNER, PendingRequest, SERVING_SIGNER, request_pem, usages_of, wait_signed,

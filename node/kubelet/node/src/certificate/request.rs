@@ -34,6 +34,8 @@ pub(crate) struct PendingRequest {
     pub(crate) name: Option<String>,
     pub(crate) pem: String,
     pub(crate) key: PrivateKey,
+    /// How long the certificate shall live; the signer decides without.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 impl PendingRequest {
@@ -49,6 +51,9 @@ impl PendingRequest {
                 request: ByteString(self.pem.clone().into_bytes()),
                 signer_name: self.signer.to_owned(),
                 usages: Some(usages_of(self.signer).iter().map(ToString::to_string).collect()),
+                expiration_seconds: self
+                    .lifetime
+                    .map(|lifetime| i32::try_from(lifetime.as_secs()).unwrap_or(i32::MAX)),
                 ..CertificateSigningRequestSpec::default()
             },
             status: None,

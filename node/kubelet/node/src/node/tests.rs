@@ -23,6 +23,7 @@ fn config() -> NodeConfig {
         cert_dir: "/var/lib/kubelet/pki".into(),
         kubeconfig: "/var/lib/kubelet/kubeconfig".into(),
         bootstrap_kubeconfig: None,
+        certificate_lifetime: None,
         client_ca: None,
         listen: "0.0.0.0:10250".parse().unwrap(),
         healthz: None,

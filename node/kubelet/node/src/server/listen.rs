@@ -13,6 +13,7 @@ use hyper_util::server::conn::auto;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -64,14 +65,17 @@ pub(crate) fn tls_config(serving: Arc<ServingCertificate>, client_ca: &str) -> R
     Ok(config)
 }
 
-/// Serves the kubelet's API for ever.
-pub(crate) async fn serve_https(listener: TcpListener, tls: ServerConfig, kubelet: Arc<Kubelet>) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+/// Serves the kubelet's API for ever; each connection begins with what `tls` holds then.
+pub(crate) async fn serve_https(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    kubelet: Arc<Kubelet>,
+) {
     loop {
         let Some((stream, peer)) = accept(&listener).await else {
             continue;
         };
-        let (acceptor, kubelet) = (acceptor.clone(), kubelet.clone());
+        let (acceptor, kubelet) = (TlsAcceptor::from(tls.borrow().clone()), kubelet.clone());
         tokio::spawn(async move {
             match timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => serve_tls(stream, kubelet).await,

@@ -40,6 +40,7 @@ pub fn config(dir: &Path) -> NodeConfig {
         cert_dir: dir.join("pki"),
         kubeconfig: dir.join("kubeconfig"),
         bootstrap_kubeconfig: Some(dir.join("bootstrap.kubeconfig")),
+        certificate_lifetime: None,
         client_ca: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         healthz: None,

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use knode_client::{Api, ApiError, Client, Clock};
+use knode_pki::Certificate;
 use kube::api::PostParams;
 use sha2::{Digest, Sha256};
 
@@ -85,11 +86,16 @@ impl Auth {
         headers: &HeaderMap,
     ) -> Result<Option<Arc<UserInfo>>, Box<Answer>> {
         if let Some(der) = certificate
-            && let Ok((name, mut groups)) = knode_pki::identity_from_der(der)
+            && let Ok(found) = Certificate::from_der(der)
         {
+            if self.clock.now() >= found.not_after {
+                // It has ended since the connection was made.
+                return Ok(None);
+            }
+            let mut groups = found.subject.organizations;
             groups.push("system:authenticated".to_owned());
             let user = UserInfo {
-                username: Some(name),
+                username: Some(found.subject.common_name),
                 groups: Some(groups),
                 ..UserInfo::default()
             };
