@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use knode_pki::BootstrapToken;
 
 use crate::dual::Dual;
+use crate::engine::EngineArgs;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
 use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
-use crate::pki::{CertificateOptions, PkiCommand};
 
 /// Where the administrator's kubeconfig lies unless told otherwise.
 const ADMIN_KUBECONFIG: &str = "/etc/knode/admin.kubeconfig";
@@ -54,9 +54,6 @@ pub enum Command {
     /// The tokens with which machines join.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Certificates and kubeconfigs as files: made, renewed and shown.
-    #[command(subcommand)]
-    Pki(PkiCommand),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
     /// The overlay alone, with upstream flanneld's flags and environment (`-help` lists them), or
@@ -75,9 +72,9 @@ pub enum Command {
     /// What the service proxy has told the kernel, in words.
     #[command(subcommand)]
     Proxy(ProxyCommand),
-    /// The container engine's own commands.
-    #[command(subcommand)]
-    Engine(EngineCommand),
+    /// The container engine alone, serving CRI v1 on a socket; or a command to an engine that runs, also to that of
+    /// `knode up`.
+    Engine(EngineArgs),
 }
 
 /// Where a knode keeps its data.
@@ -116,8 +113,6 @@ pub struct ControlPlaneOptions {
     /// Where the administrator's kubeconfig is written (mode 0600).
     #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
     pub write_kubeconfig: PathBuf,
-    #[command(flatten)]
-    pub certificates: CertificateOptions,
 }
 
 /// What a node can be told.
@@ -350,22 +345,6 @@ pub enum ProxyCommand {
         /// tcp, udp or sctp.
         #[arg(long, default_value = "tcp")]
         protocol: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum EngineCommand {
-    /// Import the images of an OCI or docker archive (tar, also gzip or zstd) into a running knode.
-    Import {
-        #[command(flatten)]
-        data: DataDir,
-        /// The archive.
-        file: PathBuf,
-    },
-    /// List the images that the engine has.
-    Images {
-        #[command(flatten)]
-        data: DataDir,
     },
 }
 

@@ -18,6 +18,8 @@ pub enum Request {
     ImportImage { path: PathBuf },
     /// The names of all images.
     ListImages,
+    /// Write these images to an archive at an absolute path.
+    ExportImages { path: PathBuf, images: Vec<String> },
 }
 
 /// The answer: lines for the person, or what went wrong.
@@ -28,6 +30,10 @@ pub type Answer = Result<Vec<String>, String>;
 pub trait Commands: Send + Sync + 'static {
     async fn import(&self, archive: &Path) -> Answer;
     async fn images(&self) -> Answer;
+    /// Who has no images of its own has none to write.
+    async fn export(&self, _archive: &Path, _images: &[String]) -> Answer {
+        Err("exporting images is not supported by this engine".into())
+    }
 }
 
 /// Why the socket could not be served or asked.
@@ -83,6 +89,7 @@ async fn converse(
     let answer = match serde_json::from_str(&line) {
         Ok(Request::ImportImage { path }) => commands.import(&path).await,
         Ok(Request::ListImages) => commands.images().await,
+        Ok(Request::ExportImages { path, images }) => commands.export(&path, &images).await,
         Err(e) => Err(format!("not a request of this knode's version: {e}")),
     };
     let mut bytes = serde_json::to_vec(&answer)?;

@@ -57,7 +57,7 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<()> {
+pub async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<()> {
     let Some(pid) = lock::holder(&layout.lock_file()) else {
         return Ok(());
     };
@@ -96,7 +96,7 @@ impl PodNetwork for Gone {
     }
 }
 
-async fn end_pods(layout: &Layout) -> Vec<String> {
+pub async fn end_pods(layout: &Layout) -> Vec<String> {
     let store = StoreConfig {
         root: layout.engine_dir().join("images"),
         registries: Registries::default(),

@@ -87,6 +87,16 @@ impl Layout {
         self.upstream_or("/run/knode", "run/engine")
     }
 
+    /// OCI runtimes and the like, if there is such a file.
+    pub fn engine_config(&self) -> PathBuf {
+        self.upstream_or("/etc/knode/engine.yaml", "engine.yaml")
+    }
+
+    /// What a kubelet has told the engine alone of its pods' addresses.
+    pub fn pod_subnet_file(&self) -> PathBuf {
+        self.data.join("pod-subnet")
+    }
+
     /// CRI v1 socket.
     pub fn cri_socket(&self) -> PathBuf {
         self.engine_run_dir().join("engine.sock")

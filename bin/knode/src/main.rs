@@ -7,6 +7,7 @@ mod cni;
 mod control;
 mod down;
 mod dual;
+mod engine;
 mod flanneld;
 mod http1;
 mod join;
@@ -16,7 +17,6 @@ mod layout;
 mod lock;
 mod mk_docker_opts;
 mod node;
-mod pki;
 mod preflight;
 mod progress;
 mod role;
@@ -32,8 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, EngineCommand};
-use crate::layout::Layout;
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // Shims and creators must stay small: nothing may come before this.
@@ -103,7 +102,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Node(args) => up::node(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Token(command) => token::run(command).await,
-        Command::Pki(command) => pki::run(command),
         Command::Down(args) => down::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Flanneld(args) => flanneld::run(&args.args).await,
@@ -111,23 +109,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cni => cni::run().await,
         Command::KubeProxy(args) => kube_proxy::run(&args.args).await,
         Command::Proxy(command) => kube_proxy::inspect(command).await,
-        Command::Engine(command) => engine(command).await,
+        Command::Engine(args) => engine::run(args).await,
     }
-}
-
-async fn engine(command: EngineCommand) -> anyhow::Result<ExitCode> {
-    let (data, request) = match command {
-        EngineCommand::Import { data, file } => (
-            data,
-            control::Request::ImportImage {
-                path: std::path::absolute(file)?,
-            },
-        ),
-        EngineCommand::Images { data } => (data, control::Request::ListImages),
-    };
-    let layout = Layout::new(&data.data_dir);
-    for line in control::ask(&layout.control_socket(), &request).await? {
-        println!("{line}");
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -48,8 +48,8 @@ pub enum ServeError {
     },
 }
 
-/// Serves both services on the unix socket `socket` (mode 0660) until `shutdown` completes. A socket file
-/// left behind by a dead process is replaced.
+/// Serves both services on the unix socket `socket` until `shutdown` completes: [`listen`] and
+/// [`Listening::serve`].
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -59,19 +59,53 @@ pub async fn serve(
     images: Arc<dyn ImageService>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let listener = bind(socket).await?;
-    let served = tonic::transport::Server::builder()
-        .add_service(RuntimeServiceServer::new(Runtime(runtime)).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .add_service(ImageServiceServer::new(Images(images)).max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
-        .await;
-    if let Err(error) = std::fs::remove_file(socket) {
-        tracing::debug!(socket = %socket.display(), %error, "socket was already gone");
-    }
-    served.map_err(|source| ServeError::Serve {
+    listen(socket).await?.serve(runtime, images, shutdown).await
+}
+
+/// A socket that takes connections; they are answered once it is served.
+#[derive(Debug)]
+pub struct Listening {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Makes the unix socket `socket` (mode 0660). A socket file left behind by a dead process is replaced.
+///
+/// # Errors
+/// [`ServeError::InUse`], [`ServeError::Bind`].
+pub async fn listen(socket: &Path) -> Result<Listening, ServeError> {
+    Ok(Listening {
+        listener: bind(socket).await?,
         path: socket.to_path_buf(),
-        source,
     })
+}
+
+impl Listening {
+    /// Serves both services until `shutdown` completes, and removes the socket.
+    ///
+    /// # Errors
+    /// [`ServeError::Serve`].
+    pub async fn serve(
+        self,
+        runtime: Arc<dyn RuntimeService>,
+        images: Arc<dyn ImageService>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let runtime = RuntimeServiceServer::new(Runtime(runtime));
+        let images = ImageServiceServer::new(Images(images));
+        let served = tonic::transport::Server::builder()
+            .add_service(runtime.max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(images.max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(self.listener), shutdown)
+            .await;
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(socket = %self.path.display(), %error, "socket was already gone");
+        }
+        served.map_err(|source| ServeError::Serve {
+            path: self.path,
+            source,
+        })
+    }
 }
 
 async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
@@ -82,7 +116,7 @@ async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         if UnixStream::connect(path).await.is_ok() {
             return Err(ServeError::InUse {
                 path: path.to_path_buf(),

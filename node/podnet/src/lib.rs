@@ -24,4 +24,5 @@ pub use cni::{Answer as CniAnswer, plugin as cni_plugin, process as cni_process}
 pub use config::{AddRequest, Config, PortMapping, Protocol, Subnet};
 pub use error::{Error, Result};
 pub use hostport::TABLE as HOST_PORT_TABLE;
+pub use masquerade::{ensure as ensure_masquerade, remove as remove_masquerade};
 pub use network::{PodNet, Status, teardown};

@@ -16,8 +16,11 @@ const PRIORITY_SRCNAT: i32 = 100;
 const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
 
 /// Sees to it that packets from `subnet` to outside of it and of `inside` are masqueraded. Rules that are there already
-/// are left alone.
-pub(crate) fn ensure(network: &str, subnet: Subnet, inside: &[IpNet]) -> Result<()> {
+/// are left alone. `network` names the rules.
+///
+/// # Errors
+/// Those of nftables.
+pub fn ensure(network: &str, subnet: Subnet, inside: &[IpNet]) -> Result<()> {
     let failed = || Error::nft("masquerade what pods send");
     let mut socket = Socket::open().map_err(failed())?;
     for pods in subnet.networks() {
@@ -30,7 +33,10 @@ pub(crate) fn ensure(network: &str, subnet: Subnet, inside: &[IpNet]) -> Result<
 }
 
 /// Takes the rules of a network away; none is no error.
-pub(crate) fn remove(network: &str) -> Result<()> {
+///
+/// # Errors
+/// Those of nftables.
+pub fn remove(network: &str) -> Result<()> {
     let failed = || Error::nft("masquerade no longer what pods send");
     let mut socket = Socket::open().map_err(failed())?;
     for family in FAMILIES {

@@ -1,6 +1,5 @@
 //! The node: engine, pod network, overlay, proxy and kubelet, wired together.
 
-mod authority;
 mod bandwidth;
 mod cgroups;
 mod choice;
@@ -12,8 +11,10 @@ mod policy;
 mod services;
 mod view;
 
-pub use choice::CniDirs;
-pub use conflist::detach_all;
+pub use choice::{CniDirs, Networks, follow as follow_networks};
+pub use commands::Images as ImageCommands;
+pub use conflist::{collect as collect_conflists, detach_all};
+pub use network::BuiltIn;
 pub use options::{KubeletOptions, OptionError};
 pub use policy::{PolicyOptions, teardown as remove_policies};
 
@@ -51,7 +52,6 @@ use crate::shutdown::Shutdown;
 use crate::verify::web_image;
 use crate::version;
 
-use choice::Networks;
 use options::KubeletSettings;
 
 const KUBELET_PORT: u16 = 10250;
@@ -119,8 +119,6 @@ impl Plan<'_> {
             .await
             .context("get the node's certificate")?;
         progress.done("the node has its certificate");
-        let kubeconfigs = [config.kubeconfig.clone(), self.layout.bootstrap_kubeconfig()];
-        tasks.spawn(authority::follow(connected.client.clone(), kubeconfigs));
         let network_client = self.network_client(&connected)?;
         let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
         policy::start(
@@ -156,12 +154,13 @@ impl Plan<'_> {
         let built_in = network::BuiltIn(podnet.clone());
         let network = Arc::new(Networks::new(built_in, cni.clone(), self.cni.conf.clone()));
         let (announcing, announcements) = policy::Announcing::new(network.clone());
-        let config = EngineConfig::new(
+        let mut config = EngineConfig::new(
             layout.engine_dir(),
             layout.engine_run_dir(),
             images.clone(),
             Arc::new(announcing),
         );
+        config.runtimes = crate::engine::runtimes(None, layout)?;
         let engine = Engine::open(config).await.context("open the container engine")?;
         forget_dead(&engine, &podnet, &cni).await?;
         let follow = choice::follow((*network).clone(), podnet.clone(), subnet, gate);
@@ -197,7 +196,6 @@ impl Plan<'_> {
             cert_dir: layout.cert_dir(),
             kubeconfig: layout.kubelet_kubeconfig(),
             bootstrap_kubeconfig: Some(self.bootstrap_kubeconfig.clone()),
-            certificate_lifetime: self.kubelet.certificate_duration,
             client_ca: None,
             listen: self.any(KUBELET_PORT),
             healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
