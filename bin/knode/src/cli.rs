@@ -56,6 +56,22 @@ pub enum Command {
     Token(TokenCommand),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
+    /// Make a service of this binary: units for systemd, kernel settings and modules, directories.
+    ///
+    /// `knode install -- up --node-name edge-1` makes a service of that command line. A second time it takes up what
+    /// has changed; a failure leaves everything as it was.
+    Install(crate::install::InstallArgs),
+    /// End the service and take away everything that `knode install` and its service have made, pods and data too.
+    Uninstall(crate::install::UninstallArgs),
+    /// Replace the running binary by another one and start the daemon again; pods run on meanwhile.
+    ///
+    /// Works under systemd and for `knode up --background`. The old binary is kept beside the new one, and comes back
+    /// by itself when the new daemon does not become ready.
+    Upgrade(crate::upgrade::UpgradeArgs),
+    /// Look at this machine: what would keep a node from running well, and the mend.
+    Doctor(crate::doctor::DoctorArgs),
+    /// What runs here, on one screen.
+    Status(crate::status::StatusArgs),
     /// The overlay alone, with upstream flanneld's flags and environment (`-help` lists them), or
     /// `config set JSON`, `config get`, `config leases` for what etcd holds.
     #[command(disable_help_flag = true)]
@@ -355,7 +371,7 @@ pub struct PortRange {
     pub last: u16,
 }
 
-fn parse_port_range(text: &str) -> Result<PortRange, String> {
+pub fn parse_port_range(text: &str) -> Result<PortRange, String> {
     let (a, b) = text
         .split_once('-')
         .ok_or("expected FIRST-LAST, for example 30000-32767")?;

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::upgrade::life;
+
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "ask")]
 pub enum Request {
+    /// What the process says of itself ([`Life`](crate::upgrade::life::Life) as JSON in one line).
+    Life,
     /// Import the images of the archive at an absolute path.
     ImportImage { path: PathBuf },
     /// The names of all images.
@@ -36,6 +40,19 @@ pub trait Commands: Send + Sync + 'static {
     }
 }
 
+/// A daemon without a container engine.
+struct NoEngine;
+
+#[async_trait]
+impl Commands for NoEngine {
+    async fn import(&self, _: &Path) -> Answer {
+        Err("this knode runs no containers".into())
+    }
+    async fn images(&self) -> Answer {
+        Err("this knode runs no containers".into())
+    }
+}
+
 /// Why the socket could not be served or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -47,6 +64,11 @@ pub enum ControlError {
     Exchange { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Refused(String),
+}
+
+/// Serves the socket of a control plane alone, which has no images.
+pub fn serve_alone(path: &Path) -> Result<tokio::task::JoinHandle<()>, ControlError> {
+    serve(path, Arc::new(NoEngine))
 }
 
 /// Serves the socket until the task is dropped.
@@ -87,6 +109,9 @@ async fn converse(
     let mut line = String::new();
     BufReader::new(&mut stream).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
+        Ok(Request::Life) => serde_json::to_string(&life::this())
+            .map(|text| vec![text])
+            .map_err(|e| e.to_string()),
         Ok(Request::ImportImage { path }) => commands.import(&path).await,
         Ok(Request::ListImages) => commands.images().await,
         Ok(Request::ExportImages { path, images }) => commands.export(&path, &images).await,

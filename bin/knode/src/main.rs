@@ -5,11 +5,13 @@ mod cli;
 mod cluster;
 mod cni;
 mod control;
+mod doctor;
 mod down;
 mod dual;
 mod engine;
 mod flanneld;
 mod http1;
+mod install;
 mod join;
 mod klog;
 mod kube_proxy;
@@ -17,13 +19,16 @@ mod layout;
 mod lock;
 mod mk_docker_opts;
 mod node;
+mod output;
 mod preflight;
 mod progress;
 mod role;
 mod server;
 mod shutdown;
+mod status;
 mod token;
 mod up;
+mod upgrade;
 mod verify;
 mod version;
 
@@ -107,6 +112,11 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Flanneld(args) => flanneld::run(&args.args).await,
         Command::MkDockerOpts(args) => mk_docker_opts::run(&args.args),
         Command::Cni => cni::run().await,
+        Command::Install(args) => install::install(&args),
+        Command::Uninstall(args) => install::uninstall(args).await,
+        Command::Upgrade(args) => upgrade::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::KubeProxy(args) => kube_proxy::run(&args.args).await,
         Command::Proxy(command) => kube_proxy::inspect(command).await,
         Command::Engine(args) => engine::run(args).await,

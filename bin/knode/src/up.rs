@@ -16,6 +16,7 @@ use crate::node::{KubeletOptions, Node, PolicyOptions};
 use crate::progress::{Progress, READY};
 use crate::server::ControlPlane;
 use crate::shutdown;
+use crate::upgrade::life;
 use crate::{node, preflight, server};
 
 /// A node that is not Ready after this long is reported; it goes on trying.
@@ -180,6 +181,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         knode_pki::files::write_atomic(path, &text, knode_pki::files::PRIVATE)?;
         progress.done(format!("bootstrap kubeconfig: {}", path.display()));
     }
+    let _control = crate::control::serve_alone(&site.layout.control_socket())?;
     run(Some(control_plane), None, &progress, trigger).await
 }
 
@@ -265,6 +267,7 @@ fn report_ready(ready: anyhow::Result<()>, progress: &Progress) {
     match ready {
         Ok(()) => {
             progress.done(READY);
+            life::ready();
             // Without a service manager there is nobody to notify.
             if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
                 tracing::debug!(%error, "no service manager was notified");

@@ -1,6 +1,7 @@
 //! Linux primitives: namespaces, mounts, openat2, cgroup queries, processes.
 
 pub mod cgroup;
+pub mod clock;
 pub mod fds;
 pub mod filewatch;
 pub mod loopback;
