@@ -13,6 +13,7 @@ use crate::error::{EngineError, Result};
 use crate::events::Events;
 use crate::link::ShimEvent;
 use crate::sandbox::Sandbox;
+use crate::spec::Machine;
 use crate::state::{Layout, boot_id};
 use crate::streaming::Streaming;
 
@@ -28,6 +29,7 @@ pub(crate) struct Core {
     pub(crate) cgroups: Cgroups,
     pub(crate) boot_id: String,
     pub(crate) capabilities: u64,
+    pub(crate) machine: Machine,
     pub(crate) events: Events,
     pub(crate) streaming: Streaming,
     pub(crate) shim_events: mpsc::UnboundedSender<ShimEvent>,
@@ -58,6 +60,7 @@ impl Engine {
         let streaming = Streaming::new(config.streaming)?;
         let core = Arc::new(Core {
             layout,
+            machine: crate::container::machine(&cgroups),
             cgroups,
             boot_id: boot_id(),
             capabilities: crate::container::own_capabilities(),

@@ -7,6 +7,7 @@
 
 mod config;
 mod container;
+pub mod crash;
 mod engine;
 pub mod entry;
 mod error;

@@ -30,6 +30,17 @@ pub struct PortMapping {
     pub host_ip: Option<IpAddr>,
 }
 
+/// How a pod finds names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Servers.
+    pub servers: Vec<String>,
+    /// Domains to search.
+    pub searches: Vec<String>,
+    /// Options of the resolver.
+    pub options: Vec<String>,
+}
+
 /// A pod that wants a network, or had one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetRequest {
@@ -47,6 +58,10 @@ pub struct NetRequest {
     pub port_mappings: Vec<PortMapping>,
     /// Annotations of the pod (bandwidth limits and the like).
     pub annotations: BTreeMap<String, String>,
+    /// How the pod finds names, `None` for as the host does.
+    pub dns: Option<Dns>,
+    /// Control group of the pod, absolute.
+    pub cgroup_parent: PathBuf,
 }
 
 /// What the pod got.

@@ -56,21 +56,30 @@ pub(crate) async fn recover(core: &Arc<Core>) -> Result<()> {
     let (sandboxes, broken_sandboxes) = load_all::<SandboxRecord>(&layout.sandboxes())?;
     let (containers, broken_containers) = load_all::<ContainerRecord>(&layout.containers())?;
     let mut by_sandbox: HashMap<String, Vec<ContainerRecord>> = HashMap::new();
+    let mut half_made: Vec<String> = Vec::new();
     for record in containers {
+        if !record.made {
+            half_made.push(record.id);
+            continue;
+        }
         by_sandbox
             .entry(record.sandbox_id.clone())
             .or_default()
             .push(record);
     }
     for record in sandboxes {
+        if !record.made {
+            clear_sandbox(core, record).await;
+            continue;
+        }
         let containers = by_sandbox.remove(&record.id).unwrap_or_default();
         take_up(core, record, containers).await;
     }
     for id in broken_sandboxes {
-        clear_sandbox(core, &id).await;
+        clear_sandbox(core, lost_record(&id)).await;
     }
     let orphans = by_sandbox.into_values().flatten().map(|record| record.id);
-    for id in orphans.chain(broken_containers) {
+    for id in orphans.chain(broken_containers).chain(half_made) {
         clear_container(core, &id);
     }
     clear_snapshots(core);
@@ -144,7 +153,7 @@ fn take_up_container(
         Finding::Started(started) => record.started = Some(started),
         Finding::Ended(ended) => record.ended = Some(ended),
     }
-    if without_shim && record.started.is_some() {
+    if without_shim && (changed || record.ended.is_none()) {
         // Its shim died with nobody there: what is left of it has lost its pipes.
         if let Err(error) = core.remove_cgroup(&record.cgroup) {
             tracing::warn!(
@@ -182,9 +191,9 @@ fn reserve(core: &Core, name: &str, id: &str) {
     }
 }
 
-/// A sandbox whose record is lost.
-async fn clear_sandbox(core: &Arc<Core>, id: &str) {
-    let record = SandboxRecord {
+/// What is known of a sandbox whose record cannot be read: enough to give back what it may hold.
+fn lost_record(id: &str) -> SandboxRecord {
+    SandboxRecord {
         id: id.to_string(),
         config: Default::default(),
         runtime_handler: String::new(),
@@ -193,8 +202,15 @@ async fn clear_sandbox(core: &Arc<Core>, id: &str) {
         ips: Vec::new(),
         ready: false,
         held: true,
+        made: false,
         boot_id: String::new(),
-    };
+    }
+}
+
+/// A sandbox that was never made whole, or whose record is lost.
+async fn clear_sandbox(core: &Arc<Core>, record: SandboxRecord) {
+    let id = record.id.clone();
+    let id = id.as_str();
     let link = ShimLink::connect(id, &core.layout.shim_socket(id), core.shim_events.clone())
         .await
         .ok();
@@ -274,6 +290,7 @@ mod tests {
             stop_signal: 15,
             cgroup: Default::default(),
             image_mounts: vec![],
+            made: true,
             filtered: false,
             program: None,
             started: started.then_some(Started { pid: 7, at: 2 }),

@@ -156,6 +156,8 @@ mod tests {
                 host_ip: None,
             }],
             annotations: [("kubernetes.io/egress-bandwidth".to_owned(), "1M".to_owned())].into(),
+            dns: None,
+            cgroup_parent: "/kubepods/pod1".into(),
         };
         let told = attachment(&request).unwrap();
         let args: Vec<_> = told.args.iter().map(|(k, v)| format!("{k}={v}")).collect();

@@ -1,15 +1,17 @@
 //! CreateContainer.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use knode_cri::{ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceMode};
 use knode_images::Image;
-use knode_linux::cgroup::Version;
 use knode_linux::openat::RootDir;
+use rustix::fs::{Mode, OFlags};
 
-use super::{Container, cgroup, host, rootfs};
+use super::{Container, cdi, host, rootfs};
+use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, FileContext, Result, chain};
 use crate::sandbox::{Sandbox, files_of, namespace_paths};
@@ -34,6 +36,7 @@ impl Core {
         }
         let id = new_id();
         self.reserve_name(&unique_name(&config, &sandbox)?, &id)?;
+        crash::point("create.begin");
         match self.make_parts_of(&id, config, &sandbox).await {
             Ok(record) => {
                 let container = Arc::new(Container::new(record));
@@ -55,11 +58,10 @@ impl Core {
         sandbox: &Sandbox,
     ) -> Result<ContainerRecord> {
         let record = sandbox.record();
-        let pid = self.pid_namespace(&config, sandbox).await?;
-        let namespaces = Namespaces {
-            pid,
-            ..namespace_paths(&self.layout, &record)
-        };
+        let mut namespaces = namespace_paths(&self.layout, &record);
+        namespaces.pid = self
+            .pid_namespace(&config, sandbox, namespaces.user.clone())
+            .await?;
         let (engine, id) = (self.clone(), id.to_string());
         tokio::task::spawn_blocking(move || engine.make_container(&id, config, &record, &namespaces)).await?
     }
@@ -77,18 +79,31 @@ impl Core {
             .map(|image| image.image.as_str())
             .unwrap_or_default();
         let image = self.image(wanted)?;
-        let mut record = self.new_container(id, config, sandbox, &image);
+        let mut record = self.new_container(id, config, sandbox, &image)?;
         record.program = self.config.runtimes.of(&sandbox.runtime_handler)?.cloned();
         let directory = self.layout.container(id);
         fs::create_dir_all(&directory).file("making", &directory)?;
         write_record(&directory, &record)?;
+        crash::point("create.record");
         let snapshots = self.config.images.snapshots();
         snapshots.prepare(image.id.as_str(), id)?;
+        crash::point("create.prepared");
         let root = snapshots.mount(id)?;
+        crash::point("create.mounted");
         let image_sources = self.mount_images(&mut record)?;
         host::make_mount_sources(&record.config)?;
         self.specify(&mut record, sandbox, &image, namespaces, root, &image_sources)?;
+        if let (Some(users), Some(maps)) = (&namespaces.user, sandbox.users()) {
+            if record.program.is_some() {
+                let what = "a user namespace with a runtime handler's own program";
+                return Err(EngineError::Unsupported(what.into()));
+            }
+            self.stage(&record, users, &maps)?;
+        }
+        crash::point("create.specified");
+        record.made = true;
         write_record(&directory, &record)?;
+        crash::point("create.recorded");
         Ok(record)
     }
 
@@ -103,13 +118,14 @@ impl Core {
         config: ContainerConfig,
         sandbox: &SandboxRecord,
         image: &Image,
-    ) -> ContainerRecord {
-        let log_path = match config.log_path.as_str() {
-            "" => PathBuf::new(),
-            path => PathBuf::from(&sandbox.config.log_directory).join(path),
-        };
+    ) -> Result<ContainerRecord> {
+        let log_path = spec::paths::log_path(&sandbox.config.log_directory, &config.log_path);
+        let log_path = log_path.map_err(|source| EngineError::Spec {
+            container: id.to_string(),
+            source,
+        })?;
         let image_id = image.id.to_string();
-        ContainerRecord {
+        Ok(ContainerRecord {
             id: id.to_string(),
             sandbox_id: sandbox.id.clone(),
             image_name: image
@@ -123,31 +139,31 @@ impl Core {
             log_path,
             user: Default::default(),
             stop_signal: 0,
-            cgroup: cgroup(sandbox.cgroup_parent(), id),
+            cgroup: sandbox.cgroup_of(id),
             image_mounts: Vec::new(),
+            made: false,
             filtered: false,
             program: None,
             started: None,
             ended: None,
             boot_id: self.boot_id.clone(),
             config,
-        }
+        })
     }
 
     /// Mounts the images that are mounted as volumes.
     fn mount_images(&self, record: &mut ContainerRecord) -> Result<Vec<PathBuf>> {
         let snapshots = self.config.images.snapshots();
         let mut sources = Vec::new();
-        for (index, mount) in record.config.mounts.iter().enumerate() {
-            let Some(image) = &mount.image else { continue };
-            if !mount.image_sub_path.is_empty() {
-                return Err(EngineError::Unsupported("a part of an image as a mount".into()));
-            }
+        for (index, mount) in record.config.mounts.iter_mut().enumerate() {
+            let Some(given) = &mut mount.image else { continue };
             let key = format!("{}-image-{index}", record.id);
-            let image = self.image(&image.image)?;
+            let image = self.image(&given.image)?;
+            given.image_ref = image.id.to_string();
             record.image_mounts.push(key.clone());
             snapshots.prepare(image.id.as_str(), &key)?;
-            sources.push(snapshots.mount(&key)?);
+            let root = snapshots.mount(&key)?;
+            sources.push(part_of(&root, &mount.image_sub_path)?);
         }
         Ok(sources)
     }
@@ -171,7 +187,9 @@ impl Core {
         let user = rootfs::user(&inside, &context, &image.config.user).map_err(of)?;
         let stop_signal =
             spec::signal::stop_signal(record.config.stop_signal(), &image.config.stop_signal).map_err(of)?;
-        let devices = host::devices(&record.config)?;
+        let edits = cdi::edits(&record.config).map_err(of)?;
+        let mut devices = host::devices(&record.config)?;
+        host::add_nodes(&edits, &mut devices)?;
         let spec = spec::build(&Input {
             config: &record.config,
             sandbox: &sandbox.config,
@@ -185,7 +203,9 @@ impl Core {
             image_mounts,
             devices: &devices,
             available_capabilities: self.capabilities,
-            cgroup_v2: self.cgroups.version() == Version::V2,
+            machine: &self.machine,
+            cdi: &edits,
+            users: sandbox.users(),
         })
         .map_err(of)?;
         if let Some(process) = spec.process() {
@@ -219,7 +239,8 @@ impl Core {
                 .as_ref()
                 .and_then(|resources| resources.devices().clone());
             let resources = config.linux.as_ref().and_then(|linux| linux.resources.as_ref());
-            let resources = spec::linux_resources(resources, devices.unwrap_or_default()).map_err(of)?;
+            let devices = devices.unwrap_or_default();
+            let resources = spec::linux_resources(resources, devices, &self.machine).map_err(of)?;
             linux.set_resources(Some(resources));
         }
         let text = serde_json::to_vec(&spec)
@@ -228,11 +249,20 @@ impl Core {
         write_atomic(&path, &text)
     }
 
-    async fn pid_namespace(&self, config: &ContainerConfig, sandbox: &Sandbox) -> Result<PidNamespace> {
+    async fn pid_namespace(
+        &self,
+        config: &ContainerConfig,
+        sandbox: &Sandbox,
+        users: Option<PathBuf>,
+    ) -> Result<PidNamespace> {
         match spec::pid_mode(config) {
             NamespaceMode::Container => Ok(PidNamespace::Own),
             NamespaceMode::Node => Ok(PidNamespace::Host),
-            NamespaceMode::Pod => match sandbox.link()?.call(Command::PodPidNamespace, &[]).await? {
+            NamespaceMode::Pod => match sandbox
+                .link()?
+                .call(Command::PodPidNamespace { users }, &[])
+                .await?
+            {
                 Answer::Started { pid, .. } => Ok(PidNamespace::At(format!("/proc/{pid}/ns/pid").into())),
                 Answer::Failed { message } => Err(EngineError::Shim { message }),
                 other => Err(EngineError::Shim {
@@ -298,6 +328,26 @@ impl Core {
             self.events.send(&container.id, kind, sandbox, statuses);
         }
     }
+}
+
+/// A part of an image that is mounted, never leading out of it.
+fn part_of(root: &Path, part: &str) -> Result<PathBuf> {
+    if part.is_empty() {
+        return Ok(root.to_path_buf());
+    }
+    let refuse = |problem: &str| EngineError::Invalid(format!("image_sub_path {part:?}: {problem}"));
+    if Path::new(part)
+        .components()
+        .any(|part| !matches!(part, Component::Normal(_)))
+    {
+        return Err(refuse("it must be relative and lead downwards"));
+    }
+    let inside = RootDir::open(root).file("opening", root)?;
+    let found = inside
+        .open_with(Path::new(part), OFlags::PATH, Mode::empty())
+        .map_err(|error| refuse(&error.to_string()))?;
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    fs::read_link(&path).file("reading", path)
 }
 
 /// Name under which no two containers may exist.

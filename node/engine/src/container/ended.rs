@@ -5,6 +5,7 @@ use std::sync::Arc;
 use knode_cri::{ContainerEventType, ContainerState};
 
 use super::Container;
+use crate::crash;
 use crate::engine::{Core, now_nanos};
 use crate::error::chain;
 use crate::sandbox::unseen_end;
@@ -45,10 +46,13 @@ impl Core {
         let record = container.change(|record| record.ended = Some(ended));
         container.set_over();
         self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
+        crash::point("end.told");
         let engine = self.clone();
         let released = tokio::task::spawn_blocking(move || {
             let written = write_record(&engine.layout.container(&record.id), &record);
+            crash::point("end.recorded");
             engine.unmount(&record);
+            crash::point("end.unmounted");
             written
         });
         match released.await {

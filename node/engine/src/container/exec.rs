@@ -73,6 +73,15 @@ impl Drop for ExecSession {
     }
 }
 
+/// What becomes of processes whose parent in a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orphans {
+    /// They are the container's.
+    Free,
+    /// They stay below the command, so that they can be killed with it.
+    Kept,
+}
+
 impl Core {
     /// Runs a command to its end. Past `timeout` it is killed.
     ///
@@ -84,7 +93,8 @@ impl Core {
         command: &[String],
         timeout: i64,
     ) -> Result<ExecSyncResponse> {
-        let (mut session, streams) = self.exec(container, command, false, false).await?;
+        let keep = if timeout > 0 { Orphans::Kept } else { Orphans::Free };
+        let (mut session, streams) = self.exec_as(container, command, (false, false), keep).await?;
         let ExecStreams::Pipes {
             mut stdout,
             mut stderr,
@@ -148,6 +158,17 @@ impl Core {
         tty: bool,
         stdin: bool,
     ) -> Result<(ExecSession, ExecStreams)> {
+        self.exec_as(container, command, (tty, stdin), Orphans::Free)
+            .await
+    }
+
+    async fn exec_as(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        command: &[String],
+        (tty, stdin): (bool, bool),
+        orphans: Orphans,
+    ) -> Result<(ExecSession, ExecStreams)> {
         check_running(container)?;
         if command.is_empty() {
             return Err(EngineError::Invalid("the request has no command".into()));
@@ -167,6 +188,7 @@ impl Core {
             container: container.id.clone(),
             runtime_root: self.layout.runtime_root(),
             process_file: process_file.clone(),
+            keeps_orphans: orphans == Orphans::Kept,
             tty,
             oom_score_adj: oom_score(&record),
             program: record.program.clone(),

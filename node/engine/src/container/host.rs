@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use knode_cri::{ContainerConfig, Device};
+use knode_linux::cgroup::{Cgroups, Version};
 
 use crate::error::{FileContext, Result};
-use crate::spec::{DeviceKind, HostDevice, security_context};
+use crate::spec::cdi::ContainerEdits;
+use crate::spec::{DeviceKind, HostDevice, Machine, SecurityModules, paths, security_context};
 
 /// Capabilities that this process can hand on, a bit each.
 pub(crate) fn own_capabilities() -> u64 {
@@ -16,6 +18,59 @@ pub(crate) fn own_capabilities() -> u64 {
     let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+/// What the machine can do.
+pub(crate) fn machine(cgroups: &Cgroups) -> Machine {
+    let group = Path::new("/");
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let apparmor = enabled.is_ok_and(|text| text.trim() == "Y").then(|| {
+        let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+        let name = |line: &str| line.rsplit_once(" (").map(|(name, _)| name.to_string());
+        loaded.lines().filter_map(name).collect()
+    });
+    let controllers = fs::read_to_string(cgroups.directory("", group).join("cgroup.controllers"));
+    Machine {
+        cgroup_v2: cgroups.version() == Version::V2,
+        huge_pages: match cgroups.version() {
+            Version::V1 => cgroups.directory("hugetlb", group).join("cgroup.procs").exists(),
+            Version::V2 => {
+                controllers.is_ok_and(|text| text.split_whitespace().any(|name| name == "hugetlb"))
+            }
+        },
+        user_namespaces: Path::new("/proc/self/ns/user").exists(),
+        modules: SecurityModules {
+            apparmor,
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        },
+    }
+}
+
+/// Adds the nodes that CDI devices stand for.
+///
+/// # Errors
+/// When the host has no such device.
+pub(super) fn add_nodes(edits: &[ContainerEdits], found: &mut Vec<HostDevice>) -> Result<()> {
+    for node in edits.iter().flat_map(|edit| &edit.device_nodes) {
+        let host = if node.host_path.is_empty() {
+            &node.path
+        } else {
+            &node.host_path
+        };
+        let first = found.len();
+        let device = Device {
+            container_path: node.path.clone(),
+            host_path: host.clone(),
+            permissions: node.permissions.clone(),
+        };
+        named(&device, found)?;
+        for added in &mut found[first..] {
+            added.uid = node.uid.unwrap_or(added.uid);
+            added.gid = node.gid.unwrap_or(added.gid);
+            added.mode = node.file_mode.unwrap_or(added.mode);
+        }
+    }
+    Ok(())
 }
 
 /// The devices a container is given: those its configuration names, all for a privileged one.
@@ -36,7 +91,7 @@ pub(super) fn devices(config: &ContainerConfig) -> Result<Vec<HostDevice>> {
 
 fn named(device: &Device, found: &mut Vec<HostDevice>) -> Result<()> {
     let host = fs::canonicalize(&device.host_path).file("finding device", &device.host_path)?;
-    let inside = PathBuf::from(&device.container_path);
+    let inside = paths::normal(&device.container_path);
     collect(&host, &inside, &device.permissions, found).file("reading device", &host)
 }
 

@@ -1,8 +1,10 @@
 //! Containers.
 
+mod cdi;
 mod create;
 mod ended;
 mod exec;
+pub(crate) mod groups;
 mod host;
 mod remove;
 mod rootfs;
@@ -10,8 +12,8 @@ mod start;
 mod stats;
 mod stop;
 mod update;
+mod users;
 
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use knode_cri::{
@@ -24,7 +26,7 @@ use crate::error::{EngineError, Result};
 use crate::state::ContainerRecord;
 
 pub(crate) use exec::ExecStreams;
-pub(crate) use host::own_capabilities;
+pub(crate) use host::{machine, own_capabilities};
 
 /// A container of the engine.
 pub(crate) struct Container {
@@ -175,9 +177,4 @@ pub(crate) fn check_running(container: &Container) -> Result<()> {
             state: state_name(other),
         }),
     }
-}
-
-/// Control group of a container below its sandbox's parent.
-fn cgroup(parent: PathBuf, id: &str) -> PathBuf {
-    parent.join(id)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use knode_cri::ContainerEventType;
 
 use super::Container;
+use crate::crash;
 use crate::engine::Core;
 use crate::error::{EngineError, Result, chain};
 use crate::runtime::OciProgram;
@@ -17,6 +18,7 @@ impl Core {
     /// The first of what could not be removed; calling again tries again.
     pub(crate) async fn remove_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         self.kill_container(container).await?;
+        crash::point("remove.killed");
         let _guard = container.changing.lock().await;
         if self.container(&container.id).is_err() {
             return Ok(());
@@ -29,11 +31,14 @@ impl Core {
                 engine.delete_from(&program, &id);
             }
             let mut errors = engine.remove_snapshots(&id);
+            crash::point("remove.snapshots");
             errors.extend(engine.remove_cgroup(&cgroup).err());
+            crash::point("remove.cgroup");
             errors.extend(remove_dir(&engine.layout.runtime_root().join(&id)).err());
             if errors.is_empty() {
                 errors.extend(remove_dir(&engine.layout.container(&id)).err());
             }
+            crash::point("remove.directory");
             errors
         });
         if let Some(error) = removed.await?.into_iter().next() {
@@ -57,14 +62,10 @@ impl Core {
 
     /// Ends what is left in a control group and removes it.
     pub(crate) fn remove_cgroup(&self, group: &std::path::Path) -> Result<()> {
-        let failed = |operation| {
-            move |source| EngineError::Cgroup {
-                operation,
-                path: group.to_path_buf(),
-                source,
-            }
-        };
-        self.cgroups.kill(group).map_err(failed("killing"))?;
-        self.cgroups.remove(group).map_err(failed("removing"))
+        super::groups::end(&self.cgroups, group).map_err(|source| EngineError::Cgroup {
+            operation: "removing",
+            path: group.to_path_buf(),
+            source,
+        })
     }
 }

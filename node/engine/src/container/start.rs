@@ -6,8 +6,9 @@ use std::sync::Arc;
 use knode_cri::{ContainerEventType, ContainerState};
 
 use super::{Container, state_name};
+use crate::crash;
 use crate::engine::{Core, now_nanos};
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, Result, chain};
 use crate::shim::protocol::{Answer, Command, StartContainer};
 use crate::state::{ContainerRecord, Ended, Started, write_record};
 
@@ -34,6 +35,7 @@ impl Core {
                 sandbox: sandbox.id.clone(),
             });
         }
+        crash::point("start.begin");
         let start = self.start_request(&container.record());
         let result = match sandbox.link()?.call(Command::Start(Box::new(start)), &[]).await {
             Ok(Answer::Started {
@@ -50,14 +52,19 @@ impl Core {
             }),
             Err(error) => Err(error),
         };
+        crash::point("start.answered");
         match result {
             Ok(started) => {
                 let record = container.change(|record| record.started = Some(started));
                 write_record(&self.layout.container(&container.id), &record)?;
+                crash::point("start.recorded");
                 self.tell_container(container, ContainerEventType::ContainerStartedEvent);
                 Ok(())
             }
             Err(error) => {
+                if matches!(error, EngineError::ShimGone { .. }) {
+                    self.end_half_started(container).await;
+                }
                 self.start_failed(container, &error)?;
                 Err(error)
             }
@@ -92,6 +99,20 @@ impl Core {
             self.oom_score_noted.call_once(|| {
                 tracing::warn!("oom_score_adj of containers cannot be lowered without CAP_SYS_RESOURCE");
             });
+        }
+    }
+
+    /// Whatever the creator of a dead shim has made by now has lost its pipes.
+    async fn end_half_started(self: &Arc<Self>, container: &Arc<Container>) {
+        let engine = self.clone();
+        let group = container.with(|record| record.cgroup.clone());
+        let ended = tokio::task::spawn_blocking(move || engine.remove_cgroup(&group)).await;
+        if let Err(error) = ended.unwrap_or_else(|error| Err(error.into())) {
+            tracing::warn!(
+                container = container.id,
+                error = chain(&error),
+                "ending a half-started container"
+            );
         }
     }
 

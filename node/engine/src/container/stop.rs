@@ -6,6 +6,7 @@ use std::time::Duration;
 use knode_cri::ContainerState;
 
 use super::Container;
+use crate::crash;
 use crate::engine::Core;
 use crate::error::{EngineError, Result};
 use crate::shim::protocol::Command;
@@ -23,9 +24,11 @@ impl Core {
         if !self.is_running(container).await {
             return Ok(());
         }
+        crash::point("stop.asked");
         if !grace.is_zero() {
             let signal = container.with(|record| record.stop_signal);
             self.signal(container, signal, false).await?;
+            crash::point("stop.signalled");
             if tokio::time::timeout(grace, container.wait_over()).await.is_ok() {
                 return Ok(());
             }

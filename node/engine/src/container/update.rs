@@ -4,13 +4,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use knode_cri::{ContainerState, LinuxContainerResources};
-use knode_linux::cgroup::Version;
 
 use super::{Container, state_name};
 use crate::engine::Core;
 use crate::error::{EngineError, Result};
 use crate::shim::protocol::Command;
-use crate::spec::{CgroupValue, SWAP_LIMIT, cgroup_values};
+use crate::spec::{CgroupValue, SWAP_LIMIT, SWAP_MAX, cgroup_values};
 use crate::state::write_record;
 
 impl Core {
@@ -62,11 +61,16 @@ impl Core {
                 .cgroups
                 .write(value.controller, &group, &value.file, &value.value);
             match written {
-                Err(error) if value.file == SWAP_LIMIT && error.kind() == ErrorKind::NotFound => Ok(()),
+                Err(error)
+                    if [SWAP_LIMIT, SWAP_MAX].contains(&value.file.as_str())
+                        && error.kind() == ErrorKind::NotFound =>
+                {
+                    Ok(())
+                }
                 other => other,
             }
         };
-        let values = cgroup_values(resources, self.cgroups.version() == Version::V2).map_err(of)?;
+        let values = cgroup_values(resources, &self.machine).map_err(of)?;
         // The limits of memory alone and with swap hold one another: of two that grow the second has to come first.
         let refused: Vec<_> = values.into_iter().filter(|value| write(value).is_err()).collect();
         refused.iter().try_for_each(|value| {
@@ -126,6 +130,16 @@ fn merge(mut current: LinuxContainerResources, update: &LinuxContainerResources)
     ] {
         if !update.is_empty() {
             current.clone_from(update);
+        }
+    }
+    for limit in &update.hugepage_limits {
+        match current
+            .hugepage_limits
+            .iter_mut()
+            .find(|other| other.page_size == limit.page_size)
+        {
+            Some(other) => other.limit = limit.limit,
+            None => current.hugepage_limits.push(limit.clone()),
         }
     }
     current.unified.extend(update.unified.clone());

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::users::Settings;
 use crate::runtime::OciProgram;
 use crate::shim::ShimArgs;
 
 /// Names of the entry points.
-const ENTRIES: [&str; 5] = ["shim", "create", "exec-create", POD_INIT, POD_WAIT];
+const ENTRIES: [&str; 6] = ["shim", "create", "exec-create", POD_INIT, POD_WAIT, USERS];
 
 /// Name of [`Entry::PodInit`].
 pub const POD_INIT: &str = "pod-init";
+
+/// Name of [`Entry::Users`].
+const USERS: &str = "pod-users";
 
 /// Name of [`Entry::PodWait`].
 pub const POD_WAIT: &str = "pod-wait";
@@ -24,10 +28,13 @@ pub enum Entry {
     Shim(ShimArgs),
     /// The single-shot creator of a container or of a command in one.
     Create(CreateArgs),
-    /// Makes the PID namespace of a pod and its first process, whose number it prints.
-    PodInit,
+    /// Makes the PID namespace of a pod and its first process, whose number it prints; in the user namespace at
+    /// this path, if there is one.
+    PodInit(Option<PathBuf>),
     /// The first process of a pod's PID namespace.
     PodWait,
+    /// Makes the namespaces of a pod with users of its own, with these settings, and holds them for a while.
+    Users(String),
 }
 
 /// What a creator makes.
@@ -52,6 +59,8 @@ pub struct CreateArgs {
     pub console: Option<PathBuf>,
     /// Score for the kernel's out-of-memory killer.
     pub oom_score_adj: Option<i32>,
+    /// A command whose orphans stay below it, so that all can be killed.
+    pub keeps_orphans: bool,
     /// Inherited descriptor of the status pipe.
     pub status_fd: i32,
     /// The OCI runtime that makes it, `None` for the linked-in one.
@@ -79,6 +88,9 @@ impl CreateArgs {
         if let Some(score) = self.oom_score_adj {
             line.extend(["--oom-score-adj".into(), score.to_string().into()]);
         }
+        if self.keeps_orphans {
+            line.extend(["--keeps-orphans".into(), "1".into()]);
+        }
         if let Some(program) = &self.program {
             let options = serde_json::Value::from(program.options.clone()).to_string();
             line.extend(["--program".into(), program.path.clone().into()]);
@@ -97,6 +109,21 @@ pub fn shim_command_line(args: &ShimArgs) -> Vec<OsString> {
     ]
 }
 
+/// The command line of [`Entry::Users`], without the program's name.
+pub(crate) fn users_command_line(settings: &Settings) -> std::io::Result<Vec<OsString>> {
+    let settings = serde_json::to_string(settings)?;
+    Ok(vec![USERS.into(), "--settings".into(), settings.into()])
+}
+
+/// The command line of [`Entry::PodInit`], without the program's name.
+pub(crate) fn pod_init_command_line(users: Option<&PathBuf>) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec![POD_INIT.into()];
+    if let Some(users) = users {
+        line.extend(["--users".into(), users.into()]);
+    }
+    line
+}
+
 /// Reads a command line; `None` when it names no entry point.
 ///
 /// # Errors
@@ -110,7 +137,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Ent
 
 fn entry(name: &str, given: &mut BTreeMap<String, OsString>) -> Result<Entry, String> {
     if name == POD_INIT {
-        return Ok(Entry::PodInit);
+        return Ok(Entry::PodInit(given.remove("--users").map(PathBuf::from)));
+    }
+    if name == USERS {
+        let settings = take(given, "--settings")?.into_string();
+        return Ok(Entry::Users(settings.map_err(|_| "--settings is not text")?));
     }
     if name == POD_WAIT {
         return Ok(Entry::PodWait);
@@ -132,6 +163,7 @@ fn entry(name: &str, given: &mut BTreeMap<String, OsString>) -> Result<Entry, St
         target,
         console: given.remove("--console").map(PathBuf::from),
         oom_score_adj: given.remove("--oom-score-adj").map(number).transpose()?,
+        keeps_orphans: given.remove("--keeps-orphans").is_some(),
         status_fd: number(take(given, "--status-fd")?)?,
         program: program(given)?,
     }))
@@ -205,6 +237,7 @@ mod tests {
             target: Target::Bundle("/b".into()),
             console: Some("/c.sock".into()),
             oom_score_adj: Some(-998),
+            keeps_orphans: true,
             status_fd: 7,
             program: Some(OciProgram {
                 path: "/usr/bin/other".into(),

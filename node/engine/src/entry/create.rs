@@ -13,6 +13,8 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 use super::args::{CreateArgs, Target};
 use super::executor::ProgramExecutor;
 use super::report::Report;
+use super::stage;
+use crate::crash;
 use crate::error::chain;
 
 /// Makes what `args` say and reports over the status pipe.
@@ -23,6 +25,12 @@ pub(super) fn run(args: CreateArgs) {
     };
     if let Err(error) = knode_linux::signal::reset() {
         return report.failed(&format!("resetting signals: {error}"));
+    }
+    crash::point("creator.begin");
+    // Without a shim nobody would hear of what is made.
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
+        return report.failed(&format!("tying the creator to its shim: {error}"));
     }
     if let Some(score) = args.oom_score_adj {
         set_oom_score(score, &report);
@@ -62,14 +70,18 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
     let executor = ProgramExecutor {
         report: report.clone(),
         seccomp: None,
+        keeps_orphans: false,
     };
+    let bundle = stage::prepare(bundle, &args.runtime_root).map_err(LibcontainerError::OtherIO)?;
     let mut container = builder(args, executor)?
         .as_init(bundle)
         .with_systemd(false)
         .with_detach(true)
         .as_sibling(true)
         .build()?;
+    crash::point("creator.built");
     container.start()?;
+    crash::point("creator.started");
     container
         .pid()
         .map(|pid| pid.as_raw())
@@ -81,6 +93,7 @@ fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, Li
     let executor = ProgramExecutor {
         report: report.clone(),
         seccomp: seccomp.map(Box::new),
+        keeps_orphans: args.keeps_orphans,
     };
     let pid = builder(args, executor)?
         .as_tenant()

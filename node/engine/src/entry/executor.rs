@@ -15,6 +15,8 @@ use crate::error::chain;
 #[derive(Clone)]
 pub(super) struct ProgramExecutor {
     pub(super) report: Report,
+    /// It is a command with a time limit: what it starts stays below it.
+    pub(super) keeps_orphans: bool,
     /// The filter for a command in a running container, which libcontainer does not load.
     pub(super) seccomp: Option<Box<LinuxSeccomp>>,
 }
@@ -39,6 +41,10 @@ impl Executor for ProgramExecutor {
         if let Some(seccomp) = &self.seccomp {
             libcontainer::seccomp::initialize_seccomp(seccomp)
                 .map_err(|error| fail(format!("loading the seccomp filter: {}", chain(&error))))?;
+        }
+        if self.keeps_orphans {
+            // So whoever kills it finds all that it has started. A kernel that refuses finds the direct ones.
+            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
         let words = arguments(spec);
         let no_nul = |_| fail(format!("exec: {:?}: invalid argument", words[0]));

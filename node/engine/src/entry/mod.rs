@@ -7,6 +7,8 @@ mod create;
 mod executor;
 mod pod;
 mod report;
+pub(crate) mod stage;
+pub(crate) mod users;
 
 use std::ffi::OsString;
 
@@ -17,7 +19,8 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
     let entry = args::parse(arguments)?;
     let result = match entry {
         Ok(Entry::Shim(shim)) => crate::shim::run(&shim),
-        Ok(Entry::PodInit) => pod::init(),
+        Ok(Entry::PodInit(users)) => pod::init(users.as_deref()),
+        Ok(Entry::Users(settings)) => users::hold(&settings),
         Ok(Entry::PodWait) => pod::wait(),
         Ok(Entry::Create(create)) => {
             create::run(create);

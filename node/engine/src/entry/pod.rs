@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,7 +16,10 @@ use super::args::POD_WAIT;
 
 /// Makes the namespace, starts its first process, prints its number as this namespace has it, and ends. The
 /// process inherits standard input.
-pub(super) fn init() -> io::Result<()> {
+pub(super) fn init(users: Option<&Path>) -> io::Result<()> {
+    if let Some(users) = users {
+        super::users::join(users)?;
+    }
     nix::sched::unshare(CloneFlags::CLONE_NEWPID)?;
     let child = Command::new("/proc/self/exe")
         .arg(POD_WAIT)

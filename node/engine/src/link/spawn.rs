@@ -37,6 +37,7 @@ pub(crate) fn spawn(self_exe: &Path, cgroup_root: &Path, socket: &Path, log: &Pa
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(log.try_clone()?)
         .stderr(log);
+    crate::crash::inherit(&mut command);
     // Dropped children are reaped by tokio when they end; that end is noticed by the connection.
     tokio::process::Command::from(command).spawn()?;
     Ok(())

@@ -241,6 +241,7 @@ mod tests {
             target: Target::Process("/nowhere/p.json".into()),
             console: None,
             oom_score_adj: None,
+            keeps_orphans: false,
             status_fd: -1,
             program: None,
         };

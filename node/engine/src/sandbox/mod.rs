@@ -4,6 +4,7 @@ mod files;
 mod namespaces;
 mod run;
 mod stop;
+mod users;
 pub(crate) mod validate;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use knode_cri::{
 
 use crate::error::{EngineError, Result};
 use crate::link::ShimLink;
-use crate::net::{NetRequest, PortMapping, Protocol};
+use crate::net::{Dns, NetRequest, PortMapping, Protocol};
 use crate::spec::SandboxFiles;
 use crate::state::{Layout, SandboxRecord};
 
@@ -162,6 +163,12 @@ pub(crate) fn net_request(layout: &Layout, record: &SandboxRecord) -> NetRequest
         uid: metadata.uid,
         port_mappings: mappings.collect(),
         annotations: record.config.annotations.clone().into_iter().collect(),
+        dns: record.config.dns_config.clone().map(|dns| Dns {
+            servers: dns.servers,
+            searches: dns.searches,
+            options: dns.options,
+        }),
+        cgroup_parent: record.cgroup_parent(),
     }
 }
 

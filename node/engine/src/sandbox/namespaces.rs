@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use knode_linux::namespace::{self, Kind};
 
+use super::users;
+use crate::entry::users::{Settings, set_sysctl};
 use crate::error::{EngineError, FileContext, Result};
 use crate::spec::Namespaces;
 use crate::state::{Layout, SandboxRecord};
@@ -38,58 +40,65 @@ pub(crate) fn paths(layout: &Layout, record: &SandboxRecord) -> Namespaces {
         net: path(Kind::Net),
         ipc: path(Kind::Ipc),
         uts: path(Kind::Uts),
+        user: record.users().map(|_| directory.join(users::USER)),
         ..Default::default()
     }
 }
 
 /// Makes them, sets host name and kernel parameters, and brings up the loopback.
-pub(super) fn make(layout: &Layout, record: &SandboxRecord) -> Result<()> {
+pub(super) fn make(layout: &Layout, record: &SandboxRecord, self_exe: &Path) -> Result<()> {
     let directory = layout.namespaces(&record.id);
     fs::create_dir_all(&directory).file("making", &directory)?;
-    let kinds = kinds(record);
-    let inside = || -> io::Result<()> {
-        if kinds.contains(&Kind::Uts) {
-            nix::unistd::sethostname(&record.hostname)?;
-        }
-        if kinds.contains(&Kind::Net) {
-            knode_linux::loopback::up()?;
-            set_defaults();
-        }
-        let configured = record
-            .config
-            .linux
-            .as_ref()
-            .map(|linux| linux.sysctls.clone())
-            .unwrap_or_default();
-        configured
-            .iter()
-            .try_for_each(|(name, value)| set_sysctl(name, value))
+    let settings = settings(record);
+    let made = match record.users() {
+        Some(maps) => users::make(self_exe, &directory, &maps, &settings),
+        None => pin(&directory, &kinds(record), &settings),
     };
-    namespace::pin(&directory, &kinds, inside).map_err(|source| EngineError::Namespaces {
+    made.map_err(|source| EngineError::Namespaces {
         sandbox: record.id.clone(),
         source,
     })
 }
 
-fn set_defaults() {
-    for (name, value) in NETWORK_DEFAULTS {
-        if let Err(error) = set_sysctl(name, value) {
-            // Kernels without the parameter have no such restriction to lift.
-            tracing::debug!(name, %error, "a kernel parameter is not set");
-        }
+fn settings(record: &SandboxRecord) -> Settings {
+    let linux = record.config.linux.as_ref();
+    let sysctls = linux.map(|linux| linux.sysctls.clone()).unwrap_or_default();
+    let wishes = NETWORK_DEFAULTS.iter();
+    Settings {
+        hostname: record.hostname.clone(),
+        sysctls: sysctls.into_iter().collect(),
+        wishes: wishes
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
     }
 }
 
-fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
-    let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-    let context = |error: io::Error| io::Error::new(error.kind(), format!("sysctl {name}={value}: {error}"));
-    fs::write(path, value).map_err(context)
+fn pin(directory: &Path, kinds: &[Kind], settings: &Settings) -> io::Result<()> {
+    namespace::pin(directory, kinds, || {
+        if kinds.contains(&Kind::Uts) {
+            nix::unistd::sethostname(&settings.hostname)?;
+        }
+        if kinds.contains(&Kind::Net) {
+            knode_linux::loopback::up()?;
+            for (name, value) in &settings.wishes {
+                if let Err(error) = set_sysctl(name, value) {
+                    // Kernels without the parameter have no such restriction to lift.
+                    tracing::debug!(name, %error, "a kernel parameter is not set");
+                }
+            }
+        }
+        settings
+            .sysctls
+            .iter()
+            .try_for_each(|(name, value)| set_sysctl(name, value))
+    })
 }
 
 /// Lets go of them.
 pub(super) fn release(directory: &Path) -> Result<()> {
-    for kind in [Kind::Net, Kind::Ipc, Kind::Uts] {
-        let path = directory.join(kind.name());
+    let kinds = [Kind::Net, Kind::Ipc, Kind::Uts].map(Kind::name);
+    for name in kinds.into_iter().chain([users::USER]) {
+        let path = directory.join(name);
         namespace::unpin(&path).file("letting go of", &path)?;
     }
     match fs::remove_dir(directory) {

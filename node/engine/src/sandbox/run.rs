@@ -6,6 +6,7 @@ use knode_cri::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
 
 use super::validate::validate;
 use super::{Sandbox, files, namespaces, net_request, own_hostname, unique_name};
+use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, Result, chain};
 use crate::link::{self, ShimLink};
@@ -21,6 +22,7 @@ impl Core {
         self.config.runtimes.of(&request.runtime_handler)?;
         let id = new_id();
         self.reserve_name(&unique_name(&metadata), &id)?;
+        crash::point("run.begin");
         let record = self.new_record(id, config, request.runtime_handler);
         match self.bring_up(record.clone()).await {
             Ok(sandbox) => {
@@ -46,6 +48,7 @@ impl Core {
             ips: Vec::new(),
             ready: true,
             held: true,
+            made: true,
             boot_id: self.boot_id.clone(),
         };
         if record.hostname.is_empty() || record.host_network() {
@@ -64,6 +67,7 @@ impl Core {
             sandbox: record.id.clone(),
             source,
         })?;
+        crash::point("run.connected");
         if !record.host_network() {
             let result = self.config.network.add(&net_request(&self.layout, &record)).await;
             let failed = |source| EngineError::NetworkAdd {
@@ -72,7 +76,9 @@ impl Core {
             };
             record.ips = result.map_err(failed)?.ips;
         }
+        crash::point("run.network");
         write_record(&self.layout.sandbox(&record.id), &record)?;
+        crash::point("run.recorded");
         Ok(Arc::new(Sandbox::new(record, Some(link))))
     }
 
@@ -80,14 +86,18 @@ impl Core {
     /// first, so that a crash leaves nothing that nobody knows of.
     fn make_parts(&self, record: &SandboxRecord) -> Result<()> {
         let directory = self.layout.sandbox(&record.id);
-        files::make(&self.layout, record)?;
+        crate::error::FileContext::file(std::fs::create_dir_all(&directory), "making", &directory)?;
         write_record(
             &directory,
             &SandboxRecord {
                 ready: false,
+                made: false,
                 ..record.clone()
             },
         )?;
+        crash::point("run.record");
+        files::make(&self.layout, record)?;
+        crash::point("run.files");
         if let Some(logs) = Some(&record.config.log_directory).filter(|logs| !logs.is_empty()) {
             crate::error::FileContext::file(std::fs::create_dir_all(logs), "making", logs)?;
         }
@@ -99,7 +109,10 @@ impl Core {
                 source,
             }
         })?;
-        namespaces::make(&self.layout, record)
+        crash::point("run.shim");
+        namespaces::make(&self.layout, record, &self.config.self_exe)?;
+        crash::point("run.namespaces");
+        Ok(())
     }
 
     async fn undo(&self, record: SandboxRecord) {

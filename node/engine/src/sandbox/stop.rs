@@ -6,6 +6,7 @@ use futures::future::join_all;
 use knode_cri::ContainerEventType;
 
 use super::{Sandbox, files, namespaces, net_request};
+use crate::crash;
 use crate::engine::Core;
 use crate::error::{EngineError, Result, chain};
 use crate::shim::protocol::Command;
@@ -25,6 +26,7 @@ impl Core {
         for result in join_all(containers.iter().map(|container| self.kill_container(container))).await {
             result?;
         }
+        crash::point("stop-sandbox.killed");
         let was_ready = sandbox.is_ready();
         let mut errors = self.release(sandbox).await;
         if errors.is_empty() {
@@ -33,6 +35,7 @@ impl Core {
                 record.held = false;
             });
             write_record(&self.layout.sandbox(&sandbox.id), &record)?;
+            crash::point("stop-sandbox.recorded");
         }
         if was_ready {
             self.tell_sandbox(sandbox, ContainerEventType::ContainerStoppedEvent);
@@ -50,11 +53,14 @@ impl Core {
     /// The first of what could not be removed; calling again tries again.
     pub(crate) async fn remove_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<()> {
         self.stop_sandbox(sandbox).await?;
+        crash::point("remove-sandbox.stopped");
         for container in self.containers_of(&sandbox.id) {
             self.remove_container(&container).await?;
         }
+        crash::point("remove-sandbox.containers");
         let _guard = sandbox.changing.lock().await;
         files::remove_files(&self.layout, &sandbox.id)?;
+        crash::point("remove-sandbox.files");
         self.forget_sandbox(&sandbox.id);
         self.tell_sandbox(sandbox, ContainerEventType::ContainerDeletedEvent);
         Ok(())
@@ -76,6 +82,7 @@ impl Core {
             };
             errors.extend(removed.map_err(failed).err());
         }
+        crash::point("release.network");
         if let Ok(link) = sandbox.link() {
             // A shim that is gone has ended, which is what is wanted.
             match link.ask(Command::Shutdown, &[]).await {
@@ -83,13 +90,16 @@ impl Core {
                 Err(error) => errors.push(error),
             }
         }
+        crash::point("release.shim");
         let layout = self.layout.clone();
         let id = record.id.clone();
         let rest = tokio::task::spawn_blocking(move || {
             let mut errors = Vec::new();
             errors.extend(namespaces::release(&layout.namespaces(&id)).err());
+            crash::point("release.namespaces");
             errors.extend(files::release_shm(&layout.shm(&id)).err());
             errors.extend(remove_socket(&layout.shim_socket(&id)).err());
+            crash::point("release.files");
             errors
         });
         match rest.await {

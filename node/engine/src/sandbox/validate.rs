@@ -1,8 +1,19 @@
 //! What a sandbox configuration may ask for.
 
-use knode_cri::{NamespaceMode, PodSandboxConfig, PodSandboxMetadata};
+use std::net::IpAddr;
+use std::path::{Component, Path};
+
+use knode_cri::{NamespaceMode, PodSandboxConfig, PodSandboxMetadata, PortMapping};
 
 use crate::error::{EngineError, Result};
+use crate::spec::cgroup::{self, Parent};
+use crate::spec::idmap;
+
+/// Longest host name, as of `sethostname(2)`.
+const MAX_HOSTNAME: usize = 64;
+
+/// Socket of systemd that units are asked for at.
+const SYSTEMD: &str = "/run/systemd/private";
 
 /// Checks a configuration; gives its metadata.
 ///
@@ -21,16 +32,75 @@ pub(crate) fn validate(config: &PodSandboxConfig) -> Result<PodSandboxMetadata> 
     let linux = config.linux.clone().unwrap_or_default();
     let context = linux.security_context.unwrap_or_default();
     let options = context.namespace_options.unwrap_or_default();
-    let users = options.userns_options.clone().unwrap_or_default();
-    if users.mode() == NamespaceMode::Pod && !(users.uids.is_empty() && users.gids.is_empty()) {
-        return Err(EngineError::Unsupported("a user namespace of the pod".into()));
-    }
     let own_network = options.network() != NamespaceMode::Node;
     let own_ipc = options.ipc() != NamespaceMode::Node;
+    let users = idmap::of_pod(options.userns_options.as_ref()).map_err(|error| invalid(error.to_string()))?;
+    if users.is_some() && !(own_network && own_ipc && options.pid() != NamespaceMode::Node) {
+        return Err(invalid(
+            "a pod with users of its own cannot use the host's namespaces",
+        ));
+    }
+    check_files(config)?;
+    config.port_mappings.iter().try_for_each(check_port)?;
+    check_cgroup(&linux.cgroup_parent)?;
     for name in linux.sysctls.keys() {
         check_sysctl(name, own_network, own_ipc)?;
     }
     Ok(metadata)
+}
+
+/// Host name, resolver and log directory, which end up in files and paths.
+fn check_files(config: &PodSandboxConfig) -> Result<()> {
+    let control = |text: &String| text.contains(|c: char| c.is_control());
+    if config.hostname.len() > MAX_HOSTNAME || control(&config.hostname) {
+        return Err(invalid(format!(
+            "hostname must have at most {MAX_HOSTNAME} plain characters"
+        )));
+    }
+    let dns = config.dns_config.clone().unwrap_or_default();
+    let words = dns.servers.iter().chain(&dns.searches).chain(&dns.options);
+    if words.into_iter().any(control) {
+        return Err(invalid("dns_config has a control character"));
+    }
+    let logs = Path::new(&config.log_directory);
+    let leads_up = logs.components().any(|part| part == Component::ParentDir);
+    if !config.log_directory.is_empty() && (!logs.is_absolute() || leads_up || control(&config.log_directory))
+    {
+        return Err(invalid(
+            "log_directory must be an absolute path that does not lead upwards",
+        ));
+    }
+    Ok(())
+}
+
+fn check_port(mapping: &PortMapping) -> Result<()> {
+    let port = |port: i32| u16::try_from(port).is_ok();
+    if !port(mapping.host_port) || !port(mapping.container_port) || mapping.container_port == 0 {
+        return Err(invalid(format!(
+            "port mapping {} to {}: not a port",
+            mapping.host_port, mapping.container_port
+        )));
+    }
+    if !mapping.host_ip.is_empty() && mapping.host_ip.parse::<IpAddr>().is_err() {
+        return Err(invalid(format!(
+            "port mapping {} to {}: host_ip is no address",
+            mapping.host_port, mapping.container_port
+        )));
+    }
+    Ok(())
+}
+
+/// A slice is systemd's to make, and this engine does not ask it.
+fn check_cgroup(parent: &str) -> Result<()> {
+    match cgroup::parent(parent).map_err(|error| invalid(error.to_string()))? {
+        Parent::Path(_) => Ok(()),
+        Parent::Slice { unit, .. } if Path::new(SYSTEMD).exists() => Err(EngineError::Unsupported(format!(
+            "the systemd cgroup driver (cgroup_parent {unit:?})"
+        ))),
+        Parent::Slice { unit, .. } => Err(invalid(format!(
+            "cgroup_parent {unit:?} is a slice, and no systemd runs here ({SYSTEMD} is missing)"
+        ))),
+    }
 }
 
 fn invalid(message: impl Into<String>) -> EngineError {
@@ -91,6 +161,70 @@ mod tests {
             validate(&PodSandboxConfig::default()),
             Err(EngineError::Invalid(_))
         ));
+    }
+
+    fn refused(change: impl FnOnce(&mut PodSandboxConfig)) -> String {
+        let mut config = config();
+        change(&mut config);
+        match validate(&config) {
+            Err(error) => error.to_string(),
+            Ok(_) => "accepted".into(),
+        }
+    }
+
+    #[test]
+    fn what_ends_up_in_files_and_paths_is_plain() {
+        assert!(refused(|config| config.hostname = "x".repeat(65)).contains("hostname"));
+        assert!(refused(|config| config.log_directory = "/var/../etc".into()).contains("log_directory"));
+        assert!(refused(|config| config.log_directory = "logs".into()).contains("log_directory"));
+        assert!(
+            refused(|config| {
+                config.dns_config = Some(knode_cri::DnsConfig {
+                    servers: vec!["1.1.1.1\noptions evil".into()],
+                    ..Default::default()
+                });
+            })
+            .contains("dns_config")
+        );
+    }
+
+    #[test]
+    fn ports_are_ports() {
+        let with = |container_port, host_port, host_ip: &str| {
+            refused(|config| {
+                config.port_mappings = vec![PortMapping {
+                    container_port,
+                    host_port,
+                    host_ip: host_ip.into(),
+                    ..Default::default()
+                }];
+            })
+        };
+        assert_eq!(with(80, 0, ""), "accepted");
+        assert_eq!(with(80, 8080, "127.0.0.1"), "accepted");
+        for (container, host, ip) in [
+            (0, 1, ""),
+            (-1, 1, ""),
+            (70_000, 1, ""),
+            (80, -1, ""),
+            (80, 1, "x"),
+        ] {
+            assert!(
+                with(container, host, ip).contains("port mapping"),
+                "{container} {host} {ip}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slice_needs_a_systemd() {
+        let linux = |parent: &str| LinuxPodSandboxConfig {
+            cgroup_parent: parent.into(),
+            ..Default::default()
+        };
+        let said = refused(|config| config.linux = Some(linux("kubepods-pod1.slice")));
+        assert!(said.contains("kubepods-pod1.slice"), "{said}");
+        assert!(refused(|config| config.linux = Some(linux("/a/../b"))).contains("leads upwards"));
     }
 
     #[test]

@@ -265,7 +265,7 @@ impl RuntimeService for Engine {
         };
         let features = RuntimeHandlerFeatures {
             recursive_read_only_mounts: true,
-            user_namespaces: false,
+            user_namespaces: self.core.machine.user_namespaces,
         };
         Ok(StatusResponse {
             status: Some(RuntimeStatus {

@@ -16,13 +16,16 @@ use knode_linux::fds;
 use super::containers::{Container, Io};
 use super::log::Log;
 use super::protocol::{Answer, Message, StartContainer, StartExec};
-use super::{Shim, now_nanos};
+use super::{Shim, now_nanos, tree};
+use crate::crash;
 use crate::entry::args::{self, CreateArgs};
 
 /// A creator at work.
 pub(super) struct Launch {
     peer: u64,
     seq: u64,
+    /// Process of the creator.
+    pub(super) creator: i32,
     pub(super) status: File,
     said: Vec<u8>,
     /// Waits for the creator to hand over a terminal.
@@ -44,6 +47,7 @@ enum What {
     },
     Exec {
         id: String,
+        container: String,
         terminal_to: Option<OwnedFd>,
     },
 }
@@ -53,6 +57,9 @@ pub(super) struct Exec {
     pub(super) id: String,
     pub(super) pid: i32,
 }
+
+/// What is answered when a creator was killed.
+const SILENT: &str = "the container's creator ended without a word";
 
 /// What a creator reported.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,13 +77,15 @@ impl Shim {
                 start.id
             )));
         }
+        crash::point("shim.asked");
         let log = Log::open(start.log_file.clone())?;
         let console = start
             .tty
             .then(|| Console::listen(&start.bundle, "console.sock"))
             .transpose()?;
         let (stdio, ends) = Stdio3::for_container(start)?;
-        let status = spawn(start_args(start, console.as_ref()), stdio)?;
+        let spawned = spawn(start_args(start, console.as_ref()), stdio)?;
+        crash::point("shim.spawned");
         let io = Io {
             log,
             stdout: ends.stdout,
@@ -99,7 +108,7 @@ impl Shim {
             container,
         };
         self.launches
-            .push(Launch::new((peer, seq), status, console, what));
+            .push(Launch::new((peer, seq), spawned, console, what));
         Ok(())
     }
 
@@ -115,13 +124,14 @@ impl Shim {
         } else {
             (None, Stdio3::from_fds(fds), None)
         };
-        let status = spawn(exec_args(start, console.as_ref()), stdio)?;
+        let spawned = spawn(exec_args(start, console.as_ref()), stdio)?;
         let what = What::Exec {
             id: start.id.clone(),
+            container: start.container.clone(),
             terminal_to,
         };
         self.launches
-            .push(Launch::new((peer, seq), status, console, what));
+            .push(Launch::new((peer, seq), spawned, console, what));
         Ok(())
     }
 
@@ -167,7 +177,11 @@ impl Shim {
             let _ = launch.receive_console();
         }
         let report = read_report(&launch.said);
+        crash::point("shim.decided");
         let started_at = now_nanos();
+        if report.result.is_err() {
+            self.kill_half_made(&launch.what);
+        }
         let answer = match report.result {
             Ok(pid) => Answer::Started {
                 pid,
@@ -189,8 +203,59 @@ impl Shim {
         );
         if let Some(pid) = started {
             self.adopt(launch.what, pid, started_at);
+            crash::point("shim.adopted");
         }
+        self.answer_lists();
         knode_linux::memory::trim();
+    }
+
+    /// A creator has ended. Killed, it has told nobody what it had made by then, and that may hold the status pipe
+    /// for ever: nothing of it may stay.
+    pub(super) fn creator_ended(&mut self, index: usize) {
+        let Some(launch) = self.launches.get_mut(index) else {
+            return;
+        };
+        // What cannot be read now is the end of the pipe, which is noticed elsewhere.
+        let mut chunk = [0; 1024];
+        while let Ok(count @ 1..) = launch.status.read(&mut chunk) {
+            launch.said.extend_from_slice(&chunk[..count]);
+        }
+        if let Some(launch) = self.launches.get(index)
+            && read_report(&launch.said).result == Report::silent().result
+        {
+            self.kill_half_made(&launch.what);
+        }
+    }
+
+    fn kill_half_made(&self, what: &What) {
+        let killed = match what {
+            What::Container { container, .. } => self.cgroups.kill(&container.cgroup),
+            What::Exec { container, .. } => self.kill_strays(container),
+        };
+        if let Err(error) = killed {
+            eprintln!("killing what a creator has left: {error}");
+        }
+    }
+
+    /// Kills children in a container's group that nobody has asked for. While other commands are being started none
+    /// is known to be one.
+    fn kill_strays(&self, container: &str) -> io::Result<()> {
+        let starting = |launch: &&Launch| matches!(launch.what, What::Exec { .. });
+        if self.launches.iter().filter(starting).count() > 1 {
+            return Ok(());
+        }
+        let Some(container) = self.containers.all.get(container) else {
+            return Ok(());
+        };
+        let own = std::process::id();
+        for pid in self.cgroups.processes(&container.cgroup)? {
+            let known = pid == container.pid || self.execs.iter().any(|exec| exec.pid == pid);
+            if !known && tree::parent(pid) == Some(own) {
+                // It may have ended meanwhile.
+                let _ = knode_linux::signal::send_raw(pid, libc::SIGKILL);
+            }
+        }
+        Ok(())
     }
 
     /// The process is the shim's to keep; it may have ended already.
@@ -210,13 +275,24 @@ impl Shim {
     }
 }
 
+impl Report {
+    /// Of a creator that has said nothing of what it made.
+    fn silent() -> Self {
+        Self {
+            result: Err(SILENT.into()),
+            oom_score_refused: false,
+        }
+    }
+}
+
 impl Launch {
     /// A creator that has said nothing yet. `asked` is the peer and the number of its request.
-    fn new(asked: (u64, u64), status: File, console: Option<Console>, what: What) -> Self {
+    fn new(asked: (u64, u64), spawned: (i32, File), console: Option<Console>, what: What) -> Self {
         Self {
             peer: asked.0,
             seq: asked.1,
-            status,
+            creator: spawned.0,
+            status: spawned.1,
             said: Vec::new(),
             console,
             what,
@@ -352,6 +428,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
         target: args::Target::Bundle(start.bundle.clone()),
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
+        keeps_orphans: false,
         status_fd: -1,
         program: start.program.clone(),
     }
@@ -364,35 +441,34 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         target: args::Target::Process(start.process_file.clone()),
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
+        keeps_orphans: start.keeps_orphans,
         status_fd: -1,
         program: start.program.clone(),
     }
 }
 
-/// Executes this program anew as creator; gives the read end of its status pipe.
-fn spawn(mut args: CreateArgs, stdio: Stdio3) -> io::Result<File> {
+/// Executes this program anew as creator; gives its process and the read end of its status pipe.
+fn spawn(mut args: CreateArgs, stdio: Stdio3) -> io::Result<(i32, File)> {
     let (status, writer) = io::pipe()?;
     args.status_fd = fds::inheritable(&writer)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(args.to_command_line()).env_clear();
+    crash::inherit(&mut command);
     // Not waited for by its id: all children are reaped in one place.
-    Command::new("/proc/self/exe")
-        .args(args.to_command_line())
-        .env_clear()
+    let child = command
         .stdin(stdio.stdin)
         .stdout(stdio.stdout)
         .stderr(stdio.stderr)
         .spawn()?;
     let status = File::from(OwnedFd::from(status));
     fds::set_nonblocking(&status)?;
-    Ok(status)
+    Ok((i32::try_from(child.id()).unwrap_or_default(), status))
 }
 
 /// Reads what came over a status pipe: lines of `pid N`, `oom-score-refused` and `error TEXT`.
 fn read_report(said: &[u8]) -> Report {
     let text = String::from_utf8_lossy(said);
-    let mut report = Report {
-        result: Err("the container's creator ended without a word".into()),
-        oom_score_refused: false,
-    };
+    let mut report = Report::silent();
     for line in text.lines() {
         if let Some(message) = line.strip_prefix("error ") {
             report.result = Err(args::unescape(message));

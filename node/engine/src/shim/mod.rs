@@ -15,6 +15,7 @@ mod pod;
 pub mod protocol;
 mod reap;
 mod requests;
+mod tree;
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -40,6 +41,8 @@ struct Shim {
     containers: containers::Containers,
     launches: Vec<launch::Launch>,
     execs: Vec<launch::Exec>,
+    /// Who waits for the list of containers, by peer and request.
+    lists: Vec<(u64, u64)>,
     /// Children that ended before it was known what they are.
     unclaimed: Vec<reap::Ended>,
     /// First process of the PID namespace that containers share, if there is one.
@@ -69,6 +72,7 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
         containers: containers::Containers::default(),
         launches: Vec::new(),
         execs: Vec::new(),
+        lists: Vec::new(),
         unclaimed: Vec::new(),
         pod_init: None,
         end_asked: None,

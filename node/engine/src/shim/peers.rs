@@ -112,6 +112,15 @@ impl Peers {
         requests
     }
 
+    /// Peers that came before this one.
+    pub(super) fn before(&self, id: u64) -> Vec<u64> {
+        self.all
+            .iter()
+            .map(|peer| peer.id)
+            .filter(|other| *other < id)
+            .collect()
+    }
+
     /// Takes the next `count` descriptors that the peer sent.
     pub(super) fn take_fds(&mut self, id: u64, count: usize) -> Option<Vec<OwnedFd>> {
         let peer = self.all.iter_mut().find(|peer| peer.id == id)?;

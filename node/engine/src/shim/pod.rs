@@ -1,11 +1,12 @@
 //! The PID namespace that containers of the pod share.
 
 use std::io::{self, PipeWriter};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::protocol::Answer;
 use super::{Shim, now_nanos};
-use crate::entry::args::POD_INIT;
+use crate::entry::args::pod_init_command_line;
 
 /// The namespace's first process. It ends when this is dropped, or the shim dies, and all others with it.
 pub(super) struct PodInit {
@@ -15,10 +16,10 @@ pub(super) struct PodInit {
 
 impl Shim {
     /// Makes the namespace, unless there is one.
-    pub(super) fn pod_pid_namespace(&mut self) -> Answer {
+    pub(super) fn pod_pid_namespace(&mut self, users: Option<&PathBuf>) -> Answer {
         let pid = match &self.pod_init {
             Some(init) => init.pid,
-            None => match start() {
+            None => match start(users) {
                 Ok(init) => self.pod_init.insert(init).pid,
                 Err(error) => {
                     return Answer::Failed {
@@ -35,10 +36,10 @@ impl Shim {
     }
 }
 
-fn start() -> io::Result<PodInit> {
+fn start(users: Option<&PathBuf>) -> io::Result<PodInit> {
     let (reader, alive) = io::pipe()?;
     let output = Command::new("/proc/self/exe")
-        .arg(POD_INIT)
+        .args(pod_init_command_line(users))
         .env_clear()
         .stdin(Stdio::from(reader))
         .output()?;

@@ -51,6 +51,8 @@ pub struct StartExec {
     pub runtime_root: PathBuf,
     /// File with the process as in an OCI specification.
     pub process_file: PathBuf,
+    /// It may be killed with all that it has started.
+    pub keeps_orphans: bool,
     /// On a terminal: one descriptor comes along, a socket that is sent the terminal's master. Otherwise
     /// three: standard input, output and error of the command.
     pub tty: bool,
@@ -114,7 +116,10 @@ pub enum Command {
         rows: u16,
     },
     /// Keeps a process as the first of a PID namespace of the pod; answered by `Started`.
-    PodPidNamespace,
+    PodPidNamespace {
+        /// The pod's user namespace, if it has one of its own.
+        users: Option<PathBuf>,
+    },
     /// Lists the containers; answered by `Containers`.
     List,
     /// Ends the shim. Refused while a container runs.

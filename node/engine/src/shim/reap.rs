@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use super::containers::{Container, record_exit};
 use super::protocol::{Exit, Message};
 use super::{Shim, now_nanos};
+use crate::crash;
 
 /// A child that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,12 @@ impl Shim {
                     code: ended.code,
                 },
             );
+        } else if let Some(index) = self
+            .launches
+            .iter()
+            .position(|launch| launch.creator == ended.pid)
+        {
+            self.creator_ended(index);
         } else {
             self.unclaimed.push(ended);
         }
@@ -52,6 +59,7 @@ impl Shim {
         if let Err(error) = self.cgroups.kill(&container.cgroup) {
             eprintln!("killing what is left of {id}: {error}");
         }
+        crash::point("shim.ended");
         container.io.drain();
         let oom_killed = self.oom_killed(id, &container);
         let exit = Exit {
@@ -60,6 +68,7 @@ impl Shim {
             oom_killed,
         };
         let recorded = record_exit(&container.exit_file, &exit);
+        crash::point("shim.recorded");
         self.peers.send(
             None,
             &Message::Exited {
@@ -67,6 +76,7 @@ impl Shim {
                 exit,
             },
         );
+        crash::point("shim.told");
         // The disk may take its time: nobody waits for it.
         if let Err(error) = recorded.and_then(|file| file.sync_data()) {
             eprintln!("recording the exit of {id}: {error}");

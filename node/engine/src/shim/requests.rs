@@ -4,10 +4,11 @@ use std::io;
 
 use nix::unistd::Pid;
 
-use super::Shim;
 use super::attach::Attached;
 use super::peers::Received;
 use super::protocol::{self, Answer, Command, Message};
+use super::{Shim, tree};
+use crate::crash;
 
 impl Shim {
     /// Does what a request asks.
@@ -30,8 +31,11 @@ impl Shim {
                 columns,
                 rows,
             } => Some(self.resize(container, *columns, *rows)),
-            Command::PodPidNamespace => Some(self.pod_pid_namespace()),
-            Command::List => Some(Answer::Containers(self.containers.list())),
+            Command::PodPidNamespace { users } => Some(self.pod_pid_namespace(users.as_ref())),
+            Command::List => {
+                self.list(peer, seq);
+                None
+            }
             Command::Shutdown => {
                 self.shutdown(peer, seq);
                 None
@@ -42,10 +46,34 @@ impl Shim {
         }
     }
 
+    /// Lists the containers once nothing is being started any more, so that whoever asks is told everything. What
+    /// earlier peers have asked for comes first: a daemon that died may have left a request on its way.
+    fn list(&mut self, peer: u64, seq: u64) {
+        for earlier in self.peers.before(peer) {
+            for received in self.peers.read(earlier) {
+                self.handle(received);
+            }
+        }
+        self.lists.push((peer, seq));
+        self.answer_lists();
+    }
+
+    /// Answers those who wait for a list, if there is nothing to wait for.
+    pub(super) fn answer_lists(&mut self) {
+        if !self.launches.is_empty() {
+            return;
+        }
+        for (peer, seq) in std::mem::take(&mut self.lists) {
+            let answer = Answer::Containers(self.containers.list());
+            self.peers.send(Some(peer), &Message::Answer { seq, answer });
+        }
+    }
+
     fn signal(&mut self, id: &str, signal: i32, all: bool) -> Answer {
         let Some(container) = self.containers.all.get(id) else {
             return Answer::Unknown;
         };
+        crash::point("shim.signalled");
         if all && signal == libc::SIGKILL {
             return done(self.cgroups.kill(&container.cgroup));
         }
@@ -56,7 +84,21 @@ impl Shim {
         let Some(exec) = self.execs.iter().find(|exec| exec.id == id) else {
             return Answer::Unknown;
         };
-        done(send_signal(exec.pid, signal, true))
+        if signal != libc::SIGKILL {
+            return done(send_signal(exec.pid, signal, true));
+        }
+        let pid = exec.pid;
+        let groups: Vec<_> = self
+            .containers
+            .all
+            .values()
+            .map(|container| container.cgroup.clone())
+            .collect();
+        let processes = || {
+            let lists = groups.iter().map(|group| self.cgroups.processes(group));
+            Ok(lists.collect::<io::Result<Vec<_>>>()?.concat())
+        };
+        done(tree::kill(pid, processes))
     }
 
     fn reopen_log(&mut self, id: &str) -> Answer {
@@ -94,6 +136,7 @@ impl Shim {
     /// Begins to end. What the daemon doesn't know of (it may have died while something was being started) is
     /// killed first.
     fn shutdown(&mut self, peer: u64, seq: u64) {
+        crash::point("shim.shutdown");
         self.end_asked = Some((peer, seq));
         self.kill_all();
         self.end_if_idle();

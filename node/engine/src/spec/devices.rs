@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use knode_cri::ContainerConfig;
 use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
 };
@@ -38,15 +37,11 @@ pub struct HostDevice {
 }
 
 /// Nodes to make and rules to set. An ordinary container may use the nodes it is given and nothing else.
-pub(super) fn devices(
-    config: &ContainerConfig,
-    host: &[HostDevice],
-    privileged: bool,
-) -> (Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>) {
+pub(super) fn devices(host: &[HostDevice], privileged: bool) -> (Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>) {
     let nodes = host.iter().filter_map(node).collect();
     let mut rules: Vec<LinuxDeviceCgroup> = Vec::new();
     rules.extend(rule(privileged, None, None, None, "rwm"));
-    if !privileged && !config.devices.is_empty() {
+    if !privileged {
         let asked = host.iter().filter_map(|device| {
             rule(
                 true,

@@ -52,6 +52,45 @@ pub enum SpecError {
     /// A signal that does not exist.
     #[error("unknown stop signal {0:?}")]
     Signal(String),
+    /// CDI devices that no file of this machine describes.
+    #[error("unresolvable CDI devices {0}")]
+    Cdi(String),
+    /// A control-group parent that is none.
+    #[error("cgroup_parent {parent:?} {problem}")]
+    CgroupParent {
+        /// As it was given.
+        parent: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A log path that cannot be.
+    #[error("log_path {path:?}: {problem}")]
+    LogPath {
+        /// As it was given.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A text with a NUL in it.
+    #[error("{0}: a text has a NUL in it")]
+    Nul(&'static str),
+    /// An AppArmor profile that cannot be had.
+    #[error("AppArmor profile {profile:?}: {problem}")]
+    AppArmor {
+        /// Its name.
+        profile: String,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// User namespace options that cannot be.
+    #[error("user namespace: {0}")]
+    Users(&'static str),
+    /// A key of the unified control-group settings that names no file there.
+    #[error("unified setting {0:?} names no file of a control group")]
+    Unified(String),
+    /// A size of huge pages that is none.
+    #[error("huge page size {0:?}")]
+    HugePage(String),
     /// The specification's own rules.
     #[error("building the specification")]
     Oci(#[from] oci_spec::OciSpecError),

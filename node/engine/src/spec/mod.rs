@@ -1,9 +1,14 @@
 //! OCI runtime specifications out of CRI configurations: pure functions, no file is touched here.
 
 mod capabilities;
+pub mod cdi;
+pub mod cgroup;
 mod devices;
 mod error;
+pub mod idmap;
+mod lsm;
 mod mounts;
+pub mod paths;
 mod process;
 mod resources;
 mod seccomp;
@@ -25,8 +30,9 @@ use oci_spec::runtime::{
 
 pub use devices::{DeviceKind, HostDevice};
 pub use error::SpecError;
+pub use lsm::SecurityModules;
 pub use process::{arguments, environment, exec_process};
-pub use resources::{CgroupValue, SWAP_LIMIT, cgroup_values, linux_resources};
+pub use resources::{CgroupValue, SWAP_LIMIT, SWAP_MAX, cgroup_values, linux_resources};
 
 /// Paths that a container sees empty unless its configuration says otherwise.
 const MASKED_PATHS: &[&str] = &[
@@ -64,6 +70,8 @@ pub struct Namespaces {
     pub uts: Option<PathBuf>,
     /// Process numbers.
     pub pid: PidNamespace,
+    /// Users.
+    pub user: Option<PathBuf>,
 }
 
 /// Whose processes a container sees.
@@ -118,8 +126,25 @@ pub struct Input<'a> {
     pub devices: &'a [HostDevice],
     /// Capabilities that this process may hand on, a bit each.
     pub available_capabilities: u64,
-    /// The machine has version 2 control groups.
+    /// What control groups and security modules the machine has.
+    pub machine: &'a Machine,
+    /// Changes that CDI devices stand for.
+    pub cdi: &'a [cdi::ContainerEdits],
+    /// Users of the pod's own, `None` for the host's.
+    pub users: Option<idmap::IdMaps>,
+}
+
+/// What the machine can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Control groups are of version 2.
     pub cgroup_v2: bool,
+    /// The sizes of huge pages can be limited.
+    pub huge_pages: bool,
+    /// The kernel makes user namespaces.
+    pub user_namespaces: bool,
+    /// Security modules.
+    pub modules: SecurityModules,
 }
 
 /// Makes the specification.
@@ -128,18 +153,21 @@ pub struct Input<'a> {
 /// [`SpecError`] names the part of the configuration that cannot be.
 pub fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     let context = security_context(input.config);
+    paths::check_texts(input.config)?;
+    let relabel = input.config.mounts.iter().any(|mount| mount.selinux_relabel);
+    lsm::selinux(&context, relabel, &input.machine.modules)?;
     let mounts = mounts::mounts(input)?;
     let root = RootBuilder::default()
         .path(input.rootfs)
         .readonly(context.readonly_rootfs)
         .build()?;
-    let (devices, device_rules) = devices::devices(input.config, input.devices, context.privileged);
+    let (devices, device_rules) = devices::devices(input.devices, context.privileged);
     let resources = input
         .config
         .linux
         .as_ref()
         .and_then(|linux| linux.resources.as_ref());
-    let resources = linux_resources(resources, device_rules)?;
+    let resources = linux_resources(resources, device_rules, input.machine)?;
     let (masked, readonly) = hidden_paths(&context);
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(input)?)
@@ -161,6 +189,7 @@ pub fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
         .annotations(annotations(input))
         .linux(linux)
         .build()?;
+    spec.set_hooks(cdi::hooks(input.cdi)?);
     // Set in the sandbox's namespace; the builder has a default.
     spec.set_hostname(None);
     Ok(spec)
@@ -186,14 +215,22 @@ fn container_process(
     context: &LinuxContainerSecurityContext,
 ) -> Result<Process, SpecError> {
     let capabilities = capabilities::capabilities(context, input.available_capabilities)?;
-    process::process(input, context, capabilities)
+    let mut process = process::process(input, context, capabilities)?;
+    process.set_apparmor_profile(lsm::apparmor(context, &input.machine.modules)?);
+    Ok(process)
 }
 
 fn namespaces(input: &Input<'_>) -> Result<Vec<LinuxNamespace>, SpecError> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let given = input.namespaces;
     let mut list = vec![LinuxNamespaceBuilder::default().typ(Mount).build()?];
-    for (kind, path) in [(Network, &given.net), (Ipc, &given.ipc), (Uts, &given.uts)] {
+    let joined = [
+        (User, &given.user),
+        (Network, &given.net),
+        (Ipc, &given.ipc),
+        (Uts, &given.uts),
+    ];
+    for (kind, path) in joined {
         if let Some(path) = path {
             list.push(LinuxNamespaceBuilder::default().typ(kind).path(path).build()?);
         }
@@ -203,7 +240,7 @@ fn namespaces(input: &Input<'_>) -> Result<Vec<LinuxNamespace>, SpecError> {
         PidNamespace::At(path) => list.push(LinuxNamespaceBuilder::default().typ(Pid).path(path).build()?),
         PidNamespace::Host => {}
     }
-    if input.cgroup_v2 && !security_context(input.config).privileged {
+    if input.machine.cgroup_v2 && !security_context(input.config).privileged {
         list.push(LinuxNamespaceBuilder::default().typ(Cgroup).build()?);
     }
     Ok(list)

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use knode_cri::{Mount as CriMount, MountPropagation};
 use oci_spec::runtime::{Mount, MountBuilder};
 
-use super::{Input, SpecError, security_context};
+use super::paths::normal;
+use super::{Input, SpecError, cdi, idmap, security_context};
 
 /// The mounts, and how the container's root takes part in the host's.
 pub(super) struct Mounts {
@@ -18,24 +19,21 @@ pub(super) struct Mounts {
 
 pub(super) fn mounts(input: &Input<'_>) -> Result<Mounts, SpecError> {
     let context = security_context(input.config);
-    let asked: HashSet<&str> = input
+    let asked: HashSet<PathBuf> = input
         .config
         .mounts
         .iter()
-        .map(|mount| clean(&mount.container_path))
+        .map(|mount| normal(&mount.container_path))
         .collect();
     let mut list = Vec::new();
-    let files = files(input, context.readonly_rootfs);
+    let files = files(input, context.readonly_rootfs)?;
     for mount in defaults(context.privileged)?.into_iter().chain(files) {
-        let covered = mount
-            .destination()
-            .to_str()
-            .is_some_and(|path| asked.contains(path));
-        if !covered {
+        if !asked.contains(mount.destination()) {
             list.push(mount);
         }
     }
     list.extend(configured(input)?);
+    list.extend(cdi::mounts(input.cdi)?);
     let strongest = input
         .config
         .mounts
@@ -51,11 +49,6 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<Mounts, SpecError> {
         list,
         root_propagation,
     })
-}
-
-fn clean(path: &str) -> &str {
-    let trimmed = path.trim_end_matches('/');
-    if trimmed.is_empty() { "/" } else { trimmed }
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount, SpecError> {
@@ -103,7 +96,7 @@ fn defaults(privileged: bool) -> Result<Vec<Mount>, SpecError> {
 }
 
 /// The sandbox's files.
-fn files(input: &Input<'_>, readonly: bool) -> Vec<Mount> {
+fn files(input: &Input<'_>, readonly: bool) -> Result<Vec<Mount>, SpecError> {
     let access = if readonly { "ro" } else { "rw" };
     let files = input.files;
     let targets = [
@@ -115,12 +108,25 @@ fn files(input: &Input<'_>, readonly: bool) -> Vec<Mount> {
     let with_source = targets
         .into_iter()
         .filter(|(_, source, _)| !source.as_os_str().is_empty());
-    with_source
-        .filter_map(|(target, source, access)| bind(target, source, &["rbind", "rprivate", access]).ok())
-        .collect()
+    let mut list = Vec::new();
+    for (target, source, access) in with_source {
+        let mut mount = bind(Path::new(target), source, &["rbind", "rprivate", access])?;
+        map(&mut mount, input.users)?;
+        list.push(mount);
+    }
+    Ok(list)
 }
 
-fn bind(target: &str, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
+/// Marks a mount whose numbers are to be those of the pod's users.
+fn map(mount: &mut Mount, users: Option<idmap::IdMaps>) -> Result<(), SpecError> {
+    if let Some(users) = users {
+        mount.set_uid_mappings(Some(vec![users.uids.oci()?]));
+        mount.set_gid_mappings(Some(vec![users.gids.oci()?]));
+    }
+    Ok(())
+}
+
+fn bind(target: &Path, source: &Path, options: &[&str]) -> Result<Mount, SpecError> {
     let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
     Ok(MountBuilder::default()
         .destination(target)
@@ -135,22 +141,21 @@ fn configured(input: &Input<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut image_sources = input.image_mounts.iter();
     let mut list = Vec::new();
     for given in &input.config.mounts {
-        check(given)?;
+        check(given, input.users)?;
+        let target = normal(&given.container_path);
         let source = match &given.image {
             Some(_) => image_sources.next().cloned().unwrap_or_default(),
             None => PathBuf::from(&given.host_path),
         };
-        list.push((
-            depth(&given.container_path),
-            bind(clean(&given.container_path), &source, &options(given))?,
-        ));
+        let depth = target.components().count();
+        let mut mount = bind(&target, &source, &options(given))?;
+        if !given.uid_mappings.is_empty() {
+            map(&mut mount, input.users)?;
+        }
+        list.push((depth, mount));
     }
     list.sort_by_key(|(depth, _)| *depth);
     Ok(list.into_iter().map(|(_, mount)| mount).collect())
-}
-
-fn depth(path: &str) -> usize {
-    Path::new(path).components().count()
 }
 
 fn options(given: &CriMount) -> Vec<&'static str> {
@@ -171,7 +176,7 @@ fn options(given: &CriMount) -> Vec<&'static str> {
     options
 }
 
-fn check(given: &CriMount) -> Result<(), SpecError> {
+fn check(given: &CriMount, users: Option<idmap::IdMaps>) -> Result<(), SpecError> {
     let refuse = |problem| {
         Err(SpecError::Mount {
             path: given.container_path.clone(),
@@ -181,11 +186,26 @@ fn check(given: &CriMount) -> Result<(), SpecError> {
     if given.container_path.is_empty() {
         return refuse("the path in the container is empty");
     }
+    if normal(&given.container_path) == Path::new("/") {
+        return refuse("the container's root is no place for a mount");
+    }
+    if given.image.is_none() && !given.host_path.starts_with('/') {
+        return refuse("the path on the host is not absolute");
+    }
+    if given.image.is_some() && !given.readonly {
+        return refuse("an image can only be mounted read-only");
+    }
     if !given.uid_mappings.is_empty() || !given.gid_mappings.is_empty() {
-        return Err(SpecError::Unsupported(format!(
-            "id mapping of mount {:?}",
-            given.container_path
-        )));
+        let wanted = idmap::IdMaps {
+            uids: idmap::range(&given.uid_mappings)?,
+            gids: idmap::range(&given.gid_mappings)?,
+        };
+        if users != Some(wanted) {
+            return Err(SpecError::Unsupported(format!(
+                "an id mapping of mount {:?} that is not the pod's",
+                given.container_path
+            )));
+        }
     }
     if given.recursive_read_only {
         if !given.readonly {

@@ -81,11 +81,17 @@ pub(super) fn process(
     context: &LinuxContainerSecurityContext,
     capabilities: LinuxCapabilities,
 ) -> Result<Process, SpecError> {
+    let mut env = environment(input.config, input.image, input.hostname);
+    for pair in input.cdi.iter().flat_map(|edits| &edits.env) {
+        set(&mut env, pair.clone());
+    }
+    let mut groups = input.user.groups.clone();
+    groups.extend(input.cdi.iter().flat_map(|edits| &edits.additional_gids));
     let mut process = ProcessBuilder::default()
         .terminal(input.config.tty)
-        .user(user(input.user)?)
+        .user(user(input.user, groups)?)
         .args(arguments(input.config, input.image)?)
-        .env(environment(input.config, input.image, input.hostname))
+        .env(env)
         .cwd(working_directory(input.config, input.image))
         .capabilities(capabilities)
         .build()?;
@@ -97,11 +103,11 @@ pub(super) fn process(
     Ok(process)
 }
 
-fn user(user: &ResolvedUser) -> Result<User, SpecError> {
+fn user(user: &ResolvedUser, groups: Vec<u32>) -> Result<User, SpecError> {
     Ok(UserBuilder::default()
         .uid(user.uid)
         .gid(user.gid)
-        .additional_gids(user.groups.clone())
+        .additional_gids(groups)
         .build()?)
 }
 

@@ -2,10 +2,11 @@
 
 use knode_cri::LinuxContainerResources;
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxMemoryBuilder, LinuxResources, LinuxResourcesBuilder,
+    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemoryBuilder,
+    LinuxResources, LinuxResourcesBuilder,
 };
 
-use super::SpecError;
+use super::{Machine, SpecError};
 
 /// The OCI form of CRI resources.
 ///
@@ -14,9 +15,11 @@ use super::SpecError;
 pub fn linux_resources(
     given: Option<&LinuxContainerResources>,
     devices: Vec<LinuxDeviceCgroup>,
+    machine: &Machine,
 ) -> Result<LinuxResources, SpecError> {
     let mut resources = LinuxResourcesBuilder::default().devices(devices).build()?;
     let Some(given) = given else { return Ok(resources) };
+    check(given, machine.cgroup_v2)?;
     let mut cpu = LinuxCpuBuilder::default().build()?;
     cpu.set_shares(positive("cpu_shares", given.cpu_shares)?);
     cpu.set_period(positive("cpu_period", given.cpu_period)?);
@@ -32,10 +35,52 @@ pub fn linux_resources(
         memory.set_swap((swap != 0).then_some(swap));
         resources.set_memory(Some(memory));
     }
+    // Where the kernel does not count them limits are passed over, as upstream does.
+    if machine.huge_pages && !given.hugepage_limits.is_empty() {
+        let limits = given.hugepage_limits.iter().map(huge_pages);
+        resources.set_hugepage_limits(Some(limits.collect::<Result<_, _>>()?));
+    }
     if !given.unified.is_empty() {
         resources.set_unified(Some(given.unified.clone()));
     }
     Ok(resources)
+}
+
+fn huge_pages(limit: &knode_cri::HugepageLimit) -> Result<LinuxHugepageLimit, SpecError> {
+    Ok(LinuxHugepageLimitBuilder::default()
+        .page_size(limit.page_size.clone())
+        .limit(i64::try_from(limit.limit).unwrap_or(i64::MAX))
+        .build()?)
+}
+
+/// Names that become names of files.
+fn check(given: &LinuxContainerResources, v2: bool) -> Result<(), SpecError> {
+    if !given.unified.is_empty() && !v2 {
+        return Err(SpecError::Unsupported(
+            "unified settings without version 2 control groups".into(),
+        ));
+    }
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    if let Some(key) = given
+        .unified
+        .keys()
+        .find(|key| !plain(key) || key.starts_with("cgroup."))
+    {
+        return Err(SpecError::Unified(key.chars().take(100).collect()));
+    }
+    match given
+        .hugepage_limits
+        .iter()
+        .find(|limit| !plain(&limit.page_size))
+    {
+        Some(limit) => Err(SpecError::HugePage(limit.page_size.chars().take(100).collect())),
+        None => Ok(()),
+    }
 }
 
 fn positive(field: &'static str, value: i64) -> Result<Option<u64>, SpecError> {
@@ -60,11 +105,19 @@ pub struct CgroupValue {
 /// Memory and swap together (version 1); only there where the kernel counts swap.
 pub const SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
 
+/// Swap alone (version 2); only there where the kernel counts swap.
+pub const SWAP_MAX: &str = "memory.swap.max";
+
 /// The writes that give a running container other limits, in their order.
 ///
 /// # Errors
 /// [`SpecError::Resource`] as for [`linux_resources`].
-pub fn cgroup_values(given: &LinuxContainerResources, v2: bool) -> Result<Vec<CgroupValue>, SpecError> {
+pub fn cgroup_values(
+    given: &LinuxContainerResources,
+    machine: &Machine,
+) -> Result<Vec<CgroupValue>, SpecError> {
+    let v2 = machine.cgroup_v2;
+    check(given, v2)?;
     let mut values = Vec::new();
     let mut add = |controller, file: &str, value: String| {
         values.push(CgroupValue {
@@ -99,6 +152,18 @@ pub fn cgroup_values(given: &LinuxContainerResources, v2: bool) -> Result<Vec<Cg
                 },
             );
         }
+        // Version 2 counts swap by itself, CRI with the memory.
+        let swap = given.memory_swap_limit_in_bytes;
+        if swap > 0 && limit > 0 {
+            let only = swap.checked_sub(limit).filter(|only| *only >= 0);
+            let only = only.ok_or(SpecError::Resource {
+                field: "memory_swap_limit_in_bytes",
+                value: swap,
+            })?;
+            add("memory", SWAP_MAX, only.to_string());
+        } else if swap < 0 {
+            add("memory", SWAP_MAX, "max".into());
+        }
         for (file, value) in &given.unified {
             add("", file, value.clone());
         }
@@ -117,6 +182,13 @@ pub fn cgroup_values(given: &LinuxContainerResources, v2: bool) -> Result<Vec<Cg
         }
         if given.memory_swap_limit_in_bytes != 0 {
             add("memory", SWAP_LIMIT, given.memory_swap_limit_in_bytes.to_string());
+        }
+    }
+    if machine.huge_pages {
+        for limit in &given.hugepage_limits {
+            let end = if v2 { "max" } else { "limit_in_bytes" };
+            let file = format!("hugetlb.{}.{end}", limit.page_size);
+            add("hugetlb", &file, limit.limit.to_string());
         }
     }
     for (file, value) in [
@@ -147,7 +219,7 @@ mod tests {
             cpu_period: 100_000,
             ..Default::default()
         };
-        let v1: Vec<_> = cgroup_values(&given, false)
+        let v1: Vec<_> = cgroup_values(&given, &Machine::default())
             .unwrap()
             .into_iter()
             .map(|value| (value.file, value.value))
@@ -159,7 +231,11 @@ mod tests {
                 ("cpu.cfs_quota_us".into(), "50000".to_string())
             ]
         );
-        let v2 = cgroup_values(&given, true).unwrap();
+        let machine = Machine {
+            cgroup_v2: true,
+            ..Default::default()
+        };
+        let v2 = cgroup_values(&given, &machine).unwrap();
         assert_eq!(
             (v2[0].file.as_str(), v2[0].value.as_str()),
             ("cpu.max", "50000 100000")
@@ -178,7 +254,7 @@ mod tests {
             ..Default::default()
         };
         assert!(matches!(
-            linux_resources(Some(&given), vec![]),
+            linux_resources(Some(&given), vec![], &Machine::default()),
             Err(SpecError::Resource {
                 field: "cpu_shares",
                 ..

@@ -82,6 +82,9 @@ const BY_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_PERFMON", &["perf_event_open"]),
 ];
 
+/// Largest profile that is read, in bytes.
+const MAX_PROFILE: u64 = 8 * 1024 * 1024;
+
 /// Flags of `clone(2)` that make namespaces.
 const CLONE_NAMESPACES: u64 = 0x7E02_0000;
 
@@ -103,6 +106,11 @@ fn load(path: &str) -> Result<LinuxSeccomp, SpecError> {
         path: path.into(),
         source,
     };
+    // A pipe or a device in its place must not hold us up.
+    let metadata = std::fs::metadata(path).map_err(|error| failed(error.into()))?;
+    if !metadata.is_file() || metadata.len() > MAX_PROFILE {
+        return Err(failed("not a file of a profile's size".into()));
+    }
     let text = std::fs::read(path).map_err(|error| failed(error.into()))?;
     serde_json::from_slice(&text).map_err(|error| failed(error.into()))
 }

@@ -54,7 +54,9 @@ impl Fixture {
             image_mounts: &[],
             devices: &[],
             available_capabilities: u64::MAX,
-            cgroup_v2: false,
+            machine: &Machine::default(),
+            cdi: &[],
+            users: None,
         })
     }
 }
@@ -116,6 +118,7 @@ fn user_directory_and_privileges_arrive() {
 fn host_namespaces_are_not_listed() {
     let mut fixture = Fixture::new();
     fixture.namespaces = Namespaces {
+        user: None,
         net: None,
         uts: Some("/ns/uts".into()),
         ipc: None,

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::OciProgram;
 use crate::shim::protocol::Exit;
+use crate::spec::cgroup::{self, Parent};
+use crate::spec::idmap::{self, IdMaps};
 use crate::spec::user::ResolvedUser;
 
 /// A sandbox.
@@ -29,6 +31,8 @@ pub struct SandboxRecord {
     pub ready: bool,
     /// Its resources have not all been given back.
     pub held: bool,
+    /// It was made whole; a crash before that undoes it.
+    pub made: bool,
     /// Boot in which it was made.
     pub boot_id: String,
 }
@@ -57,13 +61,26 @@ impl SandboxRecord {
 
     /// Parent control group of its containers, `/knode` if none is named.
     pub fn cgroup_parent(&self) -> PathBuf {
-        let given = self
-            .config
-            .linux
-            .as_ref()
-            .map(|linux| linux.cgroup_parent.as_str());
-        let given = given.filter(|parent| !parent.is_empty()).unwrap_or("/knode");
-        PathBuf::from("/").join(given)
+        self.parent().path().to_path_buf()
+    }
+
+    /// Control group of one of its containers.
+    pub fn cgroup_of(&self, container: &str) -> PathBuf {
+        self.parent().container(container)
+    }
+
+    fn parent(&self) -> Parent {
+        let linux = self.config.linux.as_ref();
+        let given = linux.map_or("", |linux| linux.cgroup_parent.as_str());
+        // It was checked before there was a record.
+        cgroup::parent(given).unwrap_or_else(|_| Parent::Path(cgroup::DEFAULT_PARENT.into()))
+    }
+
+    /// Users of its own, `None` for the host's.
+    pub fn users(&self) -> Option<IdMaps> {
+        let options = self.namespace_options().userns_options;
+        // They were checked before there was a record.
+        idmap::of_pod(options.as_ref()).ok().flatten()
     }
 }
 
@@ -132,6 +149,8 @@ pub struct ContainerRecord {
     pub cgroup: PathBuf,
     /// Snapshots of images that it mounts, besides its own root.
     pub image_mounts: Vec<String>,
+    /// It was made whole; a crash before that undoes it.
+    pub made: bool,
     /// Its processes are filtered by seccomp.
     pub filtered: bool,
     /// The OCI runtime that makes it, `None` for the linked-in one.

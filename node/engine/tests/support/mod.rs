@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod daemon;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;

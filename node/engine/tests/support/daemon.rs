@@ -1,0 +1,406 @@
+//! An engine in a process of its own behind its socket, which tests kill.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use knode_cri::client::{RemoteRuntime, connect};
+use knode_cri::*;
+use knode_images::{ImageStore, Registries, StoreConfig};
+use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT};
+use knode_testkit::scratch::Scratch;
+use knode_testkit::wait::{wait_until, wait_until_async};
+
+use super::{BOUND, processes_below, shell};
+
+/// A daemon with everything it has below one directory.
+pub struct Daemon {
+    pub scratch: Scratch,
+    pub cgroup: String,
+    child: Option<Child>,
+    pub client: Option<RemoteRuntime>,
+    next: std::sync::atomic::AtomicU32,
+    prefix: Vec<String>,
+}
+
+impl Daemon {
+    pub async fn new(name: &str) -> Self {
+        Self::within(name, &[]).await
+    }
+
+    /// As [`Daemon::new`], started by the words of `prefix` (`nsenter …`).
+    pub async fn within(name: &str, prefix: &[String]) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+        let scratch = Scratch::new(name);
+        let store = ImageStore::open(StoreConfig {
+            root: scratch.join("images"),
+            registries: Registries::default(),
+        });
+        let archive = scratch.join("busybox.tar");
+        knode_testkit::image::busybox().build().write_oci(&archive);
+        store.unwrap().import_archive(&archive).await.unwrap();
+        fs::remove_file(&archive).unwrap();
+        let mut daemon = Self {
+            cgroup: format!("/knode-test-{}-{name}", std::process::id()),
+            scratch,
+            child: None,
+            client: None,
+            next: Default::default(),
+            prefix: prefix.to_vec(),
+        };
+        daemon.start().await;
+        daemon
+    }
+
+    /// Starts the daemon and connects.
+    pub async fn start(&mut self) {
+        let program = env!("CARGO_BIN_EXE_knode-engine-entry").to_string();
+        let mut words = self.prefix.clone();
+        words.extend([program, "serve".into(), self.scratch.path().display().to_string()]);
+        let errors = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.scratch.join("daemon.log"))
+            .unwrap();
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .env(knode_engine::crash::VARIABLE, self.crash_file())
+            .stdin(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let socket = self.scratch.join("cri.sock");
+        let client = wait_until_async("the daemon to answer", BOUND, || async {
+            let client = connect(&socket).await?;
+            client.version(VersionRequest::default()).await?;
+            Ok::<_, CriError>(client)
+        });
+        self.client = Some(client.await);
+    }
+
+    fn crash_file(&self) -> PathBuf {
+        self.scratch.join("crash-at")
+    }
+
+    /// The next process that comes to this place dies there.
+    pub fn crash_at(&self, point: &str) {
+        fs::write(self.crash_file(), point).unwrap();
+    }
+
+    /// True when the place was come to.
+    pub fn crashed(&self) -> bool {
+        !self.crash_file().exists()
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Kills the daemon as with `kill -9`, if it still lives.
+    pub fn kill(&mut self) {
+        self.client = None;
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.start().await;
+    }
+
+    pub fn cri(&self) -> &RemoteRuntime {
+        self.client.as_ref().unwrap()
+    }
+
+    pub fn sandbox_config(&self) -> PodSandboxConfig {
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                name: format!("pod-{number}"),
+                namespace: "test".into(),
+                uid: format!("uid-{number}"),
+                attempt: 0,
+            }),
+            hostname: format!("pod-{number}"),
+            log_directory: self.scratch.join(format!("logs/{number}")).display().to_string(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: format!("{}/pod-{number}", self.cgroup),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    pub async fn run_sandbox(&self, config: PodSandboxConfig) -> CriResult<String> {
+        let request = RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: String::new(),
+        };
+        Ok(self.cri().run_pod_sandbox(request).await?.pod_sandbox_id)
+    }
+
+    pub async fn create(&self, sandbox: &str, config: ContainerConfig) -> CriResult<String> {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.into(),
+            config: Some(config),
+            sandbox_config: None,
+        };
+        Ok(self.cri().create_container(request).await?.container_id)
+    }
+
+    pub async fn start_container(&self, id: &str) -> CriResult<()> {
+        let request = StartContainerRequest {
+            container_id: id.into(),
+        };
+        self.cri().start_container(request).await.map(|_| ())
+    }
+
+    pub async fn stop(&self, id: &str, timeout: i64) -> CriResult<()> {
+        let request = StopContainerRequest {
+            container_id: id.into(),
+            timeout,
+        };
+        self.cri().stop_container(request).await.map(|_| ())
+    }
+
+    pub async fn remove(&self, id: &str) -> CriResult<()> {
+        let request = RemoveContainerRequest {
+            container_id: id.into(),
+        };
+        self.cri().remove_container(request).await.map(|_| ())
+    }
+
+    pub async fn stop_sandbox(&self, id: &str) -> CriResult<()> {
+        let request = StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        self.cri().stop_pod_sandbox(request).await.map(|_| ())
+    }
+
+    pub async fn remove_sandbox(&self, id: &str) -> CriResult<()> {
+        let request = RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        self.cri().remove_pod_sandbox(request).await.map(|_| ())
+    }
+
+    /// Creates and starts a container that runs `script`.
+    pub async fn run(&self, sandbox: &str, script: &str) -> String {
+        self.run_config(sandbox, shell(script)).await
+    }
+
+    pub async fn run_config(&self, sandbox: &str, config: ContainerConfig) -> String {
+        let id = self.create(sandbox, config).await.unwrap();
+        self.start_container(&id).await.unwrap();
+        id
+    }
+
+    pub async fn status(&self, id: &str) -> ContainerStatus {
+        let request = ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: false,
+        };
+        self.cri()
+            .container_status(request)
+            .await
+            .unwrap()
+            .status
+            .unwrap()
+    }
+
+    pub async fn wait_exited(&self, id: &str) -> ContainerStatus {
+        wait_until_async("the container to end", BOUND, || async {
+            let status = self.status(id).await;
+            match status.state() {
+                ContainerState::ContainerExited => Ok(status),
+                _ => Err(format!("{status:?}")),
+            }
+        })
+        .await
+    }
+
+    pub async fn exec(&self, id: &str, words: &[&str], timeout: i64) -> CriResult<ExecSyncResponse> {
+        let request = ExecSyncRequest {
+            container_id: id.into(),
+            cmd: words.iter().map(|word| word.to_string()).collect(),
+            timeout,
+        };
+        self.cri().exec_sync(request).await
+    }
+
+    /// What a script that must succeed prints in a container.
+    pub async fn output(&self, id: &str, script: &str) -> String {
+        let answer = self.exec(id, &["sh", "-c", script], 0).await.unwrap();
+        let errors = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert_eq!(answer.exit_code, 0, "{script}: {errors}");
+        String::from_utf8(answer.stdout).unwrap()
+    }
+
+    /// What a container of its own prints before it ends well.
+    pub async fn prints(&self, sandbox: &str, config: ContainerConfig) -> String {
+        let id = self.run_config(sandbox, config).await;
+        let status = self.wait_exited(&id).await;
+        let log = fs::read_to_string(&status.log_path).unwrap_or_default();
+        assert_eq!(status.exit_code, 0, "{log}");
+        self.remove(&id).await.unwrap();
+        let texts = log
+            .lines()
+            .map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default());
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
+    pub async fn sandboxes(&self) -> Vec<PodSandbox> {
+        let request = ListPodSandboxRequest::default();
+        self.cri().list_pod_sandbox(request).await.unwrap().items
+    }
+
+    pub async fn containers(&self) -> Vec<Container> {
+        let request = ListContainersRequest::default();
+        self.cri().list_containers(request).await.unwrap().containers
+    }
+
+    /// Removes every sandbox as a kubelet would.
+    pub async fn clear(&self) {
+        for sandbox in self.sandboxes().await {
+            self.stop_sandbox(&sandbox.id).await.unwrap();
+            self.remove_sandbox(&sandbox.id).await.unwrap();
+        }
+    }
+
+    /// What is there that belongs to sandboxes and containers.
+    pub fn traces(&self) -> Vec<String> {
+        let mut found = BTreeSet::new();
+        let below = |path: &str| {
+            let entries = fs::read_dir(self.scratch.join(path))
+                .into_iter()
+                .flatten()
+                .flatten();
+            entries
+                .map(|entry| entry.path().display().to_string())
+                .collect::<Vec<_>>()
+        };
+        for directory in [
+            "engine/sandboxes",
+            "engine/containers",
+            "run/shims",
+            "run/ns",
+            "run/shm",
+            "run/oci",
+            "run/exec",
+            "network",
+            "images/s",
+            "images/snapshots",
+            "images/tmp",
+        ] {
+            found.extend(below(directory));
+        }
+        let mounts = knode_linux::overlay::mount_points_below(self.scratch.path()).unwrap();
+        found.extend(mounts.iter().map(|point| format!("mount {}", point.display())));
+        found.extend(groups_below(&self.cgroup));
+        let daemon = self.child.as_ref().map(|child| format!("{} ", child.id()));
+        let processes = processes_below(&self.scratch.path().display().to_string());
+        found.extend(
+            processes
+                .into_iter()
+                .filter(|line| daemon.as_ref().is_none_or(|daemon| !line.starts_with(daemon))),
+        );
+        found.into_iter().collect()
+    }
+
+    /// Waits until nothing of sandboxes and containers is left; ends are told after the answer.
+    pub fn assert_clean(&self, after: &str) {
+        wait_until(&format!("no traces after {after}"), BOUND, || {
+            let traces = self.traces();
+            if traces.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{traces:#?}"))
+            }
+        });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.scratch.join("daemon.log")).unwrap_or_default();
+            eprintln!("daemon: {log}");
+        }
+        self.kill();
+        let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
+        // Groups in the order in which they can be removed.
+        for group in containers_groups(&self.cgroup) {
+            let _ = cgroups.kill(&group);
+            let _ = cgroups.remove(&group);
+        }
+        for process in processes_below(&self.scratch.path().display().to_string()) {
+            if let Some(pid) = process.split(' ').next().and_then(|pid| pid.parse().ok()) {
+                let pid = nix::unistd::Pid::from_raw(pid);
+                // It may have ended meanwhile.
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    let entries = fs::read_dir(DEFAULT_ROOT).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    found.push(DEFAULT_ROOT.into());
+    found
+}
+
+/// Groups of containers (pods' own are the kubelet's) below `parent`, and processes in any.
+fn groups_below(parent: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for hierarchy in hierarchies() {
+        let pods = fs::read_dir(hierarchy.join(parent.trim_start_matches('/')));
+        for pod in pods.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let processes = fs::read_to_string(pod.join("cgroup.procs")).unwrap_or_default();
+            if !processes.is_empty() {
+                found.push(format!("{}: {processes}", pod.display()));
+            }
+            let inner = fs::read_dir(&pod).into_iter().flatten().flatten();
+            let inner = inner.map(|entry| entry.path()).filter(|path| path.is_dir());
+            found.extend(inner.map(|path| path.display().to_string()));
+        }
+    }
+    found
+}
+
+fn containers_groups(parent: &str) -> Vec<PathBuf> {
+    fn walk(base: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                walk(base, &entry.path(), found);
+            }
+        }
+        if let Ok(relative) = path.strip_prefix(base) {
+            found.insert(Path::new("/").join(relative));
+        }
+    }
+    let mut found = BTreeSet::new();
+    for hierarchy in hierarchies() {
+        let path = hierarchy.join(parent.trim_start_matches('/'));
+        if path.exists() {
+            walk(&hierarchy, &path, &mut found);
+        }
+    }
+    let mut found: Vec<PathBuf> = found.into_iter().collect();
+    found.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    found
+}
