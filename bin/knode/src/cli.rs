@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use knode_pki::BootstrapToken;
 
+use crate::dns::{ClusterDns, DnsArgs, DnsOptions};
 use crate::dual::Dual;
 use crate::engine::EngineArgs;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
@@ -82,6 +83,8 @@ pub enum Command {
     /// The pod network as a CNI plugin, for other container engines: reads the specification's environment
     /// and standard input. Called without arguments where `CNI_COMMAND` is set, the binary does this.
     Cni,
+    /// The cluster's DNS alone, beside any control plane. The nodes of a knode control plane answer names without it.
+    Dns(DnsArgs),
     /// The service proxy alone, with upstream kube-proxy's flags and configuration file (`--help` lists them).
     #[command(name = "kube-proxy", disable_help_flag = true)]
     KubeProxy(RoleArgs),
@@ -120,6 +123,10 @@ pub struct ControlPlaneOptions {
     /// Prefix length of a node's part of the IPv6 pod addresses [default: 64, or the whole of a smaller range].
     #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=126))]
     pub node_cidr_mask_size_ipv6: Option<u8>,
+    /// Where pods ask for names, or `none`: the address of the Service kube-dns, which is made unless there is one, and
+    /// whose endpoints are all nodes [default: the second address of each range of services].
+    #[arg(long, value_name = "IP[,IP]")]
+    pub cluster_dns: Option<ClusterDns>,
     /// The ports of NodePort services, first and last.
     #[arg(long, default_value = "30000-32767", value_name = "FIRST-LAST", value_parser = parse_port_range)]
     pub node_port_range: PortRange,
@@ -148,6 +155,8 @@ pub struct NodeOptions {
     pub cni: CniOptions,
     #[command(flatten)]
     pub policy: PolicyOptions,
+    #[command(flatten)]
+    pub dns: DnsOptions,
 }
 
 /// Pod networks of other people's plugins.
@@ -242,6 +251,10 @@ pub struct NodeArgs {
     /// The cluster's service addresses, as its control plane was told.
     #[arg(long, default_value = "10.254.0.0/16", value_name = "CIDR[,CIDR]")]
     pub service_cidr: Dual<IpNet>,
+    /// Where pods ask for names, or `none` [default: the address of the Service kube-dns in kube-system, if there is
+    /// one when the node starts].
+    #[arg(long, value_name = "IP[,IP]")]
+    pub cluster_dns: Option<ClusterDns>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -277,6 +290,9 @@ pub struct JoinArgs {
     /// The cluster's service addresses [default: as of --pod-cidr].
     #[arg(long, value_name = "CIDR")]
     pub service_cidr: Option<String>,
+    /// Where pods ask for names; see `knode node --help`.
+    #[arg(long, value_name = "IP[,IP]")]
+    pub cluster_dns: Option<ClusterDns>,
 }
 
 #[derive(Debug, Subcommand)]

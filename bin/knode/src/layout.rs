@@ -123,6 +123,11 @@ impl Layout {
         self.data.join("cni")
     }
 
+    /// Where the cluster's DNS was found last.
+    pub fn cluster_dns_file(&self) -> PathBuf {
+        self.data.join("cluster-dns")
+    }
+
     /// The kubelet's root directory.
     pub fn kubelet_dir(&self) -> PathBuf {
         self.upstream_or("/var/lib/kubelet", "kubelet")

@@ -5,6 +5,7 @@ mod cli;
 mod cluster;
 mod cni;
 mod control;
+mod dns;
 mod doctor;
 mod down;
 mod dual;
@@ -112,6 +113,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Flanneld(args) => flanneld::run(&args.args).await,
         Command::MkDockerOpts(args) => mk_docker_opts::run(&args.args),
         Command::Cni => cni::run().await,
+        Command::Dns(args) => dns::run(args).await,
         Command::Install(args) => install::install(&args),
         Command::Uninstall(args) => install::uninstall(args).await,
         Command::Upgrade(args) => upgrade::run(args).await,

@@ -112,6 +112,7 @@ fn node_args(args: JoinArgs, file: &Path, networks: &Networks) -> anyhow::Result
         node: args.node,
         bootstrap_kubeconfig: file.to_owned(),
         proxy_kubeconfig: args.proxy_kubeconfig,
+        cluster_dns: args.cluster_dns,
         pod_cidr: networks
             .pods
             .parse()

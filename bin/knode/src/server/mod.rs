@@ -1,7 +1,7 @@
 //! The control plane: store, API server, scheduler and controllers.
 
 mod discovery;
-mod objects;
+pub mod objects;
 mod rotation;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
