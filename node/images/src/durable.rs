@@ -27,17 +27,20 @@ fn write_unsynced_with(
     bytes: &[u8],
     finish: impl Fn(&File) -> std::io::Result<()>,
 ) -> Result<()> {
-    let temporary = path.with_extension("tmp");
+    let temporary = TempPath::new(path.with_extension("tmp"));
+    let at = temporary.path();
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&temporary)
-        .at("create", &temporary)?;
-    file.write_all(bytes).at("write", &temporary)?;
-    finish(&file).at("sync", &temporary)?;
-    fs::rename(&temporary, path).at("rename to", path)
+        .open(at)
+        .at("create", at)?;
+    file.write_all(bytes).at("write", at)?;
+    finish(&file).at("sync", at)?;
+    fs::rename(at, path).at("rename to", path)?;
+    temporary.keep();
+    Ok(())
 }
 
 /// [`write`] of a value as JSON.
@@ -97,7 +100,7 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A path in the store's `tmp` directory that is removed, with all below it, unless it is moved away.
+/// A path that is removed, with all below it, unless it is moved away or kept.
 #[derive(Debug)]
 pub(crate) struct TempPath(PathBuf);
 
@@ -109,10 +112,18 @@ impl TempPath {
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Leaves what is there.
+    pub(crate) fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
 }
 
 impl Drop for TempPath {
     fn drop(&mut self) {
+        if self.0.as_os_str().is_empty() {
+            return;
+        }
         if let Err(error) = remove(&self.0) {
             tracing::warn!(
                 error = error.chain(),

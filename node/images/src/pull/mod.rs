@@ -1,8 +1,6 @@
 //! Images from registries.
 
 mod error;
-#[cfg(test)]
-mod hostile;
 mod layers;
 mod manifest;
 mod platform;

@@ -76,8 +76,7 @@ impl Drop for LayerPlan {
 }
 
 impl Inner {
-    /// Makes an image of its parts, durable when this returns. On failure nothing of it stays but layers that the
-    /// next garbage collection takes.
+    /// Makes an image of its parts, durable when this returns. On failure nothing of it stays.
     pub(crate) fn commit(&self, new: NewImage) -> Result<Image> {
         let id = Digest::of(&new.config);
         let blob: ConfigBlob = serde_json::from_slice(&new.config).map_err(|source| Error::Record {
@@ -92,7 +91,26 @@ impl Inner {
             durable::sync_file_system(self.layout.root())?;
         }
         let mut state = self.state();
-        let layers = self.commit_layers(&mut state, &blob.rootfs.diff_ids, new.layers)?;
+        let result = self.commit_parts(&mut state, new, id, blob);
+        if result.is_err() {
+            // What is in the way of this too is taken away at the next start; the first error is the one to tell.
+            if let Err(second) = remove::collect_blobs(self, &state) {
+                tracing::warn!(
+                    error = second.chain(),
+                    "parts of an image stay until the next start"
+                );
+            }
+        }
+        // A second copy of layers that another pull brought first, and layers of an image that failed, are not needed.
+        let doomed = remove::collect(self, &mut state);
+        drop(state);
+        let image = result?;
+        drop(doomed?);
+        Ok(image)
+    }
+
+    fn commit_parts(&self, state: &mut State, new: NewImage, id: Digest, blob: ConfigBlob) -> Result<Image> {
+        let layers = self.commit_layers(state, &blob.rootfs.diff_ids, new.layers)?;
         let mut manifests = Vec::new();
         for manifest in &new.manifests {
             manifests.push(self.write_blob(manifest)?);
@@ -107,19 +125,14 @@ impl Inner {
             config: blob.config,
             diff_ids: blob.rootfs.diff_ids,
         };
-        let image = self.commit_record(
-            &mut state,
+        self.commit_record(
+            state,
             ImageRecord {
                 image,
                 manifests,
                 layers,
             },
-        )?;
-        // A second copy of layers that another pull brought first is not needed.
-        let doomed = remove::collect(self, &mut state)?;
-        drop(state);
-        drop(doomed);
-        Ok(image)
+        )
     }
 
     fn commit_record(&self, state: &mut State, record: ImageRecord) -> Result<Image> {
@@ -187,7 +200,10 @@ impl Inner {
             opaque: new.unpacked.opaque,
             usage: new.unpacked.usage,
         };
+        // Without its record a tree is nobody's.
+        let orphan = TempPath::new(tree);
         durable::write_json(&self.layout.layer(number), &record)?;
+        orphan.keep();
         state.layers.insert(number, record);
         Ok(number)
     }

@@ -20,14 +20,7 @@ pub(in crate::registry) fn origin(url: &Uri) -> (String, String, u16) {
 /// [`RequestError::Redirect`] for what is no URL, for other schemes, from TLS to none, and with credentials in it.
 pub(super) fn follow(base: &Uri, location: &str) -> Result<Uri, RequestError> {
     let refuse = |why| RequestError::Redirect {
-        // What follows the path may be a signature.
-        to: location
-            .split(['?', '#'])
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(200)
-            .collect(),
+        to: shown(location),
         why,
     };
     let target = resolve(base, location).ok_or_else(|| refuse("it is no URL"))?;
@@ -40,6 +33,13 @@ pub(super) fn follow(base: &Uri, location: &str) -> Result<Uri, RequestError> {
         (_, Some("http" | "https")) => Ok(target),
         _ => Err(refuse("its scheme is neither http nor https")),
     }
+}
+
+/// A location for a message, without what may be a secret: credentials, and what follows the path.
+fn shown(location: &str) -> String {
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let path = path.rsplit('@').next().unwrap_or_default();
+    path.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// Resolves a reference against a base (RFC 3986, section 5.2, without dot segments).
