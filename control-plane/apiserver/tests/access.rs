@@ -10,8 +10,8 @@ use common::{Answer, Server};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use knode_apiserver::{ApiServer, UserInfo};
-use knode_pki::{BootstrapToken, Identity, Profile, Subject};
+use knode_apiserver::{ApiServer, Credentials, NodeBindings, TlsIdentity, UserInfo};
+use knode_pki::{BootstrapToken, CertificateAuthority, Identity, Profile, Subject, SubjectAltNames};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
@@ -68,6 +68,25 @@ impl Listening {
         }
     }
 
+    /// A connection that stays open, and the certificate that the server has shown.
+    async fn open(
+        &self,
+        identity: Option<&Identity>,
+    ) -> (hyper::client::conn::http1::SendRequest<Full<Bytes>>, Vec<u8>) {
+        let stream = tokio::net::TcpStream::connect(self.address)
+            .await
+            .expect("a connection");
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.tls(identity)));
+        let name = ServerName::IpAddress(self.address.ip().into());
+        let stream = connector.connect(name, stream).await.expect("TLS");
+        let shown = stream.get_ref().1.peer_certificates().expect("a certificate")[0].to_vec();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP");
+        tokio::spawn(connection);
+        (sender, shown)
+    }
+
     async fn send(&self, identity: Option<&Identity>, request: Request<Full<Bytes>>) -> Answer {
         let stream = tokio::net::TcpStream::connect(self.address)
             .await
@@ -116,6 +135,118 @@ impl Listening {
             .issue(&profile, jiff::Timestamp::now())
             .expect("a certificate")
     }
+}
+
+/// What a server shows and whom it believes, with these certificates.
+fn credentials(ca: &CertificateAuthority, trusted: &str) -> Credentials {
+    let day = std::time::Duration::from_secs(86_400);
+    let names = SubjectAltNames::new(Vec::new(), vec![[127, 0, 0, 1].into()]);
+    let tls = |profile: Profile| {
+        let identity = ca.issue(&profile, jiff::Timestamp::now()).expect("a certificate");
+        TlsIdentity {
+            cert_pem: identity.cert_pem,
+            key_pem: identity.key_pem,
+        }
+    };
+    Credentials {
+        tls: tls(Profile::server(Subject::new("kube-apiserver", &[]), names, day)),
+        client_ca_pem: trusted.to_owned(),
+        kubelet_client: tls(Profile::client(
+            Subject::new("kube-apiserver-kubelet-client", &[]),
+            day,
+        )),
+    }
+}
+
+async fn code(sender: &mut hyper::client::conn::http1::SendRequest<Full<Bytes>>) -> u16 {
+    let mut request = common::request("GET", "/api/v1/namespaces", &Value::Null);
+    request
+        .headers_mut()
+        .insert("host", "localhost".parse().expect("a host"));
+    let answer = sender.send_request(request).await.expect("an answer");
+    let code = answer.status().as_u16();
+    answer.into_body().collect().await.expect("a whole answer");
+    code
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_and_authorities_are_replaced_under_open_connections() {
+    let listening = listen().await;
+    let old = listening.server.pki.ca.clone();
+    let admin = listening.server.pki.admin.identity.clone();
+    let (mut before, first) = listening.open(Some(&admin)).await;
+    assert_eq!(code(&mut before).await, 200);
+
+    // Another key for the authority: who knows only the old one believes the server, and is believed.
+    let new = old
+        .succeeded(std::time::Duration::from_secs(86_400), jiff::Timestamp::now())
+        .expect("an authority");
+    listening
+        .server
+        .api
+        .renew(&credentials(&new, new.cert_pem()))
+        .expect("good certificates");
+    assert_eq!(code(&mut before).await, 200, "the connection goes on");
+    let (mut after, second) = listening.open(Some(&admin)).await;
+    assert_ne!(first, second, "another certificate is shown");
+    assert_eq!(code(&mut after).await, 200);
+
+    // The old authority is not believed any more, also on connections that are there.
+    let own = knode_pki::Certificate::from_pem(new.cert_pem()).expect("PEM");
+    assert_eq!(own.public_key_hash(), new.public_key_hash());
+    let end = new.cert_pem().find(old.cert_pem()).expect("both are in it");
+    let mut only_new = credentials(&new, &new.cert_pem()[..end]);
+    listening.server.api.renew(&only_new).expect("good certificates");
+    assert_eq!((code(&mut before).await, code(&mut after).await), (401, 401));
+
+    // What cannot be used changes nothing.
+    only_new.client_ca_pem = "garbage".into();
+    assert!(listening.server.api.renew(&only_new).is_err());
+    let (mut nobody, _) = listening.open(None).await;
+    assert_eq!(code(&mut nobody).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_ends_is_nobodys_on_an_open_connection() {
+    let listening = listen().await;
+    let second = std::time::Duration::from_secs(2);
+    let profile = Profile::client(Subject::new("short", &["system:masters"]), second);
+    let ca = &listening.server.pki.ca;
+    let identity = ca.issue(&profile, jiff::Timestamp::now()).expect("a certificate");
+    let (mut open, _) = listening.open(Some(&identity)).await;
+    assert_eq!(code(&mut open).await, 200);
+    let ends = knode_pki::Certificate::from_pem(&identity.cert_pem)
+        .expect("PEM")
+        .not_after;
+    while jiff::Timestamp::now() < ends {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(code(&mut open).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_join_is_as_told_and_a_start_with_less_takes_bindings_away() {
+    let names = async |server: &Server| {
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        let list = server.admin("GET", path, &Value::Null).await.json();
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let name = |item: Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let mut names: Vec<String> = items.into_iter().map(name).collect();
+        names.retain(|name| name.starts_with("knode:"));
+        names
+    };
+    let server = Server::start().await;
+    assert_eq!(names(&server).await.len(), 4);
+    let mut config = common::config(&server.pki);
+    config.node_bindings = NodeBindings::Ask;
+    let ask = ApiServer::start(config, server.store.clone())
+        .await
+        .expect("a server");
+    let server = Server { api: ask, ..server };
+    let asking = names(&server).await;
+    assert_eq!(asking, ["knode:kubelet-api-admin", "knode:kubelet-bootstrap"]);
+    let nothing = Server::start_with(|config| config.node_bindings = NodeBindings::Nothing).await;
+    assert_eq!(names(&nothing).await, ["knode:kubelet-api-admin"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

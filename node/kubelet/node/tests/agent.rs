@@ -290,6 +290,56 @@ async fn a_client_certificate_near_its_end_is_renewed_while_running() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_ended_while_running_is_asked_for_by_the_bootstrap_credential() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = NodeConfig {
+        listen: free_port(),
+        certificate_lifetime: Some(std::time::Duration::from_secs(900)),
+        ..config(dir.path())
+    };
+    api.write_bootstrap(config.bootstrap_kubeconfig.as_ref().unwrap());
+    let second = std::time::Duration::from_secs(1);
+    let subject = knode_pki::Subject::new("system:node:node1", &["system:nodes"]);
+    let now = jiff::Timestamp::now();
+    // The API server was away until its end.
+    let old = api
+        .ca
+        .issue(
+            &knode_pki::Profile::client(subject, second),
+            now - jiff::SignedDuration::from_mins(1),
+        )
+        .unwrap();
+    let store = knode_kubelet_node::CertificateStore::new(&config.cert_dir, "kubelet-client");
+    store.update(&old, now).unwrap();
+    let current = Material::File(store.current_path());
+    let access = Access {
+        client_cert: Some(current.clone()),
+        client_key: Some(current),
+        ..api.access()
+    };
+    Kubeconfig::for_access(&access).write(&config.kubeconfig).unwrap();
+    let runtime = FakeRuntime::start("").await;
+    let deps = NodeDeps {
+        runtime: runtime.clone(),
+        images: runtime,
+        pods: Arc::new(OnePod::default()),
+        recorder: None,
+        clock: Arc::new(SystemClock::default()),
+    };
+    let _agent = NodeAgent::start(config, connect(&access).unwrap(), deps).await.unwrap();
+    let request = until("the request", || {
+        let found = api.find(REQUESTS, "kube-apiserver-client-kubelet");
+        found.into_iter().next().ok_or(())
+    })
+    .await;
+    assert_eq!(request["spec"]["username"], "system:bootstrap:abcdef");
+    assert_eq!(request["spec"]["expirationSeconds"], 900);
+    api.sign(request["metadata"]["name"].as_str().unwrap());
+    until("the node's lease, by the new certificate", || api.get(LEASE).ok_or(())).await;
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named_with_its_holder() {
     let dir = tempfile::tempdir().unwrap();
     let api = Api::start().await;

@@ -202,3 +202,105 @@ async fn a_request_of_the_same_name_with_another_key_is_refused() {
         "{error}"
     );
 }
+
+/// A kubeconfig of the node with a certificate that was issued then, for an hour.
+fn write_own(api: &Api, config: &NodeConfig, issued: jiff::Timestamp) {
+    let hour = std::time::Duration::from_secs(3600);
+    let subject = knode_pki::Subject::new("system:node:node1", &["system:nodes"]);
+    let identity = api
+        .ca
+        .issue(&knode_pki::Profile::client(subject, hour), issued)
+        .unwrap();
+    let store = knode_kubelet_node::CertificateStore::new(&config.cert_dir, "kubelet-client");
+    store.update(&identity, issued).unwrap();
+    let current = knode_client::Material::File(store.current_path());
+    let access = knode_client::Access {
+        client_cert: Some(current.clone()),
+        client_key: Some(current),
+        ..api.access()
+    };
+    knode_pki::kubeconfig::Kubeconfig::for_access(&access)
+        .write(&config.kubeconfig)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_was_off_past_its_certificates_end_asks_by_its_bootstrap_credential() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = config(dir.path());
+    api.write_bootstrap(config.bootstrap_kubeconfig.as_ref().unwrap());
+    write_own(
+        &api,
+        &config,
+        jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2),
+    );
+    let joining = join(&config);
+    let (name, object) = request(&api).await;
+    assert_eq!(object["spec"]["username"], "system:bootstrap:abcdef");
+    api.sign(&name);
+    joined(joining).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_bootstrap_credential_it_is_said_what_has_ended_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = NodeConfig {
+        bootstrap_kubeconfig: None,
+        ..config(dir.path())
+    };
+    for (hours, says) in [(2, "its certificate ended at"), (-1, "is the clock right?")] {
+        write_own(
+            &api,
+            &config,
+            jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours),
+        );
+        let before = std::fs::read(&config.kubeconfig).unwrap();
+        let error = joined(join(&config)).await.unwrap_err().to_string();
+        for part in [says, config.kubeconfig.to_str().unwrap(), "knode token create"] {
+            assert!(error.contains(part), "no {part:?} in {error}");
+        }
+        assert_eq!(std::fs::read(&config.kubeconfig).unwrap(), before);
+    }
+}
+
+/// A clock whose seconds are a hundredth as long.
+struct Hurried(SystemClock);
+
+impl Clock for Hurried {
+    fn now(&self) -> jiff::Timestamp {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        self.0.monotonic() * 100
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> futures::future::BoxFuture<'static, ()> {
+        self.0.sleep(duration / 100)
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_revoked_is_named_with_its_file_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let config = config(dir.path());
+    let bootstrap = config.bootstrap_kubeconfig.as_ref().unwrap();
+    let access = knode_client::Access {
+        token: Some(knode_client::Material::Data("abcdef.ffffffffffffffff".to_owned())),
+        ..api.access()
+    };
+    knode_pki::kubeconfig::Kubeconfig::for_access(&access)
+        .write(bootstrap)
+        .unwrap();
+    let refused = ensure_client(&config, Arc::new(Hurried(SystemClock::default()))).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::BootstrapRefused { .. }), "{error}");
+    let text = error.to_string();
+    for part in [bootstrap.to_str().unwrap(), "knode token create", "deleted"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    assert!(!config.kubeconfig.exists());
+}
