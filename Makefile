@@ -1,6 +1,6 @@
-# knode: make build, make up, make test, make bench, make down.
+# knode: make build, make up, make test, make bench, make dist, make down.
 .DEFAULT_GOAL := help
-.PHONY: help build up down verify test bench test-tools
+.PHONY: help build up down verify test bench dist test-tools
 
 KNODE      := target/release/knode
 # Passed to `knode up` as they stand, for example: make up UP="--node-name edge-1".
@@ -40,6 +40,9 @@ test-tools:
 
 test: build test-tools ## Install what the tests need and run all of them
 	@KNODE_BIN=$(abspath $(KNODE)) scripts/test.sh
+
+dist: build ## Pack a Debian package and a tarball into target/dist, the same bytes for the same commit
+	@cargo xtask dist --binary $(KNODE) --out target/dist
 
 bench: build ## Measure speed and size: a cluster with pods, the pod network between hosts, 10,000 services in the proxy
 	@scripts/debian.sh bench

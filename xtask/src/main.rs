@@ -1,6 +1,7 @@
-//! Repository checks and generated data: `cargo xtask tidy`, `cargo xtask codegen`.
+//! Repository checks, generated data, packages: `cargo xtask tidy`, `cargo xtask codegen`, `cargo xtask dist`.
 
 mod codegen;
+mod dist;
 mod tidy;
 
 use std::path::Path;
@@ -27,8 +28,15 @@ fn main() -> anyhow::Result<ExitCode> {
             println!("codegen: {} types", codegen::run(root)?);
             Ok(ExitCode::SUCCESS)
         }
+        Some("dist") => {
+            let arguments: Vec<String> = std::env::args().skip(2).collect();
+            for made in dist::run(root, &arguments)? {
+                println!("{}", made.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         other => {
-            eprintln!("unknown task {other:?}; tasks: tidy, codegen");
+            eprintln!("unknown task {other:?}; tasks: tidy, codegen, dist");
             Ok(ExitCode::FAILURE)
         }
     }
