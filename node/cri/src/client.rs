@@ -1,11 +1,14 @@
 //! A runtime behind a unix socket as the two service traits.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::MAX_MESSAGE_BYTES;
@@ -45,6 +48,39 @@ pub async fn connect(socket: impl AsRef<Path>) -> CriResult<RemoteRuntime> {
     })
 }
 
+/// How long the runtime may take for a call (upstream: `--runtime-request-timeout`).
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A call that may take longer than this has no limit.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a call may take, by upstream's rules: making a sandbox twice as long, ending a container its grace besides,
+/// a command as long as it may run; pulls and commands without a limit as long as they like.
+fn bound(request: &dyn Any) -> Option<Duration> {
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let bound = if request.is::<PullImageRequest>() {
+        None
+    } else if request.is::<RunPodSandboxRequest>() {
+        Some(TIMEOUT * 2)
+    } else if let Some(stop) = request.downcast_ref::<StopContainerRequest>() {
+        Some(TIMEOUT.saturating_add(seconds(stop.timeout)))
+    } else if let Some(exec) = request.downcast_ref::<ExecSyncRequest>() {
+        (exec.timeout > 0).then(|| TIMEOUT.saturating_add(seconds(exec.timeout)))
+    } else {
+        Some(TIMEOUT)
+    };
+    bound.filter(|bound| *bound <= LONG)
+}
+
+fn bounded<T: Any>(message: T) -> Request<T> {
+    let bound = bound(&message);
+    let mut request = Request::new(message);
+    if let Some(bound) = bound {
+        request.set_timeout(bound);
+    }
+    request
+}
+
 fn socket_path(given: &Path) -> PathBuf {
     match given.to_str().and_then(|text| text.strip_prefix("unix://")) {
         Some(stripped) => PathBuf::from(stripped),
@@ -57,7 +93,7 @@ macro_rules! forward_runtime {
         #[async_trait]
         impl RuntimeService for RemoteRuntime {
             $(async fn $name(&self, request: $request) -> CriResult<$response> {
-                Ok(self.runtime.clone().$name(request).await?.into_inner())
+                Ok(self.runtime.clone().$name(bounded(request)).await?.into_inner())
             })*
 
             async fn container_events(&self) -> CriResult<ContainerEvents> {
@@ -73,7 +109,7 @@ macro_rules! forward_images {
         #[async_trait]
         impl ImageService for RemoteRuntime {
             $(async fn $name(&self, request: $request) -> CriResult<$response> {
-                Ok(self.images.clone().$name(request).await?.into_inner())
+                Ok(self.images.clone().$name(bounded(request)).await?.into_inner())
             })*
         }
     };
@@ -81,3 +117,29 @@ macro_rules! forward_images {
 
 runtime_methods!(forward_runtime);
 image_methods!(forward_images);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_has_the_time_that_upstream_gives_it() {
+        let stop = StopContainerRequest {
+            timeout: 30,
+            ..Default::default()
+        };
+        assert_eq!(bound(&stop), Some(Duration::from_secs(150)));
+        assert_eq!(
+            bound(&RunPodSandboxRequest::default()),
+            Some(Duration::from_secs(240))
+        );
+        assert_eq!(bound(&PullImageRequest::default()), None);
+        assert_eq!(bound(&ExecSyncRequest::default()), None);
+        assert_eq!(bound(&VersionRequest::default()), Some(TIMEOUT));
+        let late = StopContainerRequest {
+            timeout: i64::MAX,
+            ..Default::default()
+        };
+        assert_eq!(bound(&late), None, "no overflow");
+    }
+}

@@ -202,6 +202,7 @@ impl Plan<'_> {
             pod_logs_dir: layout.pod_logs_dir(),
             eviction: settings.eviction.clone(),
             image_gc: settings.image_gc,
+            shutdown: Default::default(),
             configz: self.configz(),
         }
     }
@@ -344,7 +345,7 @@ impl Plan<'_> {
         let agent = NodeAgent::start(config, connected, deps)
             .await
             .context("start the node's API")?;
-        node.fill(agent.node());
+        node.fill(&agent);
         let mut tasks = JoinSet::new();
         view::spawn_wake(&agent, subnet, &mut tasks);
         Ok(Node {

@@ -6,25 +6,34 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use knode_kubelet::model::Eviction;
-use knode_kubelet::{Kubelet, NodeView};
-use knode_kubelet_node::{NodeAgent, PodEviction, PodSource};
+use knode_kubelet::model::{Cause, Eviction, ProbeKind};
+use knode_kubelet::{Kubelet, NodeView, ProbeCounts};
+use knode_kubelet_node::{EvictionCause, NodeAgent, PodEviction, PodSource, ProbeCount};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The Node object as the pod side sees it: there once the node's side has started.
 #[derive(Default)]
-pub struct Late(OnceLock<watch::Receiver<Option<Arc<Node>>>>);
+pub struct Late(OnceLock<Seen>);
+
+struct Seen {
+    node: watch::Receiver<Option<Arc<Node>>>,
+    shutting_down: watch::Receiver<bool>,
+}
 
 impl Late {
     /// Connects it to the node's side; only the first call counts.
-    pub fn fill(&self, node: watch::Receiver<Option<Arc<Node>>>) {
+    pub fn fill(&self, agent: &NodeAgent) {
+        let seen = Seen {
+            node: agent.node(),
+            shutting_down: agent.shutting_down(),
+        };
         // A second call finds the same node.
-        let _ = self.0.set(node);
+        let _ = self.0.set(seen);
     }
 
     fn node(&self) -> Option<Arc<Node>> {
-        self.0.get()?.borrow().clone()
+        self.0.get()?.node.borrow().clone()
     }
 }
 
@@ -43,6 +52,10 @@ impl NodeView for Late {
 
     fn uid(&self) -> Option<String> {
         self.node()?.metadata.uid.clone()
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.0.get().is_some_and(|seen| *seen.shutting_down.borrow())
     }
 
     fn pressures(&self) -> Vec<String> {
@@ -67,11 +80,32 @@ impl PodSource for Pods {
         self.0.pods()
     }
 
+    fn probes(&self) -> Vec<ProbeCount> {
+        let all = self.0.probes().into_iter();
+        let of_pod = |(pod, counts): (Arc<Pod>, ProbeCounts)| {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            let one = move |((container, kind), results): ((String, ProbeKind), [u64; 3])| ProbeCount {
+                namespace: text(&pod.metadata.namespace),
+                pod: text(&pod.metadata.name),
+                uid: text(&pod.metadata.uid),
+                container,
+                kind: kind.as_str(),
+                results,
+            };
+            counts.into_iter().map(one)
+        };
+        all.flat_map(of_pod).collect()
+    }
+
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
         let eviction = Eviction {
             message: eviction.message,
             grace: eviction.grace,
             for_others: eviction.for_others,
+            cause: match eviction.cause {
+                EvictionCause::Scarcity => Cause::Scarcity,
+                EvictionCause::Shutdown => Cause::Shutdown,
+            },
         };
         self.0.evict(uid, eviction).await
     }

@@ -22,6 +22,8 @@ pub struct AdmissionNode<'a> {
     pub allocatable: &'a BTreeMap<String, ApiQuantity>,
     /// Its conditions that say that something is scarce, such as `MemoryPressure`.
     pub pressures: &'a [String],
+    /// The machine shuts down.
+    pub shutting_down: bool,
 }
 
 /// Why the node does not take `pod` beside `others`, the pods that it has taken; `None` if it does.
@@ -30,6 +32,12 @@ pub fn reject<'a>(
     others: impl Iterator<Item = &'a Pod>,
     node: AdmissionNode<'_>,
 ) -> Option<Rejection> {
+    if node.shutting_down {
+        return Some(Rejection {
+            reason: "NodeShutdown".to_owned(),
+            message: "Pod was rejected as the node is shutting down.".to_owned(),
+        });
+    }
     if let Some(what) = unsupported(pod) {
         return Some(Rejection {
             reason: "Unsupported".to_owned(),
@@ -223,6 +231,7 @@ mod tests {
             labels: &labels,
             allocatable: &allocatable,
             pressures: &[],
+            shutting_down: false,
         };
         reject(&pod(spec), others.iter(), node).map(|one| format!("{}: {}", one.reason, one.message))
     }
@@ -291,6 +300,7 @@ mod tests {
                 labels: &labels,
                 allocatable: &allocatable,
                 pressures: &pressures,
+                shutting_down: false,
             };
             let pod = pod(spec);
             reject(&pod, std::iter::empty(), node).map(|one| format!("{}: {}", one.reason, one.message))

@@ -21,6 +21,10 @@ pub trait NodeView: Send + Sync + 'static {
     fn uid(&self) -> Option<String> {
         None
     }
+    /// Whether the machine shuts down: the node takes no more pods.
+    fn is_shutting_down(&self) -> bool {
+        false
+    }
     /// Conditions of the node that are true and say that something is scarce, such as `MemoryPressure`.
     fn pressures(&self) -> Vec<String> {
         Vec::new()

@@ -26,6 +26,6 @@ mod worker;
 pub use api::{ClientApi, PodApi, PodApiError, PodChange};
 pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
 pub use error::{ConfigError, Error};
-pub use kubelet::Kubelet;
+pub use kubelet::{Kubelet, ProbeCounts};
 pub use logs::LogRotation;
 pub use worker::PodView;

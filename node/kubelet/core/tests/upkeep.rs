@@ -64,6 +64,7 @@ async fn a_long_log_is_rotated_and_goes_with_its_container() {
 /// Evicts a pod and waits for its end.
 async fn evict(bench: &Bench, uid: &str, grace: i64) -> bool {
     let eviction = Eviction {
+        cause: Default::default(),
         message: "The node was low on resource: memory. ".into(),
         grace,
         for_others: grace > 0,

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::eviction::EvictionConfig;
 use crate::garbage::ImageGcPolicy;
+use crate::shutdown::ShutdownConfig;
 
 /// Settings of the node's side of the kubelet. Paths are absolute.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct NodeConfig {
     pub pod_logs_dir: PathBuf,
     /// When memory, disk and processes count as scarce, and what is done about it.
     pub eviction: EvictionConfig,
+    /// What is done when the machine shuts down.
+    pub shutdown: ShutdownConfig,
     /// When unused images are taken away.
     pub image_gc: ImageGcPolicy,
     /// What `/configz` shows under `kubeletconfig`.

@@ -9,6 +9,7 @@ mod bootstrap;
 mod certificate;
 mod config;
 mod csinode;
+pub mod dbus;
 mod error;
 mod eviction;
 mod garbage;
@@ -17,6 +18,7 @@ mod machine;
 mod node;
 mod pods;
 mod server;
+mod shutdown;
 mod status;
 
 pub use agent::{NodeAgent, NodeDeps};
@@ -28,8 +30,9 @@ pub use eviction::{Amount, EvictionConfig, Signal, Threshold, ThresholdError, du
 pub use garbage::ImageGcPolicy;
 pub use machine::MachineInfo;
 pub use node::{RuntimeInfo, initial_node};
-pub use pods::{PodEviction, PodSource};
+pub use pods::{EvictionCause, PodEviction, PodSource, ProbeCount};
 pub use server::{logs, subresources};
+pub use shutdown::{ShutdownConfig, ShutdownError, ShutdownGrace, ShutdownGraceError};
 pub use status::{Conditions, Pressure, PressureState, status_patch};
 
 /// The result of this crate's operations.

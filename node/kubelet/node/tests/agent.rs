@@ -13,11 +13,14 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
-use knode_kubelet_node::{Error, ImageGcPolicy, NodeAgent, NodeConfig, NodeDeps};
+use knode_kubelet_node::{
+    Error, EvictionCause, ImageGcPolicy, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig, ShutdownGrace,
+};
 use knode_pki::kubeconfig::Kubeconfig;
 use kube::client::Body;
 use serde_json::{Value, json};
 use support::api::{Api, REQUESTS};
+use support::logind::Logind;
 use support::runtime::{FakeRuntime, OnePod};
 use support::{PATIENCE, config, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -662,4 +665,44 @@ async fn unused_images_go_and_too_little_gain_is_told() {
     until_told(&bed.api, "FreeDiskSpaceFailed", text).await;
     let removed = bed.runtime.removed_images.lock().unwrap().clone();
     assert_eq!(removed, ["sha256:2"], "neither the used nor the pinned one goes");
+}
+
+/// logind waits until the pods have ended, and hears when it can go on.
+#[tokio::test]
+async fn a_shutdown_of_the_machine_waits_for_its_pods() {
+    let directory = tempfile::tempdir().unwrap();
+    let logind = Logind::start(directory.path()).await;
+    let seconds = Duration::from_secs;
+    let shutdown = ShutdownConfig {
+        grace: ShutdownGrace::periods(seconds(30), seconds(10)).unwrap(),
+        bus: logind.socket(),
+        drop_in: logind.drop_in(),
+    };
+    let bed = start_changed(true, |config, _| config.shutdown = shutdown).await;
+    logind.until_held(true).await;
+    let drop_in = std::fs::read_to_string(logind.drop_in()).unwrap();
+    assert!(drop_in.contains("InhibitDelayMaxSec=30"), "{drop_in}");
+    until_ready(&bed.api, "True").await;
+    assert_eq!(*bed.pods.evicted.lock().unwrap(), []);
+
+    logind.shutdown(true);
+    let node = until_ready(&bed.api, "False").await;
+    assert_eq!(ready(&node)["message"], "node is shutting down");
+    logind.until_held(false).await;
+    let ended = bed.pods.evicted.lock().unwrap().clone();
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    let (uid, how) = &ended[0];
+    assert_eq!(
+        (uid.as_str(), how.cause, how.grace),
+        ("u", EvictionCause::Shutdown, 20)
+    );
+    assert_eq!(
+        how.message,
+        "Pod was terminated in response to imminent node shutdown."
+    );
+
+    // Called off: the next one is held up again.
+    logind.shutdown(false);
+    logind.until_held(true).await;
+    until_ready(&bed.api, "True").await;
 }

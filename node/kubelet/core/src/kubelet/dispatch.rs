@@ -12,12 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 
 use super::inventory::{self, Found};
+use super::relist::{self, Listing, Present};
 use super::runtime_events::{self, RuntimeEvent};
 use super::{Shared, orphans};
 use crate::admission::{AdmissionNode, reject};
 use crate::api::PodChange;
 use crate::error::Error;
-use crate::model::{ContainerState, Observed, Rejection, container_uid, sandbox_record};
+use crate::model::{Observed, Rejection, container_uid, sandbox_record};
 use crate::pod::PodExt;
 use crate::spec::labels;
 use crate::worker::{Context, PodView, Signal, Worker};
@@ -40,6 +41,8 @@ pub(super) struct Dispatcher {
     /// Pods that came again while their workers ended them: static pods have the same uid again.
     again: BTreeMap<String, Arc<Pod>>,
     synced: bool,
+    /// What the runtime had at the last look.
+    listing: Listing,
     pods: BoxStream<'static, PodChange>,
     contents: BoxStream<'static, String>,
     events: mpsc::UnboundedReceiver<RuntimeEvent>,
@@ -66,6 +69,7 @@ impl Dispatcher {
             leaving: BTreeSet::new(),
             again: BTreeMap::new(),
             synced: false,
+            listing: Listing::new(),
             events,
             follower,
         })
@@ -80,13 +84,14 @@ impl Dispatcher {
                 Some(change) = self.pods.next() => self.pod_change(change),
                 Some(event) = self.events.recv() => match event {
                     RuntimeEvent::Event(event) => self.runtime_event(*event),
-                    RuntimeEvent::Gap => self.relist().await,
+                    RuntimeEvent::Gap => self.relist(true).await,
+                    RuntimeEvent::Beat => self.relist(false).await,
                 },
                 Some(uid) = self.contents.next() => self.tell(&uid, Signal::Content),
                 Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 () = &mut relist => {
                     relist = clock.sleep(RELIST);
-                    self.relist().await;
+                    self.relist(true).await;
                 }
                 else => {
                     tracing::error!(followers = self.follower.len(), "nothing is left to follow");
@@ -206,6 +211,7 @@ impl Dispatcher {
             labels: &labels,
             allocatable: &allocatable,
             pressures: &pressures,
+            shutting_down: self.context.config.node.is_shutting_down(),
         };
         reject(pod, others, node)
     }
@@ -218,6 +224,8 @@ impl Dispatcher {
             self.context.api.event(&pod, &event);
             observed.rejected = Some(rejection);
         }
+        // What has changed since it was found is told at the next look.
+        self.listing.remove(&uid);
         let (signals, receiver) = mpsc::unbounded_channel();
         let view = PodView {
             pod: pod.clone(),
@@ -300,52 +308,37 @@ impl Dispatcher {
         }
     }
 
-    /// Compares with what the runtime has.
-    async fn relist(&mut self) {
-        let sandboxes = self
-            .context
-            .runtime()
+    /// Compares with what the runtime has; unless `all`, only tells of what has changed since the last look.
+    async fn relist(&mut self, all: bool) {
+        let runtime = self.context.runtime();
+        let sandboxes = runtime
             .list_pod_sandbox(cri::ListPodSandboxRequest::default())
             .await;
-        let containers = self
-            .context
-            .runtime()
+        let containers = runtime
             .list_containers(cri::ListContainersRequest::default())
             .await;
-        let (sandboxes, containers) = match (sandboxes, containers) {
-            (Ok(sandboxes), Ok(containers)) => (sandboxes.items, containers.containers),
+        let now = match (sandboxes, containers) {
+            (Ok(sandboxes), Ok(containers)) => relist::by_pod(sandboxes.items, containers.containers),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::warn!(%error, "cannot list what the runtime has");
                 return;
             }
         };
+        let before = Some(&self.listing).filter(|_| !all);
         for (uid, worker) in &self.workers {
-            let mine = |tags: &HashMap<String, String>| tags.get(labels::POD_UID) == Some(uid);
-            let ready = |sandbox: &cri::PodSandbox| sandbox.state() == cri::PodSandboxState::SandboxReady;
-            let signal = Signal::Present {
-                sandboxes: sandboxes
-                    .iter()
-                    .filter(|one| mine(&one.labels))
-                    .map(|one| (one.id.clone(), ready(one)))
-                    .collect(),
-                containers: containers
-                    .iter()
-                    .filter(|one| mine(&one.labels))
-                    .map(|one| (one.id.clone(), one.pod_sandbox_id.clone(), state(one.state())))
-                    .collect(),
-            };
-            // A worker that has just ended needs to hear nothing.
-            let _ = worker.send(signal);
+            if relist::is_news(uid, before, &now) {
+                let Present {
+                    sandboxes,
+                    containers,
+                } = now.get(uid).cloned().unwrap_or_default();
+                // A worker that has just ended needs to hear nothing.
+                let _ = worker.send(Signal::Present {
+                    sandboxes,
+                    containers,
+                });
+            }
         }
-    }
-}
-
-fn state(state: cri::ContainerState) -> ContainerState {
-    match state {
-        cri::ContainerState::ContainerCreated => ContainerState::Created,
-        cri::ContainerState::ContainerRunning => ContainerState::Running,
-        cri::ContainerState::ContainerExited => ContainerState::Exited,
-        cri::ContainerState::ContainerUnknown => ContainerState::Unknown,
+        self.listing = now;
     }
 }
 

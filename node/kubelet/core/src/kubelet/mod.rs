@@ -3,11 +3,12 @@
 mod dispatch;
 mod inventory;
 mod orphans;
+mod relist;
 mod runtime_events;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri as cri;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::api::PodApi;
 use crate::config::KubeletConfig;
 use crate::error::Error;
-use crate::model::{ContainerRecord, ContainerState, Eviction};
+use crate::model::{Cause, ContainerRecord, ContainerState, Eviction, ProbeKind, ProbeOutcome};
 use crate::pod::PodExt;
 use crate::worker::{Context, PodView, Signal};
 use crate::{logs, static_pods};
@@ -40,7 +41,12 @@ pub(crate) struct Entry {
 pub(crate) struct Shared {
     views: RwLock<BTreeMap<String, Entry>>,
     synced: watch::Sender<bool>,
+    /// By uid, then by container and probe: how often it succeeded, failed, and could not be run.
+    probes: Mutex<BTreeMap<String, ProbeCounts>>,
 }
+
+/// Results of the probes of a pod's containers.
+pub type ProbeCounts = BTreeMap<(String, ProbeKind), [u64; 3]>;
 
 impl Kubelet {
     /// Starts. The kubelet ends when this is dropped, and leaves all containers as they are.
@@ -70,6 +76,7 @@ impl Kubelet {
         let shared = Arc::new(Shared {
             views: RwLock::default(),
             synced,
+            probes: Mutex::default(),
         });
         let name = version.runtime_name;
         let context = Arc::new(Context::new(config, api, volumes, shared.clone(), name));
@@ -85,6 +92,16 @@ impl Kubelet {
     /// All pods of this node with their newest status.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.shared.all().into_iter().map(|view| view.pod).collect()
+    }
+
+    /// How often the probes of each pod here gave what.
+    pub fn probes(&self) -> Vec<(Arc<Pod>, ProbeCounts)> {
+        let counts = self.shared.probe_counts().clone();
+        let views = self.shared.read();
+        let pod = |uid: &String| Some(views.get(uid)?.view.borrow().pod.clone());
+        let all = counts.into_iter();
+        all.filter_map(|(uid, counts)| Some((pod(&uid)?, counts)))
+            .collect()
     }
 
     /// A pod by namespace and name; of several with that name the one that is not being deleted.
@@ -117,14 +134,14 @@ impl Kubelet {
             .nth(1)
     }
 
-    /// Ends a pod because something is scarce, and waits until none of its containers runs. False if there is no such
+    /// Ends a pod because something is scarce or the machine shuts down, and waits until none of its containers runs. False if there is no such
     /// pod here, or one that must not be evicted.
     pub async fn evict(&self, uid: &str, eviction: Eviction) -> bool {
         let told = {
             let views = self.shared.read();
-            let entry = views
-                .get(uid)
-                .filter(|entry| !entry.view.borrow().pod.is_critical());
+            let may_go =
+                |entry: &&Entry| eviction.cause == Cause::Shutdown || !entry.view.borrow().pod.is_critical();
+            let entry = views.get(uid).filter(may_go);
             entry.and_then(|entry| {
                 entry.signals.send(Signal::Evict(eviction)).ok()?;
                 Some(entry.view.clone())
@@ -174,6 +191,23 @@ impl Shared {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
+        self.probe_counts().remove(uid);
+    }
+
+    fn probe_counts(&self) -> MutexGuard<'_, BTreeMap<String, ProbeCounts>> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a probe's result.
+    pub(crate) fn probed(&self, uid: &str, container: &str, kind: ProbeKind, outcome: &ProbeOutcome) {
+        let place = match outcome {
+            ProbeOutcome::Success => 0,
+            ProbeOutcome::Failure(_) => 1,
+            ProbeOutcome::Unknown(_) => 2,
+        };
+        let mut all = self.probe_counts();
+        let counts = all.entry(uid.to_owned()).or_default();
+        counts.entry((container.to_owned(), kind)).or_default()[place] += 1;
     }
 
     pub(super) fn all(&self) -> Vec<PodView> {

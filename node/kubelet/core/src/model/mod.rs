@@ -11,6 +11,7 @@ pub use backoff::{Backoff, go_duration};
 pub use from_cri::{container_record, container_uid, sandbox_record};
 pub(crate) use observed::after;
 pub use observed::{
-    ContainerRecord, ContainerState, Eviction, Observed, Op, Rejection, Sandbox, Stop, Use, VolumeState, Wait,
+    Cause, ContainerRecord, ContainerState, Eviction, Observed, Op, Rejection, Sandbox, Stop, Use,
+    VolumeState, Wait,
 };
 pub use probes::{ProbeKind, ProbeOutcome, ProbeTrack, ProbeVerdict, Probes};

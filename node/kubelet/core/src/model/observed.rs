@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::{Backoff, Probes};
 use crate::resize::Wish;
+use crate::status::{EVICTED, TERMINATED};
 
 /// One sandbox of the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +154,7 @@ pub struct Rejection {
     pub message: String,
 }
 
-/// A pod that the node ends because something is scarce.
+/// A pod that the node ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eviction {
     /// For a person: what is scarce, and what of it the pod used.
@@ -162,6 +163,28 @@ pub struct Eviction {
     pub grace: i64,
     /// Whether it goes for what others need, which a condition says.
     pub for_others: bool,
+    /// What the node ends it for.
+    pub cause: Cause,
+}
+
+/// What the node ends pods for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Something is scarce; critical pods stay.
+    #[default]
+    Scarcity,
+    /// The machine shuts down; nobody stays.
+    Shutdown,
+}
+
+impl Cause {
+    /// The reason in the pod's status.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Scarcity => EVICTED,
+            Self::Shutdown => TERMINATED,
+        }
+    }
 }
 
 /// A container that is being stopped.

@@ -285,6 +285,7 @@ fn an_eviction_shortens_what_a_deletion_gives() {
         let mut observed = ready();
         observed.put_container(record("a", 0, ContainerState::Running, 0));
         observed.evicted = Some(Eviction {
+            cause: Default::default(),
             message: String::new(),
             grace,
             for_others: true,

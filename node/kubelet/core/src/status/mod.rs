@@ -20,6 +20,9 @@ pub use patch::status_patch;
 /// Reason of a pod that the node ended because something is scarce.
 pub(crate) const EVICTED: &str = "Evicted";
 
+/// Reason of a pod that ended with the machine.
+pub(crate) const TERMINATED: &str = "Terminated";
+
 /// What a status says about the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -47,7 +50,10 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
     let evicted = observed.evicted.as_ref();
     let over = evicted.is_some()
         || past_deadline(pod, observed, now)
-        || matches!(old.reason.as_deref(), Some("DeadlineExceeded" | EVICTED));
+        || matches!(
+            old.reason.as_deref(),
+            Some("DeadlineExceeded" | EVICTED | TERMINATED)
+        );
     let phase = match over {
         true => "Failed",
         false => phase::phase(pod, &inits, &mains, ended),
@@ -91,7 +97,7 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
 /// Reason and message of a pod that the node ended.
 fn why_over(observed: &Observed, old: &PodStatus) -> (Option<String>, Option<String>) {
     let (reason, message) = match &observed.evicted {
-        Some(eviction) => (EVICTED.to_owned(), eviction.message.clone()),
+        Some(eviction) => (eviction.cause.reason().to_owned(), eviction.message.clone()),
         // Written before a restart of the kubelet.
         None if old.reason.is_some() => return (old.reason.clone(), old.message.clone()),
         None => (

@@ -10,7 +10,8 @@ use super::outcome::StartFailure;
 use super::{Outcome, Signal, Worker, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
-    ContainerRecord, ContainerState, Eviction, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait, after,
+    Cause, ContainerRecord, ContainerState, Eviction, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait,
+    after,
 };
 use crate::plan::{PodEvent, Stage, stage};
 use crate::pod::PodExt;
@@ -59,8 +60,11 @@ impl Worker {
         if stage(&self.pod, &self.observed, now) == Stage::Ended || self.observed.evicted.is_some() {
             return;
         }
-        let event = PodEvent::pod(EventKind::Warning, EVICTED, eviction.message.clone());
-        self.context.api.event(&self.pod, &event);
+        // Of a shutdown the status tells, and the events of the containers that end.
+        if eviction.cause == Cause::Scarcity {
+            let event = PodEvent::pod(EventKind::Warning, EVICTED, eviction.message.clone());
+            self.context.api.event(&self.pod, &event);
+        }
         self.observed.evicted = Some(eviction);
     }
 
@@ -198,7 +202,11 @@ impl Worker {
                 self.observed.stops.remove(&id);
                 self.looked(&id, record, now);
             }
-            Outcome::Looked { id, record } => self.looked(&id, record, now),
+            Outcome::Looked { id, record } => match record {
+                // A look says no more than an event.
+                Some(record) => self.take_event(*record, now),
+                None => self.looked(&id, None, now),
+            },
             Outcome::SandboxStopped { id, done } => self.sandbox_stopped(&id, done),
             Outcome::SandboxLooked { id, sandbox } => match sandbox {
                 Some(sandbox) => self.observed.put_sandbox(sandbox),
@@ -348,6 +356,8 @@ impl Worker {
         let Some((place, container)) = self.pod.container(&record.name) else {
             return;
         };
+        let shared = &self.context.shared;
+        shared.probed(self.pod.uid(), &container.name, kind, outcome);
         let message = match outcome {
             ProbeOutcome::Success => None,
             ProbeOutcome::Failure(output) => Some(format!("{} probe failed: {output}", kind.as_str())),

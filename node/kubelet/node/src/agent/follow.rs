@@ -36,6 +36,8 @@ pub(super) struct Outlets {
     pub(super) wake: Arc<Notify>,
     /// What is scarce.
     pub(super) pressure: channel::Receiver<Pressure>,
+    /// Whether the machine shuts down.
+    pub(super) shutting_down: channel::Receiver<bool>,
 }
 
 pub(super) struct NodeFollower {
@@ -48,6 +50,7 @@ pub(super) struct NodeFollower {
     published: channel::Sender<Option<Arc<Node>>>,
     wake: Arc<Notify>,
     pressure: channel::Receiver<Pressure>,
+    shutting_down: channel::Receiver<bool>,
     report: Report,
     csinode_ready: bool,
     pod_cidr: Option<String>,
@@ -66,6 +69,7 @@ impl NodeFollower {
             published: outlets.published,
             wake: outlets.wake,
             pressure: outlets.pressure,
+            shutting_down: outlets.shutting_down,
             report: Report::default(),
             csinode_ready: false,
             pod_cidr: None,
@@ -190,10 +194,13 @@ impl NodeFollower {
     /// What is so now: machine, runtime, and what follows for the conditions.
     async fn look(&mut self) -> Result<(MachineInfo, RuntimeInfo, Conditions)> {
         let machine = MachineInfo::read(&self.config.root_dir)?;
-        let runtime = self.runtime.look().await;
+        let runtime = self.runtime.look(self.clock.monotonic()).await;
         let mut problems = runtime.problems.clone();
         if !self.csinode_ready {
             problems.push("CSINode is not yet initialized".to_owned());
+        }
+        if *self.shutting_down.borrow() {
+            problems.push("node is shutting down".to_owned());
         }
         let pressure = *self.pressure.borrow_and_update();
         Ok((machine, runtime, Conditions { pressure, problems }))

@@ -22,6 +22,7 @@ use crate::eviction::EvictionManager;
 use crate::garbage::ImageGc;
 use crate::pods::PodSource;
 use crate::server::{self, Kubelet};
+use crate::shutdown::ShutdownManager;
 use crate::{Result, lease};
 
 const SERVER_PREFIX: &str = "kubelet-server";
@@ -46,6 +47,7 @@ pub struct NodeDeps {
 pub struct NodeAgent {
     node: watch::Receiver<Option<Arc<Node>>>,
     wake: Arc<Notify>,
+    shutting_down: watch::Receiver<bool>,
     tasks: JoinSet<()>,
 }
 
@@ -83,14 +85,36 @@ impl NodeAgent {
         let manager = EvictionManager::new(config.clone(), deps.clone(), images)?;
         let pressure = manager.pressure();
         tasks.spawn(manager.run());
+        let (down, shutting_down) = watch::channel(false);
         let outlets = Outlets {
             published: sender,
             wake: wake.clone(),
             pressure,
+            shutting_down: shutting_down.clone(),
         };
+        if !config.shutdown.grace.is_off() {
+            let manager = ShutdownManager {
+                config: config.shutdown.clone(),
+                pods: deps.pods.clone(),
+                clock: deps.clock.clone(),
+                down,
+                wake: wake.clone(),
+            };
+            tasks.spawn(manager.run());
+        }
         let follower = NodeFollower::new(config, connected.client, deps, outlets)?;
         tasks.spawn(follower.run());
-        Ok(Self { node, wake, tasks })
+        Ok(Self {
+            node,
+            wake,
+            shutting_down,
+            tasks,
+        })
+    }
+
+    /// Whether the machine shuts down, so that the node takes no more pods.
+    pub fn shutting_down(&self) -> watch::Receiver<bool> {
+        self.shutting_down.clone()
     }
 
     /// The Node object as last seen; none until it is registered.
@@ -131,6 +155,8 @@ fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet
         pods: deps.pods.clone(),
         runtime: deps.runtime.clone(),
         root_dir: config.root_dir.clone(),
+        pod_logs_dir: config.pod_logs_dir.clone(),
+        volumes: Default::default(),
         configz: config.configz.clone(),
         started: deps.clock.now(),
         auth: Kubelet::new_auth(client.clone(), &config.node_name, deps.clock.clone()),

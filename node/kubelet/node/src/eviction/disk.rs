@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Bytes on disk and inodes of everything below a directory, on its own file system. What vanishes meanwhile does not
 /// count; a directory that is not there holds nothing.
-pub(super) fn usage(directory: &Path) -> io::Result<(u64, u64)> {
+pub(crate) fn usage(directory: &Path) -> io::Result<(u64, u64)> {
     let root = match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
         other => other?,

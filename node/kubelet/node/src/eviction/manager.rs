@@ -22,7 +22,7 @@ use super::{disk, local};
 use crate::agent::{NodeDeps, node_reference};
 use crate::config::NodeConfig;
 use crate::garbage::ImageGc;
-use crate::pods::PodEviction;
+use crate::pods::{EvictionCause, PodEviction};
 use crate::status::Pressure;
 use crate::{Error, Result, machine};
 
@@ -144,6 +144,7 @@ impl EvictionManager {
                 message: message(threshold, seen, &used),
                 grace,
                 for_others: true,
+                cause: EvictionCause::Scarcity,
             };
             if self.evict(&used.pod, eviction).await {
                 return true;
@@ -168,6 +169,7 @@ impl EvictionManager {
                 message,
                 grace: IMMEDIATE,
                 for_others: false,
+                cause: EvictionCause::Scarcity,
             };
             any |= self.evict(&used.pod, eviction).await;
         }

@@ -15,6 +15,7 @@ mod state;
 mod tests;
 mod threshold;
 
+pub(crate) use disk::usage as disk_usage;
 pub(crate) use manager::EvictionManager;
 pub use signal::Signal;
 pub use threshold::{Amount, EvictionConfig, Threshold, ThresholdError, duration};

@@ -1,6 +1,7 @@
 //! What the container runtime says about itself, as the node reports it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     ContainerImage, NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures,
@@ -31,30 +32,66 @@ pub struct RuntimeInfo {
     pub problems: Vec<String>,
 }
 
-/// Asks the runtime.
+/// How long a runtime may be away before the node is not ready (upstream: `maxWaitForContainerRuntime`).
+const TOLERATED: Duration = Duration::from_secs(30);
+
+/// Asks the runtime, and remembers when it answered.
 pub(crate) struct RuntimeWatch {
     runtime: Arc<dyn RuntimeService>,
     images: Arc<dyn ImageService>,
+    seen: LastSeen,
+}
+
+/// What the runtime said last, and when.
+#[derive(Clone, Debug, Default)]
+struct LastSeen(Option<(Duration, RuntimeInfo)>);
+
+impl LastSeen {
+    fn take(&mut self, info: &RuntimeInfo, now: Duration) {
+        self.0 = Some((now, info.clone()));
+    }
+
+    /// What is true of a runtime that does not answer at `now` (monotonic): for a while what was true before.
+    fn without_answer(&self, now: Duration) -> RuntimeInfo {
+        let down = || vec!["container runtime is down".to_owned()];
+        match &self.0 {
+            Some((at, info)) if now.saturating_sub(*at) <= TOLERATED => info.clone(),
+            Some((_, info)) => RuntimeInfo {
+                version: format!("{}://Unknown", info.version.split(':').next().unwrap_or_default()),
+                problems: down(),
+                images: Vec::new(),
+                ..info.clone()
+            },
+            None => RuntimeInfo {
+                problems: down(),
+                ..RuntimeInfo::default()
+            },
+        }
+    }
 }
 
 impl RuntimeWatch {
     pub(crate) fn new(runtime: Arc<dyn RuntimeService>, images: Arc<dyn ImageService>) -> Self {
-        Self { runtime, images }
+        Self {
+            runtime,
+            images,
+            seen: LastSeen::default(),
+        }
     }
 
-    /// The runtime's state; a runtime that does not answer is a problem of the node, not an error.
-    pub(crate) async fn look(&self) -> RuntimeInfo {
+    /// The runtime's state at `now` (monotonic); a runtime that does not answer is a problem of the node, not an error.
+    pub(crate) async fn look(&mut self, now: Duration) -> RuntimeInfo {
         match self.try_look().await {
-            Ok(info) => info,
+            Ok(info) => {
+                self.seen.take(&info, now);
+                info
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "container runtime does not answer"
                 );
-                RuntimeInfo {
-                    problems: vec!["container runtime is down".to_owned()],
-                    ..RuntimeInfo::default()
-                }
+                self.seen.without_answer(now)
             }
         }
     }
@@ -149,4 +186,27 @@ fn image_list(mut images: Vec<Image>) -> Vec<ContainerImage> {
         }
     };
     images.into_iter().map(image).take(MAX_IMAGES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_comes_back_soon_was_never_away() {
+        let at = Duration::from_secs;
+        let mut seen = LastSeen::default();
+        assert_eq!(seen.without_answer(at(1)).problems, ["container runtime is down"]);
+        let info = RuntimeInfo {
+            version: "containerd://1.6.20".to_owned(),
+            images: vec![ContainerImage::default()],
+            ..RuntimeInfo::default()
+        };
+        seen.take(&info, at(10));
+        assert_eq!(seen.without_answer(at(40)), info);
+        let away = seen.without_answer(at(41));
+        assert_eq!(away.problems, ["container runtime is down"]);
+        assert_eq!(away.version, "containerd://Unknown");
+        assert!(away.images.is_empty());
+    }
 }

@@ -30,6 +30,7 @@ fn config() -> NodeConfig {
         pod_logs_dir: "/var/log/pods".into(),
         eviction: Default::default(),
         image_gc: Default::default(),
+        shutdown: Default::default(),
         configz: Value::Null,
     }
 }

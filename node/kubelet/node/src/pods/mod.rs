@@ -17,6 +17,18 @@ pub struct PodEviction {
     pub grace: i64,
     /// Whether it is ended for what the others need, and not for what it has done itself.
     pub for_others: bool,
+    /// What the node ends it for.
+    pub cause: EvictionCause,
+}
+
+/// What the node ends pods for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvictionCause {
+    /// Something is scarce; critical pods stay.
+    #[default]
+    Scarcity,
+    /// The machine shuts down; nobody stays.
+    Shutdown,
 }
 
 /// The pods of this node as the pod workers know them.
@@ -28,6 +40,11 @@ pub trait PodSource: Send + Sync + 'static {
     /// Ends a pod, and comes back when it has ended. False if there is no such pod, or it must not be evicted.
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool;
 
+    /// How often each probe of the pods here gave what.
+    fn probes(&self) -> Vec<ProbeCount> {
+        Vec::new()
+    }
+
     /// One pod, with the kubelet's own latest status.
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let matches = |pod: &Arc<Pod>| {
@@ -35,6 +52,23 @@ pub trait PodSource: Send + Sync + 'static {
         };
         self.pods().into_iter().find(matches)
     }
+}
+
+/// Results of one probe of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeCount {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// The container.
+    pub container: String,
+    /// `Startup`, `Liveness` or `Readiness`.
+    pub kind: &'static str,
+    /// How often it succeeded, failed, and could not be run.
+    pub results: [u64; 3],
 }
 
 /// Why a container's log cannot be shown; the texts are upstream's (`validateContainerLogStatus`).

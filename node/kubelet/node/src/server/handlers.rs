@@ -12,7 +12,7 @@ use super::body::{
     Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text, unsupported,
 };
 use super::route::{Route, query, route};
-use super::{Kubelet, logs, metrics, stats, streams};
+use super::{Kubelet, logs, metrics, probes, stats, streams, system_logs};
 
 pub(super) async fn handle(
     kubelet: Arc<Kubelet>,
@@ -36,6 +36,9 @@ pub(super) async fn handle(
         Route::StatsSummary => stats::summary(&kubelet).await,
         Route::Metrics => full(StatusCode::OK, METRICS, metrics::text(&kubelet)),
         Route::ResourceMetrics => stats::resource_metrics(&kubelet).await,
+        Route::CadvisorMetrics => stats::cadvisor_metrics(&kubelet).await,
+        Route::ProbeMetrics => full(StatusCode::OK, METRICS, probes::text(&kubelet.pods.probes())),
+        Route::SystemLogs(path) => system_logs::serve(&kubelet, &path).await,
         Route::ContainerLogs(target) => logs::container_logs(&kubelet, &target, &query).await,
         Route::Exec(target) => {
             streams::exec(&kubelet, &target, &query, Request::from_parts(parts, body)).await

@@ -6,9 +6,11 @@ mod handlers;
 mod listen;
 pub mod logs;
 mod metrics;
+mod probes;
 mod route;
 mod stats;
 mod streams;
+mod system_logs;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -24,6 +26,7 @@ pub(crate) use auth::Auth;
 pub use auth::subresources;
 pub(crate) use listen::{bind, serve_healthz, serve_https, tls_config};
 
+use self::stats::Volumes;
 use crate::pods::PodSource;
 
 /// What the handlers work with.
@@ -32,6 +35,8 @@ pub(crate) struct Kubelet {
     pub(crate) pods: Arc<dyn PodSource>,
     pub(crate) runtime: Arc<dyn RuntimeService>,
     pub(crate) root_dir: std::path::PathBuf,
+    pub(crate) pod_logs_dir: std::path::PathBuf,
+    pub(crate) volumes: Volumes,
     pub(crate) configz: Value,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Timestamp,

@@ -20,6 +20,10 @@ pub(super) enum Route {
     StatsSummary,
     Metrics,
     ResourceMetrics,
+    CadvisorMetrics,
+    ProbeMetrics,
+    /// A file or directory below the node's logs.
+    SystemLogs(String),
     ContainerLogs(Target),
     Exec(Target),
     Attach(Target),
@@ -40,9 +44,9 @@ pub(super) fn route(path: &str) -> Route {
         ["stats", "summary"] => Route::StatsSummary,
         ["metrics"] => Route::Metrics,
         ["metrics", "resource"] => Route::ResourceMetrics,
-        ["metrics", "cadvisor"] => Route::Unsupported("/metrics/cadvisor"),
-        ["metrics", "probes"] => Route::Unsupported("/metrics/probes"),
-        ["logs", ..] => Route::Unsupported("/logs/"),
+        ["metrics", "cadvisor"] => Route::CadvisorMetrics,
+        ["metrics", "probes"] => Route::ProbeMetrics,
+        ["logs", rest @ ..] => Route::SystemLogs(decode_path(&rest.join("/"))),
         ["checkpoint", ..] => Route::Unsupported("/checkpoint"),
         ["containerLogs", namespace, pod, container] => {
             Route::ContainerLogs(target(namespace, pod, None, container))
@@ -95,6 +99,11 @@ pub(super) fn first<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a 
         .iter()
         .find(|(name, _)| name == key)
         .map(|(_, value)| value.as_str())
+}
+
+/// A path as it is meant; a plus sign in it is one.
+fn decode_path(text: &str) -> String {
+    decode(&text.replace('+', "%2B"))
 }
 
 fn decode(text: &str) -> String {

@@ -26,7 +26,9 @@ fn paths_lead_where_upstreams_lead() {
     };
     assert_eq!((target.uid, target.container.as_str()), (None, "c"));
     assert!(matches!(route("/portForward/ns/pod"), Route::PortForward(_)));
-    assert!(matches!(route("/logs/messages"), Route::Unsupported(_)));
+    assert_eq!(route("/logs/a%20b+c/d"), Route::SystemLogs("a b+c/d".to_owned()));
+    assert_eq!(route("/metrics/cadvisor"), Route::CadvisorMetrics);
+    assert!(matches!(route("/checkpoint/n/p/c"), Route::Unsupported(_)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod api;
+pub mod logind;
 mod merge;
 pub mod runtime;
 
@@ -51,6 +52,7 @@ pub fn config(dir: &Path) -> NodeConfig {
             ..EvictionConfig::default()
         },
         image_gc: Default::default(),
+        shutdown: Default::default(),
         configz: json!({"kind": "KubeletConfiguration"}),
     }
 }

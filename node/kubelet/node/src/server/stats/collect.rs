@@ -1,10 +1,15 @@
 //! Gathering: the runtime for containers, the kernel for the node.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
-use knode_cri::{ContainerStats, CriResult, ListContainerStatsRequest, UInt64Value};
+use knode_cri::{
+    ContainerStats, CriResult, ListContainerStatsRequest, ListPodSandboxStatsRequest, UInt64Value,
+};
 use knode_linux::filewatch::{self, FileSystemUsage};
 
 use super::super::Kubelet;
+use super::pods::{self, Interface, Pod};
 use crate::machine;
 
 /// What is in use now.
@@ -17,21 +22,29 @@ pub(super) struct Usage {
     pub(super) memory_available: u64,
     pub(super) fs: Option<FileSystemUsage>,
     pub(super) containers: Vec<Container>,
+    /// By uid.
+    pub(super) pods: BTreeMap<String, Pod>,
+    /// The machine's, the busiest first.
+    pub(super) interfaces: Vec<Interface>,
+    /// Tasks there are and there may be.
+    pub(super) tasks: Option<(u64, u64)>,
 }
 
 /// Processor time and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) cpu_nanoseconds: Option<u64>,
-    pub(super) cpu_nanocores: Option<u64>,
-    pub(super) working_set: Option<u64>,
-    pub(super) usage: Option<u64>,
-    pub(super) rss: Option<u64>,
+pub(in crate::server) struct Amount {
+    pub(in crate::server) cpu_nanoseconds: Option<u64>,
+    pub(in crate::server) cpu_nanocores: Option<u64>,
+    pub(in crate::server) working_set: Option<u64>,
+    pub(in crate::server) usage: Option<u64>,
+    pub(in crate::server) rss: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Container {
     pub(super) name: String,
+    pub(super) id: String,
+    pub(super) image: String,
     pub(super) pod: String,
     pub(super) namespace: String,
     pub(super) uid: String,
@@ -63,7 +76,37 @@ pub(super) async fn usage(kubelet: &Kubelet) -> CriResult<Usage> {
         memory_available: available,
         fs: filewatch::file_system_usage(&kubelet.root_dir).ok(),
         containers,
+        pods: pods(kubelet).await,
+        interfaces: pods::of_machine(),
+        tasks: machine::processes().ok(),
     })
+}
+
+/// The same with what volumes hold, which takes longer.
+pub(super) async fn with_volumes(kubelet: &Kubelet) -> CriResult<Usage> {
+    let mut usage = usage(kubelet).await?;
+    let uids = usage.containers.iter().map(|one| one.uid.clone());
+    let uids: BTreeSet<String> = uids.chain(usage.pods.keys().cloned()).collect();
+    let (at, now) = (usage.now, kubelet.clock.monotonic());
+    let found = kubelet
+        .volumes
+        .of(&kubelet.root_dir, uids.into_iter().collect(), at, now);
+    for (uid, volumes) in found.await {
+        usage.pods.entry(uid).or_default().volumes = volumes;
+    }
+    Ok(usage)
+}
+
+/// What the runtime tells of pods; older ones do not, and nothing is said of it then.
+async fn pods(kubelet: &Kubelet) -> BTreeMap<String, Pod> {
+    let request = ListPodSandboxStatsRequest::default();
+    match kubelet.runtime.list_pod_sandbox_stats(request).await {
+        Ok(answer) => pods::of_runtime(answer.stats),
+        Err(error) => {
+            tracing::debug!(%error, "the runtime tells nothing of pods as a whole");
+            BTreeMap::new()
+        }
+    }
 }
 
 fn container(stats: ContainerStats, now: Timestamp) -> Container {
@@ -75,6 +118,11 @@ fn container(stats: ContainerStats, now: Timestamp) -> Container {
     let at = Timestamp::from_nanosecond(i128::from(cpu.timestamp)).ok();
     Container {
         name: label("io.kubernetes.container.name"),
+        image: attributes
+            .annotations
+            .get("io.kubernetes.container.image")
+            .cloned()
+            .unwrap_or_default(),
         pod: label("io.kubernetes.pod.name"),
         namespace: label("io.kubernetes.pod.namespace"),
         uid: label("io.kubernetes.pod.uid"),
@@ -85,6 +133,7 @@ fn container(stats: ContainerStats, now: Timestamp) -> Container {
             usage: value(memory.usage_bytes),
             rss: value(memory.rss_bytes),
         },
+        id: attributes.id.clone(),
         layer_bytes: stats.writable_layer.and_then(|layer| value(layer.used_bytes)),
         at: at.filter(|at| at.as_second() > 0).unwrap_or(now),
     }

@@ -1,18 +1,23 @@
-//! `/stats/summary` and `/metrics/resource`: what node, pods and containers use.
+//! `/stats/summary`, `/metrics/resource` and `/metrics/cadvisor`: what node, pods and containers use.
 
+mod cadvisor;
 mod collect;
+mod pods;
 mod resource;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use http::StatusCode;
 
 use super::Kubelet;
 use super::body::{Answer, METRICS, full, json, runtime_error};
 
+pub(crate) use pods::Volumes;
+
 pub(super) async fn summary(kubelet: &Kubelet) -> Answer {
-    match collect::usage(kubelet).await {
+    match collect::with_volumes(kubelet).await {
         Ok(usage) => json(&summary::render(&usage)),
         Err(error) => runtime_error(&error),
     }
@@ -21,6 +26,13 @@ pub(super) async fn summary(kubelet: &Kubelet) -> Answer {
 pub(super) async fn resource_metrics(kubelet: &Kubelet) -> Answer {
     match collect::usage(kubelet).await {
         Ok(usage) => full(StatusCode::OK, METRICS, resource::render(&usage)),
+        Err(error) => runtime_error(&error),
+    }
+}
+
+pub(super) async fn cadvisor_metrics(kubelet: &Kubelet) -> Answer {
+    match collect::usage(kubelet).await {
+        Ok(usage) => full(StatusCode::OK, METRICS, cadvisor::render(&usage)),
         Err(error) => runtime_error(&error),
     }
 }

@@ -1,8 +1,7 @@
 //! The text that metrics-server scrapes; pure.
 
-use std::fmt::Write;
-
 use super::collect::{Container, Usage};
+use super::text::{bytes, family, seconds};
 
 pub(super) fn render(usage: &Usage) -> String {
     let mut out = String::new();
@@ -20,13 +19,13 @@ pub(super) fn render(usage: &Usage) -> String {
     family(
         &mut out,
         ("container_cpu_usage_seconds_total", "counter"),
-        "Cumulative cpu time consumed by the container in core-seconds",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
         &named(|container| container.amount.cpu_nanoseconds.map(seconds)),
     );
     family(
         &mut out,
         ("container_memory_working_set_bytes", "gauge"),
-        "Current working set of the container in bytes",
+        "[STABLE] Current working set of the container in bytes",
         &named(|container| container.amount.working_set.map(bytes)),
     );
     let now = usage.now.as_millisecond();
@@ -39,41 +38,20 @@ pub(super) fn render(usage: &Usage) -> String {
     family(
         &mut out,
         ("node_cpu_usage_seconds_total", "counter"),
-        "Cumulative cpu time consumed by the node in core-seconds",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
         &node(usage.node.cpu_nanoseconds.map(seconds)),
     );
     family(
         &mut out,
         ("node_memory_working_set_bytes", "gauge"),
-        "Current working set of the node in bytes",
+        "[STABLE] Current working set of the node in bytes",
         &node(usage.node.working_set.map(bytes)),
     );
     family(
         &mut out,
         ("resource_scrape_error", "gauge"),
-        "1 if there was an error while getting container metrics, 0 otherwise",
+        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
         &[" 0".to_owned()],
     );
     out
-}
-
-fn family(out: &mut String, (name, kind): (&str, &str), help: &str, lines: &[String]) {
-    if lines.is_empty() {
-        return;
-    }
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
-    for line in lines {
-        let _ = writeln!(out, "{name}{line}");
-    }
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn bytes(count: u64) -> f64 {
-    count as f64
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::collect::{Amount, Container, Usage};
+use super::pods::{Interface, Pod, Volume};
 
 pub(super) fn render(usage: &Usage) -> Value {
     let mut node = Map::new();
@@ -25,6 +26,13 @@ pub(super) fn render(usage: &Usage) -> Value {
         });
         node.insert("fs".to_owned(), value);
     }
+    if let Some(network) = network(&usage.interfaces, usage.now) {
+        node.insert("network".to_owned(), network);
+    }
+    if let Some((running, most)) = usage.tasks {
+        let value = json!({"time": seconds(usage.now), "maxpid": most, "curproc": running});
+        node.insert("rlimit".to_owned(), value);
+    }
     json!({"node": node, "pods": pods(usage)})
 }
 
@@ -36,10 +44,13 @@ fn pods(usage: &Usage) -> Vec<Value> {
             None => groups.push(vec![container]),
         }
     }
-    groups.iter().map(|group| pod(group, usage.now)).collect()
+    groups
+        .iter()
+        .map(|group| pod(group, usage.pods.get(&group[0].uid), usage.now))
+        .collect()
 }
 
-fn pod(containers: &[&Container], now: Timestamp) -> Value {
+fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value {
     let first = containers[0];
     let sum = |field: fn(&Amount) -> Option<u64>| {
         containers
@@ -47,18 +58,62 @@ fn pod(containers: &[&Container], now: Timestamp) -> Value {
             .filter_map(|container| field(&container.amount))
             .reduce(u64::saturating_add)
     };
+    let own = whole.map(|pod| pod.amount).unwrap_or_default();
     let total = Amount {
-        cpu_nanoseconds: sum(|amount| amount.cpu_nanoseconds),
-        cpu_nanocores: sum(|amount| amount.cpu_nanocores),
-        working_set: sum(|amount| amount.working_set),
-        usage: sum(|amount| amount.usage),
-        rss: sum(|amount| amount.rss),
+        cpu_nanoseconds: own
+            .cpu_nanoseconds
+            .or_else(|| sum(|amount| amount.cpu_nanoseconds)),
+        cpu_nanocores: own.cpu_nanocores.or_else(|| sum(|amount| amount.cpu_nanocores)),
+        working_set: own.working_set.or_else(|| sum(|amount| amount.working_set)),
+        usage: own.usage.or_else(|| sum(|amount| amount.usage)),
+        rss: own.rss.or_else(|| sum(|amount| amount.rss)),
     };
-    json!({
+    let mut value = json!({
         "podRef": {"name": first.pod, "namespace": first.namespace, "uid": first.uid},
         "containers": containers.iter().map(|container| container_stats(container)).collect::<Vec<_>>(),
         "cpu": cpu(&total, now),
         "memory": memory(&total, now),
+    });
+    let Some(whole) = whole else { return value };
+    if let Some(network) = network(&whole.interfaces, now) {
+        value["network"] = network;
+    }
+    if let Some(count) = whole.processes {
+        value["process_stats"] = json!({"process_count": count});
+    }
+    if !whole.volumes.is_empty() {
+        value["volume"] = whole.volumes.iter().map(volume).collect();
+    }
+    value
+}
+
+/// The first one is the one that counts.
+fn network(interfaces: &[Interface], at: Timestamp) -> Option<Value> {
+    let one = |interface: &Interface| {
+        json!({
+            "name": interface.name,
+            "rxBytes": interface.rx_bytes,
+            "rxErrors": interface.rx_errors,
+            "txBytes": interface.tx_bytes,
+            "txErrors": interface.tx_errors,
+        })
+    };
+    let mut value = one(interfaces.first()?);
+    value["time"] = json!(seconds(at));
+    value["interfaces"] = interfaces.iter().map(one).collect();
+    Some(value)
+}
+
+fn volume(volume: &Volume) -> Value {
+    json!({
+        "name": volume.name,
+        "time": seconds(volume.at),
+        "availableBytes": volume.fs.available,
+        "capacityBytes": volume.fs.capacity,
+        "usedBytes": volume.used,
+        "inodesFree": volume.fs.inodes_free,
+        "inodes": volume.fs.inodes,
+        "inodesUsed": volume.inodes_used,
     })
 }
 

@@ -1,10 +1,17 @@
+use knode_cri::{
+    LinuxPodSandboxStats, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes, PodSandboxMetadata,
+    PodSandboxStats, ProcessUsage, UInt64Value,
+};
+
 use super::collect::{Amount, Container, Usage};
-use super::{resource, summary};
+use super::{cadvisor, pods, resource, summary};
 
 fn usage() -> Usage {
     let at = "2026-11-22T14:59:29.292Z".parse().unwrap();
     let container = |name: &str, cpu: u64, memory: u64| Container {
         name: name.to_owned(),
+        id: format!("id-{name}"),
+        image: "i".to_owned(),
         pod: "p".to_owned(),
         namespace: "st".to_owned(),
         uid: "u".to_owned(),
@@ -31,6 +38,9 @@ fn usage() -> Usage {
             container("c", 45_355_825, 5_304_320),
             container("d", 1_000_000_000, 10),
         ],
+        pods: Default::default(),
+        interfaces: Vec::new(),
+        tasks: None,
     }
 }
 
@@ -65,4 +75,83 @@ fn pods_are_the_sum_of_their_containers_and_nothing_is_invented() {
     assert!(value["node"].get("fs").is_none());
     assert_eq!(value["node"]["memory"]["availableBytes"], 9);
     assert_eq!(value["node"]["cpu"]["time"], "2026-11-22T14:59:29Z");
+}
+
+fn with_pod() -> Usage {
+    let number = |value| Some(UInt64Value { value });
+    let interface = NetworkInterfaceUsage {
+        name: "eth0".to_owned(),
+        rx_bytes: number(5),
+        tx_bytes: number(6),
+        ..Default::default()
+    };
+    let stats = PodSandboxStats {
+        attributes: Some(PodSandboxAttributes {
+            id: "s".to_owned(),
+            metadata: Some(PodSandboxMetadata {
+                name: "p".to_owned(),
+                uid: "u".to_owned(),
+                namespace: "st".to_owned(),
+                attempt: 0,
+            }),
+            ..Default::default()
+        }),
+        linux: Some(LinuxPodSandboxStats {
+            network: Some(NetworkUsage {
+                default_interface: Some(interface),
+                ..Default::default()
+            }),
+            process: Some(ProcessUsage {
+                process_count: number(3),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+    };
+    Usage {
+        pods: pods::of_runtime(vec![stats]),
+        tasks: Some((233, 32768)),
+        ..usage()
+    }
+}
+
+/// recordings: kubelet-api, /stats/summary
+#[test]
+fn a_pod_has_network_and_processes_where_the_runtime_tells() {
+    let value = summary::render(&with_pod());
+    let pod = &value["pods"][0];
+    let network = &pod["network"];
+    assert_eq!(
+        (&network["name"], &network["rxBytes"]),
+        (&"eth0".into(), &5.into())
+    );
+    assert_eq!(network["interfaces"][0]["txBytes"], 6);
+    assert_eq!(pod["process_stats"]["process_count"], 3);
+    assert_eq!(
+        pod["cpu"]["usageCoreNanoSeconds"], 1_045_355_825u64,
+        "the sum, where it tells none"
+    );
+    assert_eq!(value["node"]["rlimit"]["curproc"], 233);
+    assert_eq!(value["node"]["rlimit"]["maxpid"], 32768);
+}
+
+#[test]
+fn cadvisors_names_are_kept() {
+    let text = cadvisor::render(&with_pod());
+    for line in [
+        "# TYPE container_cpu_usage_seconds_total counter",
+        "container_cpu_usage_seconds_total{container=\"c\",id=\"id-c\",image=\"i\",name=\"id-c\",namespace=\"st\",pod=\"p\"} 0.045355825 1795359569292",
+        "container_network_receive_bytes_total{container=\"\",id=\"s\",image=\"\",interface=\"eth0\",name=\"s\",namespace=\"st\",pod=\"p\"} 5 1795359569292",
+        "container_processes{container=\"\",id=\"s\",name=\"s\",namespace=\"st\",pod=\"p\"} 3 1795359569292",
+        "container_scrape_error 0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
+    }
+    assert!(
+        !text.contains("container_memory_rss"),
+        "what is not measured is left out"
+    );
 }
