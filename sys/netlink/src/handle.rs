@@ -163,6 +163,21 @@ impl Handle {
         Ok(all.into_iter().filter(|e| e.index == index).collect())
     }
 
+    /// Queueing disciplines of a link by name, `noqueue` too.
+    ///
+    /// # Errors
+    /// [`Error::Socket`], [`Error::Refused`].
+    pub fn disciplines(&self, index: u32) -> Result<Vec<String>> {
+        let all = self.dump("dump disciplines", request::dump_disciplines(), |m| match m {
+            RouteNetlinkMessage::NewQueueDiscipline(m) => request::discipline_of(&m),
+            _ => None,
+        })?;
+        Ok(all
+            .into_iter()
+            .filter_map(|(link, kind)| (link == index).then_some(kind))
+            .collect())
+    }
+
     /// Policy rules of both families.
     ///
     /// # Errors

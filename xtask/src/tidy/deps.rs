@@ -32,6 +32,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-engine", &["knode-cri", "knode-images", "knode-linux"]),
     ("knode-cni", &["knode-linux"]),
     ("knode-dns", &["knode-client", "knode-linux"]),
+    ("knode-fastpath", &["knode-bpf", "knode-netlink"]),
     ("knode-podnet", &["knode-linux", "knode-netlink", "knode-nft"]),
     (
         "knode-overlay",
@@ -87,6 +88,7 @@ const MAY: &[(&str, &[&str])] = &[
     ),
     ("knode-linux", &[]),
     ("knode-netlink", &["knode-linux"]),
+    ("knode-bpf", &[]),
     ("knode-nft", &["knode-linux"]),
 ];
 

@@ -29,6 +29,7 @@ pub(crate) use route::{dump_routes, get_route};
 pub(crate) use rule::dump_rules;
 pub use rule::{add_rule, delete_rule};
 pub use tc::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};
+pub(crate) use tc::{discipline_of, dump_disciplines};
 pub use tunnel::{add_ipip, add_wireguard};
 
 /// Must be new.

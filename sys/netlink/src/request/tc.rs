@@ -54,6 +54,20 @@ impl TokenBucket {
     }
 }
 
+/// Queueing disciplines of all links.
+pub(crate) fn dump_disciplines() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default())
+}
+
+/// The link's index and the name of its discipline.
+pub(crate) fn discipline_of(message: &TcMessage) -> Option<(u32, String)> {
+    let index = u32::try_from(message.header.index).ok()?;
+    message.attributes.iter().find_map(|a| match a {
+        TcAttribute::Kind(kind) => Some((index, kind.clone())),
+        _ => None,
+    })
+}
+
 /// Lets a link, by index, send no faster than the bucket; whatever queue it had is replaced.
 pub fn set_token_bucket(link: u32, bucket: TokenBucket) -> Request {
     let option = |kind, bytes| TcOption::Other(DefaultNla::new(kind, bytes));
