@@ -59,6 +59,13 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 
 fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> anyhow::Result<Client> {
     let mut access = match (kubeconfig, master) {
+        // A kubeconfig that is renewed while the proxy runs is taken up.
+        (Some(path), None) => {
+            let connected = knode_client::from_kubeconfig(path);
+            return Ok(connected
+                .with_context(|| format!("use --kubeconfig {}", path.display()))?
+                .client);
+        }
         (Some(path), _) => {
             Kubeconfig::load_access(path).with_context(|| format!("use --kubeconfig {}", path.display()))?
         }

@@ -17,8 +17,15 @@ pub async fn leases(
     prefix: &str,
     announce: bool,
 ) -> anyhow::Result<KubernetesLeases> {
-    let access = access(kubeconfig, server)?;
-    let connected = knode_client::connect(&access).with_context(|| format!("use {}", access.server))?;
+    let connected = match (kubeconfig, server) {
+        // A kubeconfig that is renewed while the overlay runs is taken up.
+        (Some(path), None) => knode_client::from_kubeconfig(path)
+            .with_context(|| format!("use -kubeconfig-file {}", path.display()))?,
+        _ => {
+            let access = access(kubeconfig, server)?;
+            knode_client::connect(&access).with_context(|| format!("use {}", access.server))?
+        }
+    };
     let node = node_name(&connected.client).await?;
     Ok(KubernetesLeases::start_prefixed(connected.client, node, prefix).announcing(announce))
 }

@@ -1,6 +1,6 @@
 //! Renewing what lies in files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -197,7 +197,7 @@ impl Renewal<'_> {
     /// A kubeconfig that trusts the old authority trusts the new one too.
     fn authorities_of(
         &mut self,
-        file: &PathBuf,
+        file: &Path,
         old: &CertificateAuthority,
         new: &CertificateAuthority,
     ) -> anyhow::Result<()> {
