@@ -6,8 +6,8 @@ set -euo pipefail
 declare -A needs=(
   [build]="gcc libc6-dev libseccomp-dev make pkg-config"
   [run]=""
-  [test]="bind9-dnsutils busybox-static ca-certificates conntrack containernetworking-plugins containerd curl dbus-daemon dnsmasq-base docker-registry docker.io etcd-client etcd-server iproute2 iptables libseccomp-dev nftables nginx-light openssl runc tcpdump util-linux wrk"
-  [bench]="containernetworking-plugins curl etcd-server iperf3 iproute2 iptables iputils-ping nftables wrk"
+  [test]="bind9-dnsutils busybox-static ca-certificates conntrack containerd containernetworking-plugins crun curl dbus-daemon dnsmasq-base docker-registry docker.io etcd-client etcd-server iproute2 iptables libseccomp-dev nftables nginx-light openssl runc tcpdump util-linux wrk"
+  [bench]="busybox-static containerd containernetworking-plugins crun curl docker-registry etcd-server iperf3 iproute2 iptables iputils-ping nftables runc wrk"
 )
 purpose=${1:?usage: debian.sh build|run|test|bench}
 packages=${needs[$purpose]?unknown purpose $purpose}

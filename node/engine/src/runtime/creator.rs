@@ -185,7 +185,10 @@ impl Files {
         command.args(["--log-format", "json", "--log"]).arg(&self.log);
         command.arg(name).arg("--pid-file").arg(&self.pid);
         if let Some(console) = &args.console {
-            command.arg("--console-socket").arg(console);
+            // Its path may be too long for a socket's name.
+            let (directory, name) = (console.parent(), console.file_name());
+            command.current_dir(directory.unwrap_or(Path::new("/")));
+            command.arg("--console-socket").arg(name.unwrap_or_default());
         }
         command
     }
