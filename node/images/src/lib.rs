@@ -8,6 +8,8 @@ mod digest;
 mod durable;
 mod error;
 mod image;
+#[cfg(test)]
+mod mutate;
 mod pull;
 mod reference;
 mod registry;
@@ -23,7 +25,7 @@ pub use pull::{
     LayerState, LayerStatus, ManifestError, PullError, PullEvent, PullPhase, PullStatus, PullTotals, Pulls,
 };
 pub use reference::{Reference, ReferenceError};
-pub use registry::{Auth, HostsError, Registries, RegistryError, RetryPolicy, Timeouts};
+pub use registry::{Auth, DockerConfig, HostsError, Registries, RegistryError, RetryPolicy, Timeouts};
 pub use snapshot::{Snapshot, Snapshots, directory_usage, teardown};
 pub use store::{FsUsage, ImageStore, StoreConfig};
 pub use unpack::UnpackError;

@@ -7,6 +7,7 @@
 mod auth;
 mod blob;
 mod config;
+mod docker_config;
 mod error;
 mod hosts;
 mod http;
@@ -16,6 +17,7 @@ mod retry;
 pub use auth::Auth;
 pub(crate) use blob::Piece;
 pub use config::{Registries, Timeouts};
+pub use docker_config::DockerConfig;
 pub(crate) use error::RequestError;
 pub use error::{HostsError, RegistryError};
 pub(crate) use repository::Repository;

@@ -1,5 +1,6 @@
 //! Writable root file systems on the layers of an image.
 
+mod mount;
 #[cfg(test)]
 mod real;
 #[cfg(test)]
@@ -11,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use knode_linux::overlay::{self, OverlayMount};
+use knode_linux::overlay;
 
 use crate::durable;
 use crate::error::{Error, IoContext, Result};
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub rootfs: PathBuf,
     /// Its writable layer.
     pub upper: PathBuf,
+    /// It shows the image and takes no writes.
+    pub read_only: bool,
     /// It is mounted in this mount namespace.
     pub mounted: bool,
 }
@@ -60,6 +63,19 @@ impl Snapshots {
     /// # Errors
     /// [`Error::SnapshotKey`], [`Error::SnapshotExists`], [`Error::ImageNotFound`], [`Error::Io`].
     pub fn prepare(&self, image: &str, key: &str) -> Result<Snapshot> {
+        self.make(image, key, false)
+    }
+
+    /// Makes a read-only snapshot, as image volumes are: it shows the image, and nothing can be written to it, not
+    /// even by those who mount it again writable.
+    ///
+    /// # Errors
+    /// As [`Snapshots::prepare`].
+    pub fn prepare_view(&self, image: &str, key: &str) -> Result<Snapshot> {
+        self.make(image, key, true)
+    }
+
+    fn make(&self, image: &str, key: &str, read_only: bool) -> Result<Snapshot> {
         check_key(key)?;
         let mut state = self.inner.state();
         if state.snapshots.contains_key(key) {
@@ -72,6 +88,7 @@ impl Snapshots {
             key: key.to_owned(),
             image: record.image.id.clone(),
             layers: record.layers.clone(),
+            read_only,
         };
         let layout = &self.inner.layout;
         if let Err(error) = make_directories(layout, key).and_then(|()| write_record(layout, &record)) {
@@ -105,21 +122,7 @@ impl Snapshots {
         if is_mounted(&snapshot.rootfs)? {
             return Ok(snapshot.rootfs);
         }
-        let below = |name: &str| PathBuf::from(format!("s/{key}/{name}"));
-        let mut layers: Vec<PathBuf> = lower
-            .iter()
-            .map(|number| PathBuf::from(format!("l/{number}")))
-            .collect();
-        if layers.is_empty() {
-            layers.push("empty".into());
-        }
-        let mount = OverlayMount {
-            base: self.inner.layout.root().to_owned(),
-            lower: layers,
-            upper: Some((below(UPPER), below(WORK))),
-            target: snapshot.rootfs.clone(),
-        };
-        mount.mount().at("mount", &snapshot.rootfs)?;
+        mount::mount(&self.inner.layout, &record, &lower)?;
         Ok(snapshot.rootfs)
     }
 
@@ -203,6 +206,7 @@ impl Snapshots {
             image: record.image.to_string(),
             rootfs: dir.join(ROOTFS),
             upper: dir.join(UPPER),
+            read_only: record.read_only,
             mounted,
         }
     }

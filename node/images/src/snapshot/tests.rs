@@ -124,6 +124,62 @@ async fn the_deepest_images_fit_the_mount_options() {
 }
 
 #[tokio::test]
+async fn more_layers_than_a_page_of_options_holds_are_mounted() {
+    let fixture = Fixture::new();
+    fixture.store.inner.state().skip_layer_numbers(4_000_000_000);
+    let mut image = ImageBuilder::new("localhost/deep:1");
+    for number in 0..400 {
+        image = image.layer(Layer::new().file(&format!("f{number}"), 0o644, number.to_string()));
+    }
+    fixture.import(&image).await;
+    let snapshots = fixture.store.snapshots();
+    let key = "k".repeat(200);
+    snapshots.prepare("localhost/deep:1", &key).unwrap();
+    let root = snapshots.mount(&key).unwrap();
+    assert_eq!(names(&root).len(), 400);
+    fs::write(root.join("f399"), "changed").unwrap();
+    snapshots.unmount(&key).unwrap();
+    snapshots.mount(&key).unwrap();
+    assert_eq!(fs::read_to_string(root.join("f399")).unwrap(), "changed");
+}
+
+#[tokio::test]
+async fn views_show_the_image_and_take_no_writes() {
+    let fixture = Fixture::new();
+    let single = ImageBuilder::new("localhost/single:1").layer(Layer::new().file("a", 0o666, "a"));
+    let empty = ImageBuilder::new("localhost/empty:1");
+    let expected = [
+        (layered(), vec!["data", "etc"]),
+        (single, vec!["a"]),
+        (empty, vec![]),
+    ];
+    let snapshots = fixture.store.snapshots();
+    for (number, (image, files)) in expected.into_iter().enumerate() {
+        let (id, key) = (fixture.import(&image).await.id, number.to_string());
+        let view = snapshots.prepare_view(id.as_str(), &key).unwrap();
+        assert!(view.read_only);
+        let root = snapshots.mount(&key).unwrap();
+        assert_eq!(names(&root), files);
+        let error = fs::write(root.join("new"), "x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        // Nor when it is mounted writable.
+        let flags = nix::mount::MsFlags::MS_REMOUNT;
+        let none: Option<&str> = None;
+        if nix::mount::mount(none, &root, none, flags, none).is_ok() {
+            assert!(fs::write(root.join("new"), "x").is_err());
+        }
+    }
+    drop(snapshots);
+    let fixture = fixture.reopen();
+    let found = fixture.store.snapshots().list().unwrap();
+    assert!(
+        found.iter().all(|view| view.read_only && view.mounted),
+        "{found:?}"
+    );
+    assert_eq!(fixture.store.snapshots().teardown().len(), 0);
+}
+
+#[tokio::test]
 async fn odd_images_can_be_mounted() {
     let fixture = Fixture::new();
     let twice = Layer::new().file("same", 0o644, "same");

@@ -38,6 +38,9 @@ pub(crate) struct SnapshotRecord {
     pub image: Digest,
     /// Layers, lowest first.
     pub layers: Vec<u32>,
+    /// It shows the image and takes no writes.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// All records.
@@ -57,6 +60,12 @@ impl State {
         let highest = self.layers.keys().next_back().copied().unwrap_or(0);
         self.next_layer = self.next_layer.max(highest) + 1;
         self.next_layer
+    }
+
+    /// Goes on with higher numbers, for tests of long names.
+    #[cfg(test)]
+    pub(crate) fn skip_layer_numbers(&mut self, to: u32) {
+        self.next_layer = to;
     }
 
     /// The layer with this content, if it is here.

@@ -6,6 +6,8 @@
 
 mod decompress;
 mod entry;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod lower;
 mod name;
