@@ -99,6 +99,8 @@ fn names_belong(request: &SigningRequest, node: &Node) -> bool {
         .collect();
     let ips: Vec<IpAddr> = addresses.iter().filter_map(|a| a.parse().ok()).collect();
     !request.names.is_empty()
+        && request.names.emails.is_empty()
+        && request.names.uris.is_empty()
         && request.names.ips.iter().all(|ip| ips.contains(ip))
         && request.names.dns.iter().all(|d| addresses.contains(&d.as_str()))
 }

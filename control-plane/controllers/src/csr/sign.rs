@@ -94,6 +94,12 @@ fn refusal(signer: &str, request: &SigningRequest, usages: &[Usage]) -> Option<&
     match signer {
         KUBELET_CLIENT if !request.names.is_empty() => Some("subjectAltNames are not allowed"),
         KUBELET_CLIENT if !client_usages(usages) => Some("usages did not match the signer's"),
+        KUBELET_SERVING if !request.names.emails.is_empty() => {
+            Some("only IPs and DNS subjectAltNames are allowed: found e-mail addresses")
+        }
+        KUBELET_SERVING if !request.names.uris.is_empty() => {
+            Some("only IPs and DNS subjectAltNames are allowed: found URIs")
+        }
         KUBELET_SERVING if request.names.is_empty() => {
             Some("at least one DNS or IP subjectAltName is required")
         }
@@ -194,6 +200,19 @@ mod tests {
         assert!(matches!(ask("system:node:a", "10.0.0.1"), Decision::Approve(_)));
         assert_eq!(ask("system:node:a", "10.0.0.2"), Decision::Wait);
         assert_eq!(ask("system:node:b", "10.0.0.1"), Decision::Wait);
+    }
+
+    #[test]
+    fn a_serving_certificate_names_nothing_but_addresses_and_hosts() {
+        let names = SubjectAltNames {
+            ips: vec!["10.0.0.1".parse().unwrap()],
+            uris: vec!["spiffe://cluster/admin".into()],
+            ..SubjectAltNames::default()
+        };
+        let subject = Subject::new("system:node:a", &["system:nodes"]);
+        let s = spec(KUBELET_SERVING, "system:node:a", subject, names, SERVER_USAGES);
+        assert_eq!(decide(&s, |_| Some(node())), Decision::Wait);
+        assert!(matches!(check(&s, YEAR), Verdict::Refuse(why) if why.contains("URIs")));
     }
 
     #[test]

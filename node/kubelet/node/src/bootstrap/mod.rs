@@ -157,7 +157,10 @@ async fn request_certificate(
         lifetime: config.certificate_lifetime,
     };
     let name = send_patiently(&request, &requests, clock).await?;
-    tracing::info!(name, "waiting for the node's certificate");
+    tracing::info!(
+        name,
+        "waiting for the node's certificate; where nothing approves it, `kubectl certificate approve` with this name does"
+    );
     let signed = wait_signed(requests, &name, &request.key, Some(PATIENCE), clock).await;
     if matches!(
         signed,

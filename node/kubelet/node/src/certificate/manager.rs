@@ -108,6 +108,17 @@ impl Manager {
         let Some(path) = self.recovery.as_ref().filter(|_| self.left(current).is_none()) else {
             return Ok(self.client.clone());
         };
+        if !path.exists() {
+            let end = current.map(|found| found.not_after.to_string());
+            return Err(Error::NoCredentials {
+                path: self.store.current_path(),
+                why: format!(
+                    "it ended at {}, and {} is gone",
+                    end.unwrap_or_else(|| "an unknown time".to_owned()),
+                    path.display()
+                ),
+            });
+        }
         tracing::warn!(bootstrap = %path.display(), "the node's certificate has ended; asking with the bootstrap credential");
         let bootstrap = Kubeconfig::load_access(path)?;
         Ok(knode_client::connect(&bootstrap).map_err(Error::Client)?.client)
