@@ -44,8 +44,9 @@ test: build test-tools ## Install what the tests need and run all of them
 dist: build ## Pack a Debian package and a tarball into target/dist, the same bytes for the same commit
 	@cargo xtask dist --binary $(KNODE) --out target/dist
 
-bench: build ## Measure speed and size: a cluster with pods, the pod network between hosts, 10,000 services in the proxy
+bench: build ## Measure speed and size: a cluster with pods, the pod network between hosts, the engine beside containerd, 10,000 services in the proxy
 	@scripts/debian.sh bench
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- network
+	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- engine
 	@cargo bench --quiet --locked --package knode-podnet --package knode-overlay --package knode-policy --package knode-proxy

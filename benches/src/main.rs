@@ -4,6 +4,7 @@
 //! inside, and there starts, measures and ends a cluster.
 
 mod cluster;
+mod engine;
 mod measure;
 mod network;
 mod pods;
@@ -17,6 +18,8 @@ use anyhow::{Context, ensure};
 
 /// Names the measurement of the pod network between hosts.
 const NETWORK: &str = "network";
+/// Names the measurement of the engine beside containerd; `small` after it takes less time.
+const ENGINE: &str = "engine";
 /// Names the part that runs inside the namespace.
 const INSIDE: &str = "inside";
 
@@ -35,6 +38,10 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if std::env::args().nth(1).as_deref() == Some(NETWORK) {
         network::all(&binary)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if std::env::args().nth(1).as_deref() == Some(ENGINE) {
+        engine::all(&binary, std::env::args().nth(2).as_deref() == Some("small"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let lan = knode_testkit::Lan::new();
