@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use knode_client::Api;
-use knode_e2e::{BOUND, Output, Site, binary, ready};
+use knode_e2e::{BOUND, Output, ROOMY, Site, binary, ready};
 use knode_testkit::wait_until;
 use kube::api::{ListParams, LogParams};
 
@@ -251,10 +251,22 @@ fn approve_one(site: &Site) {
     assert!(approved.contains("approved"), "{approved}");
 }
 
+/// A control plane that does not start.
+#[track_caller]
+fn started_in_vain(site: &Site, options: &[&str]) -> Output {
+    let mut command = site.hosts[0].command(binary());
+    command.arg("server").args(options);
+    command.args(["--data-dir", &site.path("server")]);
+    command.args(["--write-kubeconfig", &site.path("admin.kubeconfig")]);
+    let output = Output::of(&mut command);
+    assert_ne!(output.code, 0, "{output}");
+    output
+}
+
 #[test]
 fn a_person_approves_as_the_seed_has_it_and_a_node_that_was_off_too_long_comes_back() {
     let mut site = Site::new("manual", 2);
-    let (csv, join) = (site.path("token.csv"), site.path("join.kubeconfig"));
+    let csv = site.path("token.csv");
     pki(&site, &["token-csv", "--out", &csv]).ok();
     let server = [
         "--token-auth-file",
@@ -263,6 +275,8 @@ fn a_person_approves_as_the_seed_has_it_and_a_node_that_was_off_too_long_comes_b
         "none",
         "--cluster-signing-duration",
         "20s",
+        "--certificate-validity",
+        "15s",
     ];
     site.server(&server);
     let bindings = site.kubectl(&["get", "clusterrolebindings", "-o", "name"]).ok();
@@ -270,7 +284,7 @@ fn a_person_approves_as_the_seed_has_it_and_a_node_that_was_off_too_long_comes_b
         !bindings.contains("autoapprove") && !bindings.contains("kubelet-bootstrap"),
         "{bindings}"
     );
-    std::fs::remove_file(&join).unwrap();
+    let join = site.path("seed.kubeconfig");
     let ca = site.path("server/pki");
     let url = "https://10.99.0.1:6443";
     let words = [
@@ -294,29 +308,55 @@ fn a_person_approves_as_the_seed_has_it_and_a_node_that_was_off_too_long_comes_b
         "--user=kubelet-bootstrap",
     ];
     site.kubectl(&binding).ok();
-    site.node("one", 1, &[]);
+    let node = [
+        "node",
+        "--node-name",
+        "one",
+        "--bootstrap-kubeconfig",
+        &join,
+        ROOMY,
+    ];
+    site.start("one", 1, &node);
     approve_one(&site);
     site.all_ready(&["nodes"], 1);
 
-    // Off until its certificate has ended: the node asks again by its bootstrap credential.
+    // Node and control plane off until their certificates have ended, and the authority too.
     site.kill("one");
+    site.kill("server");
+    pki(&site, &["renew", "ca", "--validity", "10s", "--dir", &ca]).ok();
     let certificate = site.path("one/kubelet/pki/kubelet-client-current.pem");
-    wait_until("the node's certificate to end", BOUND, || {
-        let mut command = site.hosts[0].command("openssl");
-        command.args(["x509", "-noout", "-checkend", "0", "-in", &certificate]);
-        let still = Output::of(&mut command);
-        if still.code == 0 {
-            Err(still.to_string())
-        } else {
-            Ok(())
-        }
-    });
+    for file in [
+        &certificate,
+        &format!("{ca}/apiserver.pem"),
+        &format!("{ca}/ca.pem"),
+    ] {
+        wait_until("its end", BOUND, || {
+            let mut command = site.hosts[0].command("openssl");
+            command.args(["x509", "-noout", "-checkend", "0", "-in", file]);
+            let still = Output::of(&mut command);
+            if still.code == 0 {
+                Err(still.to_string())
+            } else {
+                Ok(())
+            }
+        });
+    }
     let state = pki(&site, &["show", &certificate]);
     assert!(state.code != 0 && state.stdout.contains("expired"), "{state}");
+
+    // The control plane says which command helps against an authority that has ended; all else it renews.
+    let refused = started_in_vain(&site, &server);
+    let command = format!("knode pki renew ca --dir {ca}");
+    assert!(refused.stderr.contains(&command), "{refused}");
+    let words: Vec<&str> = command.split(' ').skip(2).collect();
+    pki(&site, &words).ok();
+    site.server(&server);
+
+    // The node asks again by its bootstrap credential.
     for (name, _) in pending(&site).unwrap() {
         site.kubectl(&["delete", "csr", &name]).ok();
     }
-    site.node("one", 1, &[]);
+    site.start("one", 1, &node);
     approve_one(&site);
     wait_until("the node to be back", BOUND, || {
         let log = site.log("one");
