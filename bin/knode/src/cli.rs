@@ -11,7 +11,9 @@ use crate::dns::{ClusterDns, DnsArgs, DnsOptions};
 use crate::dual::Dual;
 use crate::engine::EngineArgs;
 use crate::layout::{DEFAULT_DATA_DIR, Layout};
-use crate::node::{CniDirs, KubeletOptions, PolicyOptions};
+use crate::node::{CniDirs, KubeletOptions, PolicyOptions, RuntimeOptions};
+use crate::pki::{CertificateOptions, PkiCommand};
+use crate::rbac::RbacArgs;
 
 /// Where the administrator's kubeconfig lies unless told otherwise.
 const ADMIN_KUBECONFIG: &str = "/etc/knode/admin.kubeconfig";
@@ -55,6 +57,9 @@ pub enum Command {
     /// The tokens with which machines join.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Certificates and kubeconfigs as files: made, renewed and shown.
+    #[command(subcommand)]
+    Pki(PkiCommand),
     /// Check a cluster: an nginx-like DaemonSet behind a NodePort Service, asked from every side.
     Verify(VerifyArgs),
     /// Make a service of this binary: units for systemd, kernel settings and modules, directories.
@@ -88,6 +93,12 @@ pub enum Command {
     /// The service proxy alone, with upstream kube-proxy's flags and configuration file (`--help` lists them).
     #[command(name = "kube-proxy", disable_help_flag = true)]
     KubeProxy(RoleArgs),
+    /// Engine and kubelet alone, with upstream kubelet's flags and configuration files (`--help` lists them).
+    #[command(disable_help_flag = true)]
+    Kubelet(RoleArgs),
+    /// What proxy, overlay and network policies of nodes need on a control plane that is not knode's: prints the
+    /// manifest, or applies it.
+    Rbac(RbacArgs),
     /// What the service proxy has told the kernel, in words.
     #[command(subcommand)]
     Proxy(ProxyCommand),
@@ -136,6 +147,8 @@ pub struct ControlPlaneOptions {
     /// Where the administrator's kubeconfig is written (mode 0600).
     #[arg(long, default_value = ADMIN_KUBECONFIG, value_name = "FILE")]
     pub write_kubeconfig: PathBuf,
+    #[command(flatten)]
+    pub certificates: CertificateOptions,
 }
 
 /// What a node can be told.
@@ -151,6 +164,8 @@ pub struct NodeOptions {
     pub node_ip: Option<Dual<IpAddr>>,
     #[command(flatten)]
     pub kubelet: KubeletOptions,
+    #[command(flatten)]
+    pub runtime: RuntimeOptions,
     #[command(flatten)]
     pub cni: CniOptions,
     #[command(flatten)]

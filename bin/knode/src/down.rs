@@ -37,9 +37,14 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
     if state.node.is_some() || layout.engine_dir().exists() {
         // While the pods' namespaces are there: plugins look into them.
         errors.extend(node::detach_all(&layout).await);
-        errors.extend(end_pods(&layout).await);
+        errors.extend(node::end_remote(&layout).await);
+        if layout.engine_dir().exists() {
+            errors.extend(end_pods(&layout).await);
+        }
+        errors.extend(unmount_below(&layout.kubelet_dir()));
         progress.done("pods ended");
         errors.extend(end_network(&layout));
+        errors.extend(node::forget_masquerade());
         progress.done("links, routes and rules removed");
         errors.extend(end_cgroups(&layout));
     }
@@ -114,7 +119,6 @@ pub async fn end_pods(layout: &Layout) -> Vec<String> {
     );
     let mut errors: Vec<String> = knode_engine::teardown(config).await.iter().map(chain).collect();
     errors.extend(knode_images::teardown(&root).iter().map(chain));
-    errors.extend(unmount_below(&layout.kubelet_dir()));
     errors
 }
 

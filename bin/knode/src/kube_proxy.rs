@@ -15,7 +15,7 @@ use knode_proxy::model::Protocol;
 use knode_proxy::table::TableConfig;
 
 use crate::cli::ProxyCommand;
-use crate::{flanneld, preflight, shutdown, version};
+use crate::{flanneld, preflight, service, shutdown, version};
 
 /// Runs the proxy, or does the one thing that the flags ask for.
 pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
@@ -45,16 +45,21 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let config = settings.proxy_config(client, name);
     let end = async {
         match shutdown::asked_by_signal().await {
-            Ok(signal) => tracing::info!("{signal}: shutting down; the tables stay"),
+            Ok(signal) => {
+                service::stopping();
+                tracing::info!("{signal}: shutting down; the tables stay");
+            }
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "cannot wait for signals"
             ),
         }
     };
-    knode_proxy::run(config, end)
-        .await
-        .context("run the service proxy")
+    service::ready();
+    tokio::select! {
+        ended = knode_proxy::run(config, end) => ended.context("run the service proxy"),
+        () = service::watchdog() => Ok(()),
+    }
 }
 
 fn client(kubeconfig: Option<&Path>, master: Option<&str>) -> anyhow::Result<Client> {

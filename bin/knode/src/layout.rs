@@ -17,6 +17,18 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/knode";
 pub struct Layout {
     data: PathBuf,
     shared: bool,
+    kubelet: KubeletPlaces,
+}
+
+/// Where a kubelet's own flags want its files; none for the usual place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubeletPlaces {
+    /// `--root-dir`.
+    pub root: Option<PathBuf>,
+    /// `--cert-dir`.
+    pub certificates: Option<PathBuf>,
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 impl Layout {
@@ -26,7 +38,13 @@ impl Layout {
         Self {
             data: data_dir.to_owned(),
             shared,
+            kubelet: KubeletPlaces::default(),
         }
+    }
+
+    /// The same with the kubelet's files elsewhere.
+    pub fn with_kubelet(self, kubelet: KubeletPlaces) -> Self {
+        Self { kubelet, ..self }
     }
 
     fn upstream_or(&self, upstream: &str, own: &str) -> PathBuf {
@@ -130,17 +148,20 @@ impl Layout {
 
     /// The kubelet's root directory.
     pub fn kubelet_dir(&self) -> PathBuf {
-        self.upstream_or("/var/lib/kubelet", "kubelet")
+        let named = self.kubelet.root.clone();
+        named.unwrap_or_else(|| self.upstream_or("/var/lib/kubelet", "kubelet"))
     }
 
     /// The kubelet's certificates (upstream's `--cert-dir`).
     pub fn cert_dir(&self) -> PathBuf {
-        self.kubelet_dir().join("pki")
+        let named = self.kubelet.certificates.clone();
+        named.unwrap_or_else(|| self.kubelet_dir().join("pki"))
     }
 
     /// The kubeconfig that bootstrapping writes.
     pub fn kubelet_kubeconfig(&self) -> PathBuf {
-        self.kubelet_dir().join("kubeconfig")
+        let named = self.kubelet.kubeconfig.clone();
+        named.unwrap_or_else(|| self.kubelet_dir().join("kubeconfig"))
     }
 
     /// Logs of containers, by pod.

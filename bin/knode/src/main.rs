@@ -10,21 +10,26 @@ mod doctor;
 mod down;
 mod dual;
 mod engine;
+mod fast_path;
 mod flanneld;
 mod http1;
 mod install;
 mod join;
 mod klog;
 mod kube_proxy;
+mod kubelet_role;
 mod layout;
 mod lock;
 mod mk_docker_opts;
 mod node;
 mod output;
+mod pki;
 mod preflight;
 mod progress;
+mod rbac;
 mod role;
 mod server;
+mod service;
 mod shutdown;
 mod status;
 mod token;
@@ -49,10 +54,7 @@ fn main() -> ExitCode {
         std::env::args_os(),
         std::env::var_os("CNI_COMMAND").is_some(),
     ));
-    if let Err(error) = log(
-        &cli.log,
-        matches!(cli.command, Command::Flanneld(_) | Command::KubeProxy(_)),
-    ) {
+    if let Err(error) = log(&filter(&cli), is_role(&cli.command)) {
         eprintln!("knode: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -62,6 +64,21 @@ fn main() -> ExitCode {
             eprintln!("knode: {}", knode_client::brief(error.as_ref()));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether the command takes another program's part, and logs as that does.
+fn is_role(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Flanneld(_) | Command::KubeProxy(_) | Command::Kubelet(_)
+    )
+}
+
+fn filter(cli: &Cli) -> String {
+    match &cli.command {
+        Command::Kubelet(role) if kubelet_role::is_talkative(&role.args) => format!("{},debug", cli.log),
+        _ => cli.log.clone(),
     }
 }
 
@@ -108,6 +125,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Node(args) => up::node(args).await,
         Command::Join(args) => join::run(args).await,
         Command::Token(command) => token::run(command).await,
+        Command::Pki(command) => pki::run(command),
         Command::Down(args) => down::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Flanneld(args) => flanneld::run(&args.args).await,
@@ -120,6 +138,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::KubeProxy(args) => kube_proxy::run(&args.args).await,
+        Command::Kubelet(args) => kubelet_role::run(&args.args).await,
+        Command::Rbac(args) => rbac::run(args).await,
         Command::Proxy(command) => kube_proxy::inspect(command).await,
         Command::Engine(args) => engine::run(args).await,
     }

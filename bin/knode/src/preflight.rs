@@ -140,6 +140,38 @@ pub fn node_mask(range: IpNet, ipv4: Option<u8>, ipv6: Option<u8>) -> Result<u8,
     }
 }
 
+/// Says so when the ports of services are also those that the kernel gives to connections: a connection that has one
+/// keeps its service from being reached by it.
+pub fn node_ports(first: u16, last: u16) -> Option<String> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+    ephemeral_overlap(
+        (first, last),
+        &read("ip_local_port_range"),
+        &read("ip_local_reserved_ports"),
+    )
+}
+
+/// The warning for a range of node ports, by the kernel's own ranges.
+fn ephemeral_overlap((first, last): (u16, u16), local: &str, reserved: &str) -> Option<String> {
+    let mut ends = local.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(low)), Some(Ok(high))) = (ends.next(), ends.next()) else {
+        return None;
+    };
+    let (from, to) = (first.max(low), last.min(high));
+    let is_reserved = |part: &str| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        matches!((a.parse::<u16>(), b.parse::<u16>()), (Ok(a), Ok(b)) if a <= from && to <= b)
+    };
+    if from > to || reserved.trim().split(',').any(is_reserved) {
+        return None;
+    }
+    Some(format!(
+        "the node ports {first}-{last} overlap the ports {low}-{high} that the kernel gives to connections: a connection \
+         that happens to have {from}-{to} can keep a service from being reached. Take 30000-32767, or reserve them: \
+         sysctl -w net.ipv4.ip_local_reserved_ports={from}-{to}"
+    ))
+}
+
 /// Refuses a port on which somebody listens, and says who.
 pub fn port(address: SocketAddr, what: &'static str) -> Result<(), Obstacle> {
     match TcpListener::bind(address) {
@@ -327,6 +359,19 @@ mod tests {
             refused.contains("192.0.2.1") && refused.contains("IPv6"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn node_ports_among_those_of_connections_are_told() {
+        let told = |ports, reserved| ephemeral_overlap(ports, "32768\t60999\n", reserved);
+        let warning = told((30000, 50000), "\n").unwrap();
+        assert!(
+            warning.contains("32768-60999") && warning.contains("ip_local_reserved_ports=32768-50000"),
+            "{warning}"
+        );
+        assert_eq!(told((30000, 32767), ""), None);
+        assert_eq!(told((30000, 50000), "8080,32768-50000\n"), None);
+        assert!(told((30000, 50000), "32768-40000").is_some());
     }
 
     #[test]

@@ -16,14 +16,25 @@ pub struct Progress(Arc<Inner>);
 struct Inner {
     started: Instant,
     last_wait: Mutex<String>,
+    logged: bool,
 }
 
 impl Progress {
     /// Starts the clock.
     pub fn start() -> Self {
+        Self::new(false)
+    }
+
+    /// The steps go to the log instead.
+    pub fn logged() -> Self {
+        Self::new(true)
+    }
+
+    fn new(logged: bool) -> Self {
         Self(Arc::new(Inner {
             started: Instant::now(),
             last_wait: Mutex::default(),
+            logged,
         }))
     }
 
@@ -45,6 +56,10 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
+        if self.0.logged {
+            tracing::info!("{text}");
+            return;
+        }
         let text = render(self.0.started.elapsed(), text);
         // Standard output may be a pipe whose reader has left: the daemon goes on without it.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());

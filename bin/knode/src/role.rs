@@ -23,6 +23,7 @@ fn role(name: &str) -> Option<&'static str> {
     match name {
         "flanneld" => Some("flanneld"),
         "kube-proxy" => Some("kube-proxy"),
+        "kubelet" => Some("kubelet"),
         "mk-docker-opts" | "mk-docker-opts.sh" => Some("mk-docker-opts"),
         _ => None,
     }
@@ -53,6 +54,12 @@ mod tests {
             panic!("kube-proxy is meant");
         };
         assert_eq!(role.args, ["--logtostderr=true", "--v=2"]);
+        let Command::Kubelet(role) =
+            command(&["kubelet", "--cluster_dns=10.254.0.2", "--hairpin-mode", "none"])
+        else {
+            panic!("kubelet is meant");
+        };
+        assert_eq!(role.args, ["--cluster_dns=10.254.0.2", "--hairpin-mode", "none"]);
         let Command::MkDockerOpts(role) = command(&["mk-docker-opts.sh", "-k", "X", "-d", "/f"]) else {
             panic!("mk-docker-opts is meant");
         };

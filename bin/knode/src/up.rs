@@ -9,15 +9,16 @@ use anyhow::Context;
 
 use crate::cli::{CniOptions, ControlPlaneOptions, NodeArgs, NodeOptions, ServerArgs, UpArgs};
 use crate::cluster::{self, State};
+use crate::dns::{DnsOptions, DnsWish};
 use crate::dual::{Dual, Family};
 use crate::layout::Layout;
 use crate::lock;
-use crate::node::{KubeletOptions, Node, PolicyOptions};
+use crate::node::{KubeletOptions, Node, PolicyOptions, RuntimeOptions};
 use crate::progress::{Progress, READY};
 use crate::server::ControlPlane;
 use crate::shutdown;
 use crate::upgrade::life;
-use crate::{node, preflight, server};
+use crate::{node, preflight, server, service};
 
 /// A node that is not Ready after this long is reported; it goes on trying.
 const READY_BOUND: Duration = Duration::from_secs(300);
@@ -134,13 +135,20 @@ fn up_node<'a>(layout: &'a Layout, args: &UpArgs, name: &str, ips: Dual<IpAddr>)
         layout,
         name: name.to_owned(),
         ips,
-        bootstrap_kubeconfig: layout.bootstrap_kubeconfig(),
+        bootstrap_kubeconfig: Some(layout.bootstrap_kubeconfig()),
         proxy_kubeconfig: None,
         kubelet: args.node.kubelet.clone(),
+        runtime: args.node.runtime.clone(),
         cni: args.node.cni.dirs(layout),
         policy: args.node.policy,
-        pod_cidr: args.control_plane.pod_cidr,
-        service_cidr: args.control_plane.service_cidr,
+        dns: DnsWish {
+            cluster: args.control_plane.cluster_dns,
+            options: args.node.dns.clone(),
+        },
+        ranges: Some(node::Ranges {
+            pods: args.control_plane.pod_cidr,
+            services: args.control_plane.service_cidr,
+        }),
     }
 }
 
@@ -153,8 +161,10 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         node_name: None,
         node_ip: args.advertise_address.map(Dual::single),
         kubelet: KubeletOptions::default(),
+        runtime: RuntimeOptions::default(),
         cni: CniOptions::default(),
         policy: PolicyOptions::default(),
+        dns: DnsOptions::default(),
     };
     let families = [Family::of(&options.service_cidr.primary())];
     if let Some(address) = args.advertise_address {
@@ -210,13 +220,20 @@ fn node_plan<'a>(args: &NodeArgs, layout: &'a Layout, name: &str, ips: Dual<IpAd
         layout,
         name: name.to_owned(),
         ips,
-        bootstrap_kubeconfig: args.bootstrap_kubeconfig.clone(),
+        bootstrap_kubeconfig: Some(args.bootstrap_kubeconfig.clone()),
         proxy_kubeconfig: args.proxy_kubeconfig.clone(),
         kubelet: args.node.kubelet.clone(),
+        runtime: args.node.runtime.clone(),
         cni: args.node.cni.dirs(layout),
         policy: args.node.policy,
-        pod_cidr: args.pod_cidr,
-        service_cidr: args.service_cidr,
+        dns: DnsWish {
+            cluster: args.cluster_dns,
+            options: args.node.dns.clone(),
+        },
+        ranges: Some(node::Ranges {
+            pods: args.pod_cidr,
+            services: args.service_cidr,
+        }),
     }
 }
 
@@ -255,6 +272,7 @@ async fn run(
     };
     let how = tokio::select! {
         how = broken => Err(how),
+        () = service::watchdog() => Err("the watchdog ended".into()),
         signal = shutdown::asked_by_signal() => Ok(signal?),
     };
     match how {
@@ -268,10 +286,7 @@ fn report_ready(ready: anyhow::Result<()>, progress: &Progress) {
         Ok(()) => {
             progress.done(READY);
             life::ready();
-            // Without a service manager there is nobody to notify.
-            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                tracing::debug!(%error, "no service manager was notified");
-            }
+            service::ready();
         }
         Err(error) => tracing::error!(error = format!("{error:#}"), "not Ready yet; still trying"),
     }
@@ -283,6 +298,7 @@ async fn end(
     trigger: shutdown::Trigger,
     signal: &str,
 ) -> anyhow::Result<ExitCode> {
+    service::stopping();
     tracing::info!(signal, "ending; pods go on running");
     trigger.end();
     if let Some(node) = node {

@@ -6,7 +6,7 @@ mod kubernetes;
 
 pub use kubernetes::account;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,10 +15,12 @@ use std::time::Duration;
 use anyhow::Context;
 use knode_overlay::{
     Access, Config, Etcd, EtcdConfig, EtcdLeases, FlagError, Flags, Invocation, Kernel, LeaseStore, LeasesIn,
-    NetConf, Overlay, Prefix, Wish, read_config,
+    NetConf, Overlay, Prefix, Underlay, Wish, read_config,
 };
 
-use crate::shutdown;
+use knode_pki::Certificate;
+
+use crate::{fast_path, service, shutdown};
 
 /// How often the network's configuration is asked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         ended = overlay.run() => ended.map(|()| ExitCode::FAILURE).map_err(Into::into),
         () = report(subnet, &flags.subnet_file) => Ok(ExitCode::FAILURE),
         ended = health::serve(health) => ended.map(|()| ExitCode::FAILURE),
+        () = service::watchdog() => Ok(ExitCode::FAILURE),
+        never = fast_path::run() => match never {},
         signal = shutdown::asked_by_signal() => {
             let code = ending(signal?);
             overlay.shutdown().await?;
@@ -63,7 +67,25 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Says so when the certificate for etcd is one that servers on other machines have too.
+fn told_of_shared_key(access: &Access, underlay: &Underlay) {
+    let Some(file) = &access.tls.certificate else {
+        return;
+    };
+    // What can't be read is told of when it is used.
+    let certificate = knode_pki::files::read(file).and_then(|text| Certificate::from_pem(&text));
+    let own: Vec<IpAddr> = std::iter::once(underlay.ip.into())
+        .chain(underlay.ipv6.map(|net| net.addr().into()))
+        .collect();
+    if let Ok(certificate) = certificate
+        && let Some(warning) = crate::kubelet_role::shared_key(file, &certificate, &own)
+    {
+        tracing::warn!("{warning}");
+    }
+}
+
 fn ending(signal: &str) -> ExitCode {
+    service::stopping();
     tracing::info!("{signal}: shutting down; what the pods need stays");
     ExitCode::SUCCESS
 }
@@ -82,6 +104,9 @@ async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)
     );
     let told = flags.public_ip.unwrap_or(underlay.ip);
     tracing::info!("Using {told} as external address");
+    if let LeasesIn::Etcd { access, .. } = &flags.leases {
+        told_of_shared_key(access, &underlay);
+    }
     let (conf, store) = leases(flags).await?;
     if conf.ipv6.is_some() {
         let told = flags.public_ipv6.or(underlay.ipv6.map(|net| net.addr()));
@@ -111,12 +136,7 @@ async fn report(mut subnet: tokio::sync::watch::Receiver<Option<knode_overlay::S
             if let Some(ipv6) = subnet.ipv6 {
                 tracing::info!("IPv6 lease acquired: {ipv6}");
             }
-            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the service manager was not told"
-                );
-            }
+            service::ready();
         }
         if subnet.changed().await.is_err() {
             // The overlay has ended, which says itself why.

@@ -1,22 +1,30 @@
 //! The node: engine, pod network, overlay, proxy and kubelet, wired together.
 
+mod authority;
 mod bandwidth;
 mod cgroups;
 mod choice;
 mod commands;
+pub mod config_files;
 mod conflist;
+mod flannel;
 mod network;
 mod options;
 mod policy;
+mod remote;
+mod runtime;
 mod services;
 mod view;
 
 pub use choice::{CniDirs, Networks, follow as follow_networks};
 pub use commands::Images as ImageCommands;
 pub use conflist::{collect as collect_conflists, detach_all};
+pub use flannel::forget_masquerade;
 pub use network::BuiltIn;
-pub use options::{KubeletOptions, OptionError};
+pub use options::{KubeletOptions, KubeletSettings, OptionError};
 pub use policy::{PolicyOptions, teardown as remove_policies};
+pub use remote::teardown as end_remote;
+pub use runtime::RuntimeOptions;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,10 +36,10 @@ use anyhow::Context;
 use ipnet::IpNet;
 use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
 use knode_cni::Cni;
-use knode_cri::{ImageService, RuntimeService};
+use knode_cri::RuntimeService;
 use knode_engine::{Engine, EngineConfig};
 use knode_images::{ImageStore, Registries, StoreConfig};
-use knode_kubelet::{ClientApi, Kubelet, KubeletConfig, LogRotation};
+use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, ensure_client};
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
@@ -39,39 +47,48 @@ use knode_podnet::{PodNet, Subnet};
 use knode_policy::Announcements;
 use knode_proxy::table::{Locality, TableConfig};
 use knode_proxy::{ProxyConfig, ProxyOptions};
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::control;
+use crate::dns::{self, DnsWish};
 use crate::dual::Dual;
+use crate::fast_path;
 use crate::layout::Layout;
 use crate::preflight::{self, Obstacle};
 use crate::progress::Progress;
+use crate::rbac;
 use crate::shutdown::Shutdown;
 use crate::verify::web_image;
 use crate::version;
 
-use options::KubeletSettings;
+use runtime::Runtime;
 
-const KUBELET_PORT: u16 = 10250;
-const HEALTHZ_PORT: u16 = 10248;
 const PROXY_HEALTH_PORT: u16 = 10256;
 const PROXY_METRICS_PORT: u16 = 10249;
-const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// What the node is to be.
 pub struct Plan<'a> {
     pub layout: &'a Layout,
     pub name: String,
     pub ips: Dual<IpAddr>,
-    pub bootstrap_kubeconfig: PathBuf,
+    /// The credential for the first certificate.
+    pub bootstrap_kubeconfig: Option<PathBuf>,
     pub kubelet: KubeletOptions,
+    pub runtime: RuntimeOptions,
     pub cni: CniDirs,
     pub policy: PolicyOptions,
+    pub dns: DnsWish,
     pub proxy_kubeconfig: Option<PathBuf>,
-    pub pod_cidr: Dual<IpNet>,
-    pub service_cidr: Dual<IpNet>,
+    /// What the overlay and the proxy need. None: they are processes of their own, and the subnet is in the subnet file.
+    pub ranges: Option<Ranges>,
+}
+
+/// The cluster's addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Ranges {
+    pub pods: Dual<IpNet>,
+    pub services: Dual<IpNet>,
 }
 
 /// A node that runs.
@@ -85,11 +102,17 @@ pub struct Node {
 impl Plan<'_> {
     /// Refuses what can't work, before anything is made.
     pub fn check(&self) -> Result<(), Obstacle> {
-        self.kubelet.settings()?;
-        preflight::ranges(&self.pod_cidr, &self.service_cidr)?;
+        let settings = self.kubelet.settings()?;
+        settings.runtime(&self.runtime)?;
+        preflight::port(settings.listen(|port| self.any(port)), "kubelet")?;
+        if let Some(address) = settings.healthz() {
+            preflight::port(address, "kubelet's health")?;
+        }
+        let Some(ranges) = self.ranges else {
+            return Ok(());
+        };
+        preflight::ranges(&ranges.pods, &ranges.services)?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        preflight::port(self.any(KUBELET_PORT), "kubelet")?;
-        preflight::port(local(HEALTHZ_PORT), "kubelet's health")?;
         preflight::port(self.any(PROXY_HEALTH_PORT), "proxy's health")?;
         preflight::port(local(PROXY_METRICS_PORT), "proxy's metrics")
     }
@@ -106,12 +129,23 @@ impl Plan<'_> {
     pub async fn start(&self, progress: &Progress, shutdown: &Shutdown) -> anyhow::Result<Node> {
         let mut tasks = JoinSet::new();
         let (subnet, subnet_seen) = watch::channel(None);
-        let cni = self.cni.open(self.layout)?;
-        let (engine, announcements) = self
-            .start_engine(subnet_seen, cni.clone(), &mut tasks, shutdown)
-            .await?;
-        progress.done("the container engine runs");
-        let settings = self.kubelet.settings().context("read the kubelet's options")?;
+        let mut settings = self.kubelet.settings().context("read the kubelet's options")?;
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        let options = settings.runtime(&self.runtime)?;
+        let remote = options.connect(progress).await?;
+        let (runtime, announcements) = match remote {
+            Some(remote) => (
+                remote.clone(),
+                self.start_remote(&options, remote, subnet_seen, &mut tasks)?,
+            ),
+            None => {
+                let started = self.start_engine(subnet_seen, &mut tasks, shutdown).await?;
+                progress.done("the container engine runs");
+                started
+            }
+        };
         let config = self.node_config(&settings);
         let clock = Arc::new(SystemClock::default());
         progress.waiting("the node's certificate");
@@ -119,33 +153,45 @@ impl Plan<'_> {
             .await
             .context("get the node's certificate")?;
         progress.done("the node has its certificate");
-        let network_client = self.network_client(&connected)?;
-        let wake = self.start_overlay(network_client.clone(), subnet, &mut tasks)?;
-        policy::start(
-            self.policy,
-            network_client.clone(),
-            &self.name,
-            announcements,
-            &mut tasks,
-            shutdown,
-        );
-        self.start_proxy(network_client, &mut tasks, shutdown);
+        let kubeconfigs = [config.kubeconfig.clone(), self.layout.bootstrap_kubeconfig()];
+        tasks.spawn(authority::follow(connected.client.clone(), kubeconfigs));
+        let wake = match self.ranges {
+            Some(ranges) => {
+                let client = self.network_client(&connected)?;
+                self.ask_for_rights(&client);
+                let wake = self.start_overlay(ranges, client.clone(), subnet, &mut tasks)?;
+                let (own, name) = (client.clone(), &self.name);
+                policy::start(self.policy, own, name, announcements, &mut tasks, shutdown);
+                self.start_proxy(ranges, client.clone(), &mut tasks, shutdown);
+                self.start_dns(ranges, &connected, client, &mut settings, &mut tasks, shutdown)
+                    .await;
+                wake
+            }
+            None => {
+                let wake = subnet.subscribe();
+                tasks.spawn(flannel::follow(self.layout.subnet_file(), subnet));
+                wake
+            }
+        };
         let node = self
-            .start_kubelet(config, connected, &engine, clock, wake, settings.logs)
+            .start_kubelet(config, connected, &runtime, clock, wake, &settings)
             .await?;
         progress.done(format!("node {} registers", self.name));
-        view::spawn_wake(&node.agent, cni.loaded(), &mut tasks);
+        if let Some(networks) = runtime.networks {
+            view::spawn_wake(&node.agent, networks, &mut tasks);
+        }
         Ok(Node { tasks, ..node })
     }
 
     async fn start_engine(
         &self,
         subnet: watch::Receiver<Option<Subnet>>,
-        cni: Cni,
         tasks: &mut JoinSet<String>,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<(Arc<Engine>, Announcements)> {
+    ) -> anyhow::Result<(Runtime, Announcements)> {
         let layout = self.layout;
+        let cni = self.cni.open(layout)?;
+        let networks = cni.loaded();
         let images = open_images(layout)?;
         import(&images, layout).await?;
         let (gate, given) = watch::channel(None);
@@ -180,7 +226,38 @@ impl Plan<'_> {
             Arc::new(commands::Images(images.clone())),
         )?;
         tasks.spawn(async move { ended("control socket", control.await) });
-        Ok((engine, announcements))
+        let runtime = Runtime {
+            service: engine.clone(),
+            images: engine,
+            networks: Some(networks),
+        };
+        Ok((runtime, announcements))
+    }
+
+    /// Connects the node with the runtime that runs its pods: what that one needs of the pod network.
+    fn start_remote(
+        &self,
+        options: &RuntimeOptions,
+        remote: Runtime,
+        subnet: watch::Receiver<Option<Subnet>>,
+        tasks: &mut JoinSet<String>,
+    ) -> anyhow::Result<Announcements> {
+        let layout = self.layout;
+        if let Some(endpoint) = &options.container_runtime_endpoint {
+            remote::remember(layout, endpoint)?;
+            let commands = Arc::new(remote::Foreign(endpoint.clone()));
+            let control = control::serve(&layout.control_socket(), commands)?;
+            tasks.spawn(async move { ended("control socket", control.await) });
+        }
+        tasks.spawn(remote::offer_network(
+            layout.clone(),
+            self.cni.clone(),
+            remote.service,
+            subnet,
+        ));
+        // Nobody tells of pods' addresses: policies hold from when the API does.
+        let (_, announcements) = knode_policy::announcements();
+        Ok(announcements)
     }
 
     fn node_config(&self, settings: &KubeletSettings) -> NodeConfig {
@@ -188,32 +265,34 @@ impl Plan<'_> {
         NodeConfig {
             node_name: self.name.clone(),
             node_ips: self.ips.iter().collect(),
-            labels: Default::default(),
-            taints: Vec::new(),
-            max_pods: 110,
+            labels: settings.labels.clone(),
+            taints: settings.taints(),
+            max_pods: settings.all.max_pods,
             version: version::GIT_VERSION.into(),
             root_dir: layout.kubelet_dir(),
             cert_dir: layout.cert_dir(),
             kubeconfig: layout.kubelet_kubeconfig(),
-            bootstrap_kubeconfig: Some(self.bootstrap_kubeconfig.clone()),
-            client_ca: None,
-            listen: self.any(KUBELET_PORT),
-            healthz: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HEALTHZ_PORT))),
-            pod_logs_dir: layout.pod_logs_dir(),
+            bootstrap_kubeconfig: self.bootstrap_kubeconfig.clone(),
+            certificate_lifetime: self.kubelet.certificate_duration,
+            client_ca: settings.client_ca(),
+            listen: settings.listen(|port| self.any(port)),
+            healthz: settings.healthz(),
+            pod_logs_dir: settings.pod_logs_dir().unwrap_or_else(|| layout.pod_logs_dir()),
             eviction: settings.eviction.clone(),
             image_gc: settings.image_gc,
-            shutdown: Default::default(),
-            configz: self.configz(),
+            shutdown: settings.shutdown.clone(),
+            configz: settings.configz.clone(),
         }
     }
 
-    fn configz(&self) -> Value {
-        let mut shown = self.kubelet.configz();
-        shown["kind"] = json!("KubeletConfiguration");
-        shown["apiVersion"] = json!("kubelet.config.k8s.io/v1beta1");
-        shown["clusterDomain"] = json!(CLUSTER_DOMAIN);
-        shown["maxPods"] = json!(110);
-        shown
+    /// Looks in the background whether the node's own identity is enough for its proxy, overlay and policies.
+    fn ask_for_rights(&self, client: &Client) {
+        if self.proxy_kubeconfig.is_none()
+            && let Some(bootstrap) = self.bootstrap_kubeconfig.clone()
+        {
+            let (client, policies) = (client.clone(), self.policy.network_policy);
+            tokio::spawn(async move { rbac::grant(&client, &bootstrap, policies).await });
+        }
     }
 
     /// Who the proxy and the overlay are: another identity if one is named, else the node.
@@ -227,10 +306,10 @@ impl Plan<'_> {
             .client)
     }
 
-    fn net_conf(&self) -> anyhow::Result<NetConf> {
-        let ipv4 = self.pod_cidr.v4().context("pods have no IPv4 addresses")?;
+    fn net_conf(pods: Dual<IpNet>) -> anyhow::Result<NetConf> {
+        let ipv4 = pods.v4().context("pods have no IPv4 addresses")?;
         let conf = NetConf::vxlan(ipv4);
-        Ok(match self.pod_cidr.v6() {
+        Ok(match pods.v6() {
             Some(ipv6) => conf.with_ipv6(ipv6),
             None => conf,
         })
@@ -239,12 +318,13 @@ impl Plan<'_> {
     /// Starts the overlay; what it says of the subnet goes to the pod network, and wakes the node's status.
     fn start_overlay(
         &self,
+        ranges: Ranges,
         client: Client,
         subnet: watch::Sender<Option<Subnet>>,
         tasks: &mut JoinSet<String>,
     ) -> anyhow::Result<watch::Receiver<Option<Subnet>>> {
         let config = knode_overlay::Config {
-            conf: self.net_conf()?,
+            conf: Self::net_conf(ranges.pods)?,
             wish: Wish {
                 node_ip: self.ips.v4(),
                 public_ipv6: self.ips.v6(),
@@ -256,9 +336,10 @@ impl Plan<'_> {
         let store = Arc::new(KubernetesLeases::start(client, self.name.clone()));
         let overlay = Overlay::open(config, store).context("open the overlay")?;
         let mut own = overlay.subnet();
-        let services = self.service_cidr.iter().collect();
+        let services = ranges.services.iter().collect();
         let seen = subnet.subscribe();
         tasks.spawn(async move { ended("overlay", overlay.run().await) });
+        tasks.spawn(async move { match fast_path::run().await {} });
         tasks.spawn(async move {
             loop {
                 let now = own.borrow_and_update().map(|s| Subnet {
@@ -276,10 +357,10 @@ impl Plan<'_> {
         Ok(seen)
     }
 
-    fn start_proxy(&self, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
+    fn start_proxy(&self, ranges: Ranges, client: Client, tasks: &mut JoinSet<String>, shutdown: &Shutdown) {
         let table = TableConfig {
-            locality: Locality::Cidrs(self.pod_cidr.iter().collect()),
-            service_cidrs: self.service_cidr.iter().collect(),
+            locality: Locality::Cidrs(ranges.pods.iter().collect()),
+            service_cidrs: ranges.services.iter().collect(),
             ..TableConfig::default()
         };
         let config = ProxyConfig {
@@ -294,14 +375,40 @@ impl Plan<'_> {
         tasks.spawn(async move { ended("proxy", knode_proxy::run(config, end.requested()).await) });
     }
 
+    /// Starts the cluster's DNS, and tells the kubelet where it is unless it was told otherwise.
+    async fn start_dns(
+        &self,
+        ranges: Ranges,
+        node: &Connected,
+        network: Client,
+        settings: &mut KubeletSettings,
+        tasks: &mut JoinSet<String>,
+        shutdown: &Shutdown,
+    ) {
+        if settings.all.cluster_dns.is_empty() {
+            let file = self.layout.cluster_dns_file();
+            let servers = dns::name_servers(&node.client, self.dns.cluster, &ranges.services, &file);
+            settings.all.cluster_dns = servers.await;
+        }
+        let on = dns::OnNode {
+            node: node.client.clone(),
+            network,
+            name: self.name.clone(),
+            ips: self.ips,
+            domain: settings.cluster_domain(),
+            options: self.dns.options.clone(),
+        };
+        tasks.spawn(dns::serve(on, shutdown.clone()));
+    }
+
     async fn start_kubelet(
         &self,
         config: NodeConfig,
         connected: Connected,
-        engine: &Arc<Engine>,
+        runtime: &Runtime,
         clock: Arc<SystemClock>,
         subnet: watch::Receiver<Option<Subnet>>,
-        logs: LogRotation,
+        settings: &KubeletSettings,
     ) -> anyhow::Result<Node> {
         let layout = self.layout;
         let client = connected.client.clone();
@@ -311,8 +418,7 @@ impl Plan<'_> {
         };
         let recorder = EventRecorder::start(client.clone(), source, clock.clone());
         let node = Arc::new(view::Late::default());
-        let cri: Arc<dyn RuntimeService> = engine.clone();
-        let images: Arc<dyn ImageService> = engine.clone();
+        let (cri, images) = (runtime.service.clone(), runtime.images.clone());
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
         let kubelet = KubeletConfig {
             node_name: self.name.clone(),
@@ -320,15 +426,15 @@ impl Plan<'_> {
             runtime: cri.clone(),
             images: images.clone(),
             root_dir: layout.kubelet_dir(),
-            pod_logs_dir: layout.pod_logs_dir(),
+            pod_logs_dir: config.pod_logs_dir.clone(),
             container_logs_dir: layout.container_logs_dir(),
-            cluster_dns: Vec::new(),
-            cluster_domain: CLUSTER_DOMAIN.into(),
-            resolv_conf: "/etc/resolv.conf".into(),
-            cgroup_root: layout.cgroup_root(),
+            cluster_dns: settings.cluster_dns(),
+            cluster_domain: settings.cluster_domain(),
+            resolv_conf: settings.all.resolv_conf.clone().into(),
+            cgroup_root: settings.cgroup_root().unwrap_or_else(|| layout.cgroup_root()),
             cgroups: Arc::new(cgroups::Kernel(cgroups)),
-            log_rotation: logs,
-            static_pods: self.kubelet.static_pods(),
+            log_rotation: settings.logs,
+            static_pods: settings.static_pods(),
             api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
             node: node.clone(),
             clock: clock.clone(),

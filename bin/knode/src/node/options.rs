@@ -1,80 +1,93 @@
-//! What the kubelet can be told, in upstream's words.
+//! What the kubelet can be told, in upstream's words: `knode node` and the role `kubelet` share one model
+//! (`knode_kubelet_config`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use k8s_openapi::api::core::v1::Taint;
 use knode_kubelet::LogRotation;
-use knode_kubelet_node::{EvictionConfig, ImageGcPolicy, ThresholdError, duration};
-use serde_json::{Value, json};
+use knode_kubelet_config::{CommandLine, Effective, PriorityGrace, Settings, Sources};
+use knode_kubelet_node::{
+    EvictionConfig, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError, ThresholdError,
+};
+use serde_json::{Map, Value, json};
+
+use super::config_files::{self, ReadError};
+use super::runtime::{Endpoint, EndpointError, RuntimeOptions};
 
 /// The kubelet's own options.
 #[derive(Args, Clone, Debug, Default)]
 pub struct KubeletOptions {
+    /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1). The options below go before it.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_config: Option<PathBuf>,
+    /// A directory of drop-ins `*.conf`, laid over the configuration in the order of their names.
+    #[arg(long, value_name = "DIR")]
+    pub kubelet_config_dir: Option<PathBuf>,
     /// A directory of manifests, or one manifest: this node runs their pods, with or without an API server, and
     /// shows them there as mirror pods. It is followed while running.
     #[arg(long, value_name = "PATH")]
-    pub pod_manifest_path: Option<PathBuf>,
+    pub pod_manifest_path: Option<String>,
     /// When memory, disk and process numbers count as scarce: the node then says so, takes no new pods and ends some.
     /// Signals: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree,
     /// pid.available; values: quantities or percentages. Signals that are not named keep their limits, 0% takes one
-    /// away.
-    #[arg(
-        long,
-        value_name = "SIGNAL<VALUE,...",
-        default_value = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%"
-    )]
-    pub eviction_hard: String,
+    /// away [default:
+    /// memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%].
+    #[arg(long, value_name = "SIGNAL<VALUE,...")]
+    pub eviction_hard: Option<String>,
     /// Limits that must be met for some time before pods are ended, each with its time in
     /// --eviction-soft-grace-period.
-    #[arg(
-        long,
-        value_name = "SIGNAL<VALUE,...",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub eviction_soft: String,
+    #[arg(long, value_name = "SIGNAL<VALUE,...")]
+    pub eviction_soft: Option<String>,
     /// How long each limit of --eviction-soft must be met.
-    #[arg(
-        long,
-        value_name = "SIGNAL=DURATION,...",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub eviction_soft_grace_period: String,
+    #[arg(long, value_name = "SIGNAL=DURATION,...")]
+    pub eviction_soft_grace_period: Option<String>,
     /// How much more than the limit must be free again once it was met.
-    #[arg(
-        long,
-        value_name = "SIGNAL=VALUE,...",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub eviction_minimum_reclaim: String,
-    /// Seconds that a pod ended for a limit of --eviction-soft may take, at most; 0 leaves it its own time.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub eviction_max_pod_grace_period: u32,
-    /// How long a pressure must be gone before the node reports it gone.
-    #[arg(long, value_name = "DURATION", default_value = "5m0s")]
-    pub eviction_pressure_transition_period: String,
-    /// Percentage of the images' file system in use from which on unused images are removed; 100 means never.
-    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub image_gc_high_threshold: u8,
-    /// Percentage in use down to which unused images are removed.
-    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
-    pub image_gc_low_threshold: u8,
-    /// How long an image has been known at least before it is removed as unused.
-    #[arg(long, value_name = "DURATION", default_value = "2m0s")]
-    pub minimum_image_ttl_duration: String,
-    /// Size from which on a container's log is rotated.
-    #[arg(long, value_name = "SIZE", default_value = "10Mi")]
-    pub container_log_max_size: String,
-    /// How many files a container's log may have; at least 2.
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..))]
-    pub container_log_max_files: u16,
+    #[arg(long, value_name = "SIGNAL=VALUE,...")]
+    pub eviction_minimum_reclaim: Option<String>,
+    /// Seconds that a pod ended for a limit of --eviction-soft may take, at most; 0 leaves it its own time [default: 0].
+    #[arg(long, value_name = "SECONDS")]
+    pub eviction_max_pod_grace_period: Option<String>,
+    /// How long a pressure must be gone before the node reports it gone [default: 5m0s].
+    #[arg(long, value_name = "DURATION")]
+    pub eviction_pressure_transition_period: Option<String>,
+    /// Percentage of the images' file system in use from which on unused images are removed; 100 means never
+    /// [default: 85].
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_high_threshold: Option<String>,
+    /// Percentage in use down to which unused images are removed [default: 80].
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_low_threshold: Option<String>,
+    /// How long an image has been known at least before it is removed as unused [default: 2m0s].
+    #[arg(long, value_name = "DURATION")]
+    pub minimum_image_ttl_duration: Option<String>,
+    /// Size from which on a container's log is rotated [default: 10Mi].
+    #[arg(long, value_name = "SIZE")]
+    pub container_log_max_size: Option<String>,
+    /// How many files a container's log may have; at least 2 [default: 5].
+    #[arg(long, value_name = "COUNT")]
+    pub container_log_max_files: Option<String>,
+    /// How many pods may run here [default: 110].
+    #[arg(long, value_name = "COUNT")]
+    pub max_pods: Option<String>,
+    /// How long a shutdown of the machine waits until the pods have ended, which needs systemd-logind; 0s does not
+    /// wait [default: 0s].
+    #[arg(long, value_name = "DURATION")]
+    pub shutdown_grace_period: Option<String>,
+    /// How much of --shutdown-grace-period is set aside for critical pods, which end last [default: 0s].
+    #[arg(long, value_name = "DURATION")]
+    pub shutdown_grace_period_critical_pods: Option<String>,
     /// How long the node asks its certificates to live, ten minutes at least; the cluster may give less [default: the
     /// cluster decides].
     #[arg(long, value_name = "TIME", value_parser = crate::pki::parse_requested_life)]
-    pub certificate_duration: Option<std::time::Duration>,
+    pub certificate_duration: Option<Duration>,
+    /// What a kubelet's own command line and files came to; goes before everything else.
+    #[arg(skip)]
+    pub settled: Option<Arc<Effective>>,
 }
 
 /// The same, read.
@@ -83,20 +96,35 @@ pub struct KubeletSettings {
     pub eviction: EvictionConfig,
     pub image_gc: ImageGcPolicy,
     pub logs: LogRotation,
+    pub shutdown: ShutdownConfig,
+    /// Everything else that is followed.
+    pub all: Settings,
+    /// Labels to register with.
+    pub labels: BTreeMap<String, String>,
+    /// What `/configz` shows.
+    pub configz: Value,
+    /// What was accepted and has no effect.
+    pub warnings: Vec<String>,
 }
 
 /// An option that cannot be read or does not fit another.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionError {
-    #[error("--{option}: {source}")]
+    #[error(transparent)]
+    Config(#[from] knode_kubelet_config::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{option}: {source}")]
     Value {
         option: &'static str,
         source: ThresholdError,
     },
-    #[error("--container-log-max-size {0:?} is not a size such as 10Mi")]
+    #[error(transparent)]
+    Shutdown(#[from] ShutdownGraceError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("containerLogMaxSize {0:?} is not a size such as 10Mi")]
     LogSize(String),
-    #[error("--image-gc-high-threshold {high} is not above --image-gc-low-threshold {low}")]
-    ImageThresholds { high: u8, low: u8 },
 }
 
 fn of<T>(option: &'static str, read: Result<T, ThresholdError>) -> Result<T, OptionError> {
@@ -104,99 +132,254 @@ fn of<T>(option: &'static str, read: Result<T, ThresholdError>) -> Result<T, Opt
 }
 
 impl KubeletOptions {
-    /// Reads all of them.
+    /// Those of a kubelet with a command line of its own.
+    pub fn settled(effective: Effective) -> Self {
+        Self {
+            settled: Some(Arc::new(effective)),
+            ..Self::default()
+        }
+    }
+
+    /// Reads all of them, and the files that they name.
     ///
     /// # Errors
     /// The first that cannot be read.
     pub fn settings(&self) -> Result<KubeletSettings, OptionError> {
+        let effective = match &self.settled {
+            Some(effective) => effective.as_ref().clone(),
+            None => self.effective()?,
+        };
+        let all = effective.settings;
         Ok(KubeletSettings {
-            eviction: self.eviction()?,
-            image_gc: self.image_gc()?,
-            logs: self.logs()?,
+            eviction: eviction(&all)?,
+            image_gc: ImageGcPolicy {
+                high: all.image_gc_high_threshold_percent,
+                low: all.image_gc_low_threshold_percent,
+                min_age: all.image_minimum_gc_age,
+                ..ImageGcPolicy::default()
+            },
+            logs: logs(&all)?,
+            shutdown: shutdown(&all)?,
+            all,
+            labels: effective.labels,
+            configz: effective.document,
+            warnings: effective.warnings,
         })
     }
 
-    /// Where the manifests of static pods lie, as an absolute path.
-    pub fn static_pods(&self) -> Option<PathBuf> {
-        let path = self.pod_manifest_path.as_ref()?;
-        Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
-    }
-
-    /// The same as fields of a `KubeletConfiguration`.
-    pub fn configz(&self) -> Value {
-        let mut shown = json!({
-            "containerLogMaxSize": self.container_log_max_size,
-            "containerLogMaxFiles": self.container_log_max_files,
-            "imageGCHighThresholdPercent": self.image_gc_high_threshold,
-            "imageGCLowThresholdPercent": self.image_gc_low_threshold,
-            "imageMinimumGCAge": self.minimum_image_ttl_duration,
-            "evictionHard": pairs(&self.eviction_hard, '<'),
-            "evictionPressureTransitionPeriod": self.eviction_pressure_transition_period,
-            "evictionMaxPodGracePeriod": self.eviction_max_pod_grace_period,
-        });
-        let lists = [
-            ("evictionSoft", &self.eviction_soft, '<'),
-            ("evictionSoftGracePeriod", &self.eviction_soft_grace_period, '='),
-            ("evictionMinimumReclaim", &self.eviction_minimum_reclaim, '='),
-        ];
-        for (name, text, between) in lists.into_iter().filter(|(_, text, _)| !text.is_empty()) {
-            shown[name] = json!(pairs(text, between));
+    fn effective(&self) -> Result<Effective, OptionError> {
+        let mut line = CommandLine::default();
+        for (flag, text) in self.flags() {
+            if let Some(text) = text {
+                line.set(flag, text)?;
+            }
         }
-        if let Some(path) = self.static_pods() {
-            shown["staticPodPath"] = json!(path);
+        // These are flags of ours alone.
+        for (flag, path, text) in [
+            (
+                "shutdown-grace-period",
+                "shutdownGracePeriod",
+                &self.shutdown_grace_period,
+            ),
+            (
+                "shutdown-grace-period-critical-pods",
+                "shutdownGracePeriodCriticalPods",
+                &self.shutdown_grace_period_critical_pods,
+            ),
+        ] {
+            if let Some(text) = text {
+                line.set_field(flag, path, text)?;
+            }
         }
-        shown
+        let files = config_files::read(self.kubelet_config.as_deref(), self.kubelet_config_dir.as_deref())?;
+        let sources = Sources {
+            preset: preset(),
+            files: &files,
+        };
+        Ok(knode_kubelet_config::settle(&line, sources)?)
     }
 
-    fn eviction(&self) -> Result<EvictionConfig, OptionError> {
-        let hard = of(
-            "eviction-hard",
-            EvictionConfig::default().hard(&self.eviction_hard),
-        )?;
-        let soft = hard.soft(&self.eviction_soft, &self.eviction_soft_grace_period);
-        let all = of("eviction-soft", soft)?.minimum_reclaim(&self.eviction_minimum_reclaim);
-        let transition = duration(&self.eviction_pressure_transition_period);
-        Ok(EvictionConfig {
-            max_pod_grace: i64::from(self.eviction_max_pod_grace_period),
-            transition: of("eviction-pressure-transition-period", transition)?,
-            ..of("eviction-minimum-reclaim", all)?
-        })
-    }
-
-    fn image_gc(&self) -> Result<ImageGcPolicy, OptionError> {
-        let (high, low) = (self.image_gc_high_threshold, self.image_gc_low_threshold);
-        if high <= low {
-            return Err(OptionError::ImageThresholds { high, low });
-        }
-        Ok(ImageGcPolicy {
-            high,
-            low,
-            min_age: of(
-                "minimum-image-ttl-duration",
-                duration(&self.minimum_image_ttl_duration),
-            )?,
-            ..ImageGcPolicy::default()
-        })
-    }
-
-    fn logs(&self) -> Result<LogRotation, OptionError> {
-        let text = &self.container_log_max_size;
-        let wrong = || OptionError::LogSize(text.clone());
-        let size = knode_api::quantity::Quantity::parse(text).map_err(|_| wrong())?;
-        let max_size = u64::try_from(size.value()).ok().filter(|size| *size > 0);
-        Ok(LogRotation {
-            max_size: max_size.ok_or_else(wrong)?,
-            max_files: usize::from(self.container_log_max_files),
-            ..LogRotation::default()
-        })
+    fn flags(&self) -> [(&'static str, &Option<String>); 13] {
+        [
+            ("pod-manifest-path", &self.pod_manifest_path),
+            ("eviction-hard", &self.eviction_hard),
+            ("eviction-soft", &self.eviction_soft),
+            ("eviction-soft-grace-period", &self.eviction_soft_grace_period),
+            ("eviction-minimum-reclaim", &self.eviction_minimum_reclaim),
+            (
+                "eviction-max-pod-grace-period",
+                &self.eviction_max_pod_grace_period,
+            ),
+            (
+                "eviction-pressure-transition-period",
+                &self.eviction_pressure_transition_period,
+            ),
+            ("image-gc-high-threshold", &self.image_gc_high_threshold),
+            ("image-gc-low-threshold", &self.image_gc_low_threshold),
+            ("minimum-image-ttl-duration", &self.minimum_image_ttl_duration),
+            ("container-log-max-size", &self.container_log_max_size),
+            ("container-log-max-files", &self.container_log_max_files),
+            ("max-pods", &self.max_pods),
+        ]
     }
 }
 
-/// A list of pairs as a map.
-fn pairs(text: &str, between: char) -> BTreeMap<&str, &str> {
-    text.split(',')
-        .filter_map(|part| part.trim().split_once(between))
-        .collect()
+/// Where knode's own node is not as upstream's kubelet without a configuration: swap is no obstacle, and a limit that is
+/// set leaves the others.
+fn preset() -> Map<String, Value> {
+    Map::from_iter([
+        ("clusterDomain".to_owned(), json!("cluster.local")),
+        ("failSwapOn".to_owned(), json!(false)),
+        ("mergeDefaultEvictionSettings".to_owned(), json!(true)),
+    ])
+}
+
+impl KubeletSettings {
+    /// Where the manifests of static pods lie, as an absolute path.
+    pub fn static_pods(&self) -> Option<PathBuf> {
+        path(&self.all.static_pod_path)
+    }
+
+    /// Where the logs of pods lie, if not where upstream has them.
+    pub fn pod_logs_dir(&self) -> Option<PathBuf> {
+        path(&self.all.pod_logs_dir).filter(|path| path != Path::new("/var/log/pods"))
+    }
+
+    /// Who may sign clients of the kubelet's API, if not the cluster's authority.
+    pub fn client_ca(&self) -> Option<PathBuf> {
+        path(&self.all.authentication.x509.client_ca_file)
+    }
+
+    /// The group below which `kubepods` lies, if one is named.
+    pub fn cgroup_root(&self) -> Option<String> {
+        Some(self.all.cgroup_root.clone()).filter(|root| !root.is_empty())
+    }
+
+    /// Where the kubelet's API listens; `any` makes a port an address of the whole machine.
+    pub fn listen(&self, any: impl Fn(u16) -> SocketAddr) -> SocketAddr {
+        match self.all.address {
+            address if address.is_unspecified() => any(self.all.port),
+            address => SocketAddr::new(address, self.all.port),
+        }
+    }
+
+    /// Where the kubelet's health is told.
+    pub fn healthz(&self) -> Option<SocketAddr> {
+        let address = SocketAddr::new(self.all.healthz_bind_address, self.all.healthz_port);
+        (self.all.healthz_port != 0).then_some(address)
+    }
+
+    /// The cluster's name servers.
+    pub fn cluster_dns(&self) -> Vec<String> {
+        self.all.cluster_dns.iter().map(IpAddr::to_string).collect()
+    }
+
+    /// The cluster's domain, which a dot at its end doesn't change.
+    pub fn cluster_domain(&self) -> String {
+        self.all.cluster_domain.trim_end_matches('.').to_owned()
+    }
+
+    /// Which container runtime is used: the one that is asked for, or that of the configuration.
+    ///
+    /// # Errors
+    /// An endpoint that cannot be used.
+    pub fn runtime(&self, asked: &RuntimeOptions) -> Result<RuntimeOptions, OptionError> {
+        let endpoint = |asked: &Option<Endpoint>, text: &str| match asked {
+            Some(asked) => Ok(Some(asked.clone())),
+            None if text.is_empty() => Ok(None),
+            None => text.parse().map(Some),
+        };
+        Ok(RuntimeOptions {
+            container_runtime_endpoint: endpoint(
+                &asked.container_runtime_endpoint,
+                &self.all.container_runtime_endpoint,
+            )?,
+            image_service_endpoint: endpoint(
+                &asked.image_service_endpoint,
+                &self.all.image_service_endpoint,
+            )?,
+        })
+    }
+
+    /// Taints to register with.
+    pub fn taints(&self) -> Vec<Taint> {
+        let taint = |taint: &knode_kubelet_config::Taint| Taint {
+            key: taint.key.clone(),
+            value: Some(taint.value.clone()).filter(|value| !value.is_empty()),
+            effect: taint.effect.clone(),
+            time_added: None,
+        };
+        self.all.register_with_taints.iter().map(taint).collect()
+    }
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    let path = (!text.is_empty()).then(|| PathBuf::from(text))?;
+    Some(std::path::absolute(&path).unwrap_or(path))
+}
+
+fn eviction(all: &Settings) -> Result<EvictionConfig, OptionError> {
+    let none = EvictionConfig {
+        thresholds: Vec::new(),
+        ..EvictionConfig::default()
+    };
+    let hard = of("evictionHard", none.hard(&joined(&all.eviction_hard, '<')))?;
+    let (soft, graces) = (&all.eviction_soft, &all.eviction_soft_grace_period);
+    let both = hard.soft(&joined(soft, '<'), &joined(graces, '='));
+    let reclaim = of("evictionSoft", both)?.minimum_reclaim(&joined(&all.eviction_minimum_reclaim, '='));
+    Ok(EvictionConfig {
+        max_pod_grace: i64::from(all.eviction_max_pod_grace_period),
+        transition: all.eviction_pressure_transition_period,
+        ..of("evictionMinimumReclaim", reclaim)?
+    })
+}
+
+/// A map as one text, memory first: what is scarce is looked for in this order.
+fn joined(map: &BTreeMap<String, String>, between: char) -> String {
+    // As upstream, all of a thing is no limit either.
+    let none = |value: &str| value == "100%";
+    let pair = |(name, value): (&String, &String)| {
+        let value = if none(value) { "0%" } else { value };
+        format!("{name}{between}{value}")
+    };
+    let (memory, others): (Vec<_>, Vec<_>) = map.iter().partition(|(name, _)| name.starts_with("memory."));
+    let all = memory.into_iter().chain(others).map(pair);
+    all.collect::<Vec<_>>().join(",")
+}
+
+fn shutdown(all: &Settings) -> Result<ShutdownConfig, OptionError> {
+    let groups = &all.shutdown_grace_period_by_pod_priority;
+    let periods = (all.shutdown_grace_period, all.shutdown_grace_period_critical_pods);
+    let grace = if groups.is_empty() {
+        ShutdownGrace::periods(periods.0, periods.1)?
+    } else if periods != (Duration::ZERO, Duration::ZERO) {
+        let both = "shutdownGracePeriodByPodPriority goes with neither shutdownGracePeriod nor shutdownGracePeriodCriticalPods";
+        return Err(knode_kubelet_config::Error::Together(both.into()).into());
+    } else {
+        let group = |one: &PriorityGrace| {
+            (
+                one.priority,
+                Duration::from_secs(one.shutdown_grace_period_seconds),
+            )
+        };
+        ShutdownGrace::by_priority(groups.iter().map(group).collect())?
+    };
+    Ok(ShutdownConfig {
+        grace,
+        ..ShutdownConfig::default()
+    })
+}
+
+fn logs(all: &Settings) -> Result<LogRotation, OptionError> {
+    let text = &all.container_log_max_size;
+    let wrong = || OptionError::LogSize(text.clone());
+    let size = knode_api::quantity::Quantity::parse(text).map_err(|_| wrong())?;
+    let max_size = u64::try_from(size.value()).ok().filter(|size| *size > 0);
+    Ok(LogRotation {
+        max_size: max_size.ok_or_else(wrong)?,
+        max_files: usize::try_from(all.container_log_max_files).unwrap_or(usize::MAX),
+        interval: all.container_log_monitor_interval,
+    })
 }
 
 #[cfg(test)]
@@ -222,22 +405,52 @@ mod tests {
     #[test]
     fn without_options_everything_is_upstreams() {
         let settings = read(&[]).unwrap();
-        assert_eq!(settings.eviction, EvictionConfig::default());
+        let mut hard = settings.eviction.thresholds.clone();
+        let mut upstreams = EvictionConfig::default().thresholds;
+        hard.sort_by_key(|one| one.signal.to_string());
+        upstreams.sort_by_key(|one| one.signal.to_string());
+        assert_eq!(hard, upstreams);
         assert_eq!(settings.image_gc, ImageGcPolicy::default());
         assert_eq!(settings.logs, LogRotation::default());
+        assert!(settings.shutdown.grace.is_off());
+        assert_eq!(settings.pod_logs_dir(), None);
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        assert_eq!(settings.listen(any).to_string(), "0.0.0.0:10250");
+        assert_eq!(settings.healthz().unwrap().to_string(), "127.0.0.1:10248");
+        assert_eq!(settings.cluster_domain(), "cluster.local");
     }
 
     #[test]
     fn configz_shows_what_was_set() {
-        let line = [
-            "kubelet",
+        let settings = read(&[
             "--pod-manifest-path=/etc/pods",
             "--eviction-hard=memory.available<1Gi",
-        ];
-        let shown = Line::try_parse_from(line).unwrap().options.configz();
+        ])
+        .unwrap();
+        let shown = &settings.configz;
         assert_eq!(shown["staticPodPath"], "/etc/pods");
-        assert_eq!(shown["evictionHard"], json!({"memory.available": "1Gi"}));
+        assert_eq!(shown["evictionHard"]["memory.available"], "1Gi");
+        assert_eq!(
+            shown["evictionHard"]["nodefs.available"], "10%",
+            "the others are kept"
+        );
         assert!(shown.get("evictionSoft").is_none());
+        assert_eq!(settings.static_pods(), Some("/etc/pods".into()));
+    }
+
+    #[test]
+    fn all_of_a_thing_is_no_limit() {
+        let settings = read(&["--eviction-hard=nodefs.available<100%,imagefs.available<0%"]).unwrap();
+        let signals: Vec<String> = settings
+            .eviction
+            .thresholds
+            .iter()
+            .map(|t| t.signal.to_string())
+            .collect();
+        assert_eq!(
+            signals,
+            ["memory.available", "imagefs.inodesFree", "nodefs.inodesFree"]
+        );
     }
 
     #[test]
@@ -245,9 +458,11 @@ mod tests {
         let wrong = |arguments: &[&str]| read(arguments).unwrap_err();
         assert!(wrong(&["--eviction-hard=cpu.available<1"]).contains("cpu.available"));
         assert!(wrong(&["--eviction-soft=memory.available<1Gi"]).contains("grace period"));
-        assert!(wrong(&["--image-gc-high-threshold=80"]).contains("--image-gc-low-threshold 80"));
+        assert!(wrong(&["--image-gc-high-threshold=80"]).contains("imageGCLowThresholdPercent 80"));
         assert!(wrong(&["--container-log-max-size=much"]).contains("much"));
-        assert!(wrong(&["--container-log-max-files=1"]).contains("2.."));
+        assert!(wrong(&["--container-log-max-files=1"]).contains("from 2"));
         assert!(wrong(&["--minimum-image-ttl-duration=soon"]).contains("minimum-image-ttl-duration"));
+        assert!(wrong(&["--shutdown-grace-period-critical-pods=1s"]).contains("<= shutdownGracePeriod"));
+        assert!(wrong(&["--kubelet-config=/no/such/file"]).contains("/no/such/file"));
     }
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::rbac;
+
 /// Why an object could not be brought to its state.
 #[derive(Debug, thiserror::Error)]
 pub enum EnsureError {
@@ -24,22 +26,6 @@ pub enum EnsureError {
     /// The published kubeconfig could not be written.
     #[error("write the kubeconfig that cluster-info publishes")]
     Publish(#[source] knode_pki::Error),
-}
-
-/// What the proxy, the overlay and network policies need beyond the rights of `system:node` (see CONTRACTS.md, identities).
-fn node_role() -> ClusterRole {
-    typed(json!({
-        "metadata": {"name": "knode:node"},
-        "rules": [
-            {"apiGroups": [""], "resources": ["services", "endpoints", "nodes"],
-             "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["servicecidrs"], "verbs": ["get", "list", "watch"]},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["list", "watch"]},
-            {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["list", "watch"]},
-            {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
-        ],
-    }))
 }
 
 /// Lets our controller approve the serving certificates of kubelets, which upstream leaves to a person.
@@ -58,26 +44,18 @@ fn approver() -> (ClusterRole, ClusterRoleBinding) {
     (typed(role), typed(binding))
 }
 
-fn node_binding() -> ClusterRoleBinding {
-    typed(json!({
-        "metadata": {"name": "knode:node"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "knode:node"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
-    }))
-}
-
 /// Creates or replaces the roles, their bindings and the bootstrap token.
 pub async fn ensure(client: &Client, token: &Secret) -> Result<(), EnsureError> {
-    put(&Api::all(client.clone()), &node_role()).await?;
+    put(&Api::all(client.clone()), &rbac::role(true)).await?;
     let (role, binding_of_role) = approver();
     put(&Api::all(client.clone()), &role).await?;
     put(&Api::all(client.clone()), &binding_of_role).await?;
-    put(&Api::all(client.clone()), &node_binding()).await?;
+    put(&Api::all(client.clone()), &rbac::binding()).await?;
     put(&Api::namespaced(client.clone(), "kube-system"), token).await
 }
 
 /// Creates an object, or brings an existing one to this state.
-pub(super) async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
+pub async fn put<K>(api: &Api<K>, object: &K) -> Result<(), EnsureError>
 where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
@@ -99,7 +77,7 @@ where
 }
 
 /// A constant object as its type.
-pub(super) fn typed<T: DeserializeOwned>(value: Value) -> T {
+pub fn typed<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value)
         .expect("these constant objects have their types' shape; a unit test builds each")
 }
@@ -111,7 +89,5 @@ mod tests {
     #[test]
     fn every_object_has_its_types_shape() {
         assert_eq!(approver().1.role_ref.name, approver().0.metadata.name.unwrap());
-        assert!(node_role().rules.is_some_and(|r| r.len() > 3));
-        assert_eq!(node_binding().role_ref.kind, "ClusterRole");
     }
 }

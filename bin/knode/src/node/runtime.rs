@@ -1,0 +1,228 @@
+//! Which container runtime the kubelet uses: the engine in this process, or another one behind its CRI socket.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use knode_cni::Loaded;
+use knode_cri::client::{RemoteRuntime, connect};
+use knode_cri::{
+    CgroupDriver, Code, CriError, ImageService, ListImagesRequest, RuntimeConfigRequest, RuntimeService,
+    VersionRequest,
+};
+use tokio::sync::watch;
+
+use crate::progress::Progress;
+
+/// What a runtime answers as the version of the API (upstream: `kubeRuntimeAPIVersion`).
+const API_VERSION: &str = "0.1.0";
+/// How long a runtime that does not answer yet is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PACE: Duration = Duration::from_millis(200);
+
+/// A container runtime's unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(PathBuf);
+
+/// An endpoint that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    #[error("{0:?}: only unix sockets are supported, as in unix:///run/containerd/containerd.sock")]
+    Scheme(String),
+    #[error("{0:?}: the path of a socket is absolute, as in unix:///run/containerd/containerd.sock")]
+    Relative(String),
+}
+
+impl Endpoint {
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unix://{}", self.0.display())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    /// Takes `unix:///path` and, as upstream still does, a path alone.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let path = match text.split_once(':') {
+            Some(("unix", rest)) => rest.strip_prefix("//").unwrap_or(rest),
+            Some((scheme, _)) if !scheme.contains('/') => {
+                return Err(EndpointError::Scheme(text.to_owned()));
+            }
+            _ => text,
+        };
+        if path.starts_with('/') {
+            Ok(Self(path.into()))
+        } else {
+            Err(EndpointError::Relative(text.to_owned()))
+        }
+    }
+}
+
+/// Which container runtime is used.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// The socket of another container runtime (CRI v1), such as unix:///run/containerd/containerd.sock, to be used
+    /// instead of the built-in engine. Its pods get their network by CNI: without a configuration in its directory one
+    /// is put there that calls this binary.
+    #[arg(long, value_name = "unix://SOCKET")]
+    pub container_runtime_endpoint: Option<Endpoint>,
+    /// The socket that serves the runtime's images, where that is another one.
+    #[arg(long, value_name = "unix://SOCKET", requires = "container_runtime_endpoint")]
+    pub image_service_endpoint: Option<Endpoint>,
+}
+
+/// The runtime as the kubelet uses it.
+#[derive(Clone)]
+pub struct Runtime {
+    pub service: Arc<dyn RuntimeService>,
+    pub images: Arc<dyn ImageService>,
+    /// Tells when its network configurations change, where it uses them itself in this process.
+    pub networks: Option<watch::Receiver<Arc<Loaded>>>,
+}
+
+/// Why a runtime cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("validate CRI v1 {api} API for endpoint \"{endpoint}\"")]
+    Unusable {
+        api: &'static str,
+        endpoint: String,
+        source: CriError,
+    },
+    #[error("runtime api version is not supported: {0:?} at {1}")]
+    Version(String, String),
+    #[error(
+        "unsupported: the runtime at {0} uses the cgroup driver systemd; set it to cgroupfs (containerd: SystemdCgroup = false)"
+    )]
+    SystemdCgroups(String),
+}
+
+impl RuntimeOptions {
+    /// Connects with the runtime that is named; none if that is the engine of this process.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; a runtime that does not answer is one only after a minute.
+    pub async fn connect(&self, progress: &Progress) -> Result<Option<Runtime>, RuntimeError> {
+        let Some(endpoint) = &self.container_runtime_endpoint else {
+            return Ok(None);
+        };
+        let service = reach(endpoint, "runtime", progress, async |cri: &RemoteRuntime| {
+            cri.version(VersionRequest {
+                version: API_VERSION.into(),
+            })
+            .await
+        });
+        let (service, version) = service.await?;
+        if version.version != API_VERSION {
+            return Err(RuntimeError::Version(version.version, endpoint.to_string()));
+        }
+        let at = self.image_service_endpoint.as_ref().unwrap_or(endpoint);
+        let images = reach(at, "image", progress, async |cri: &RemoteRuntime| {
+            cri.list_images(ListImagesRequest::default()).await
+        });
+        let (images, _) = images.await?;
+        refuse_systemd(&service, endpoint).await?;
+        progress.done(format!(
+            "the container runtime {} {} answers",
+            version.runtime_name, version.runtime_version
+        ));
+        Ok(Some(Runtime {
+            service: Arc::new(service),
+            images: Arc::new(images),
+            networks: None,
+        }))
+    }
+}
+
+/// Connects and asks, again and again until something answers.
+async fn reach<T>(
+    endpoint: &Endpoint,
+    api: &'static str,
+    progress: &Progress,
+    ask: impl AsyncFn(&RemoteRuntime) -> Result<T, CriError>,
+) -> Result<(RemoteRuntime, T), RuntimeError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        let answer = async {
+            let cri = connect(endpoint.path()).await?;
+            let answer = ask(&cri).await?;
+            Ok((cri, answer))
+        };
+        match answer.await {
+            Ok(both) => return Ok(both),
+            Err(source) if is_starting(&source) && started.elapsed() < PATIENCE => {
+                progress.waiting(format!("the container runtime at {endpoint}: {source}"));
+                tokio::time::sleep(PACE).await;
+            }
+            Err(source) => {
+                return Err(RuntimeError::Unusable {
+                    api,
+                    endpoint: endpoint.to_string(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+/// Whether a runtime may answer in a moment: nobody listens yet, or its CRI part is not ready (containerd).
+fn is_starting(error: &CriError) -> bool {
+    error.code == Code::Unavailable || error.message.contains("not initialized yet")
+}
+
+/// Pods' control groups are made as directories; a runtime that leaves them to systemd names them otherwise. A runtime
+/// that is too old to say (containerd before 2.0) is taken to use directories too, which is upstream's default.
+async fn refuse_systemd(cri: &RemoteRuntime, endpoint: &Endpoint) -> Result<(), RuntimeError> {
+    let asked = cri.runtime_config(RuntimeConfigRequest::default()).await;
+    let driver = match asked {
+        Ok(answer) => answer.linux.map(|linux| linux.cgroup_driver()),
+        Err(error) => {
+            tracing::info!(%error, "the runtime does not tell its cgroup driver: cgroupfs is assumed");
+            None
+        }
+    };
+    match driver {
+        Some(CgroupDriver::Systemd) => Err(RuntimeError::SystemdCgroups(endpoint.to_string())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_unix_sockets() {
+        let path = |text: &str| text.parse::<Endpoint>().map(|e| e.to_string());
+        let shown = "unix:///run/containerd/containerd.sock";
+        for text in [
+            shown,
+            "unix:/run/containerd/containerd.sock",
+            "/run/containerd/containerd.sock",
+        ] {
+            assert_eq!(path(text).unwrap(), shown);
+        }
+        assert!(matches!(
+            "tcp://localhost:1".parse::<Endpoint>(),
+            Err(EndpointError::Scheme(_))
+        ));
+        assert!(matches!(
+            "npipe:////./pipe/x".parse::<Endpoint>(),
+            Err(EndpointError::Scheme(_))
+        ));
+        assert!(matches!(
+            "run/c.sock".parse::<Endpoint>(),
+            Err(EndpointError::Relative(_))
+        ));
+    }
+}
