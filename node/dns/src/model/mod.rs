@@ -214,6 +214,8 @@ impl Model {
         }
         let slices = &mut self.entries.entry(key.clone()).or_default().slices;
         let at = slices.partition_point(|(known, _)| **known < *name);
+        // Nearly all have one for each family: room for more would be most of it.
+        slices.reserve_exact(1);
         slices.insert(at, (name.into(), slice));
         self.owners.insert(name.into(), key);
     }
