@@ -9,6 +9,7 @@ use knode_client::Clock;
 use knode_cri as cri;
 
 use crate::api::PodApi;
+use crate::credentials::NodeCredentials;
 use crate::logs::LogRotation;
 
 /// What is known of the node, which may change while the kubelet runs.
@@ -24,6 +25,10 @@ pub trait NodeView: Send + Sync + 'static {
     /// Whether the machine shuts down: the node takes no more pods.
     fn is_shutting_down(&self) -> bool {
         false
+    }
+    /// Credentials for registries that serve the images of every pod.
+    fn registry_credentials(&self) -> Option<Arc<NodeCredentials>> {
+        None
     }
     /// Conditions of the node that are true and say that something is scarce, such as `MemoryPressure`.
     fn pressures(&self) -> Vec<String> {

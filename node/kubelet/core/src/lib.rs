@@ -7,6 +7,7 @@
 pub mod admission;
 mod api;
 mod config;
+mod credentials;
 pub mod env;
 mod error;
 mod image;
@@ -25,6 +26,7 @@ mod worker;
 
 pub use api::{ClientApi, PodApi, PodApiError, PodChange};
 pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
+pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, ProvidersError};
 pub use error::{ConfigError, Error};
 pub use kubelet::{Kubelet, ProbeCounts};
 pub use logs::LogRotation;

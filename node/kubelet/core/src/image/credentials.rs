@@ -7,8 +7,11 @@ use k8s_openapi::api::core::v1::Secret;
 use knode_cri::AuthConfig;
 use serde::Deserialize;
 
+use crate::credentials::matches;
+
 #[derive(Deserialize)]
 struct DockerConfigJson {
+    #[serde(default)]
     auths: BTreeMap<String, Entry>,
 }
 
@@ -24,9 +27,24 @@ struct Entry {
 
 /// The credentials in `secrets` that fit `image`, the closest first.
 pub fn credentials<'a>(image: &str, secrets: impl Iterator<Item = &'a Secret>) -> Vec<AuthConfig> {
-    let wanted = registry_path(image);
+    fitting(&repository(image), secrets.flat_map(entries))
+}
+
+/// The credentials in a `config.json` of Docker's that fit `repository`, the closest first. What helper programs hold
+/// is none, as for upstream's kubelet.
+pub fn docker_credentials(repository: &str, file: &[u8]) -> Vec<AuthConfig> {
+    match serde_json::from_slice::<DockerConfigJson>(file) {
+        Ok(file) => fitting(repository, file.auths.into_iter()),
+        Err(error) => {
+            tracing::warn!(%error, "the node's registry credentials cannot be understood");
+            Vec::new()
+        }
+    }
+}
+
+fn fitting(repository: &str, entries: impl Iterator<Item = (String, Entry)>) -> Vec<AuthConfig> {
     let mut found: Vec<(usize, AuthConfig)> = Vec::new();
-    for (address, entry) in secrets.flat_map(entries) {
+    for (address, entry) in entries {
         let place = address
             .trim_start_matches("https://")
             .trim_start_matches("http://");
@@ -39,10 +57,7 @@ pub fn credentials<'a>(image: &str, secrets: impl Iterator<Item = &'a Secret>) -
         } else {
             place
         };
-        let fits = wanted
-            .strip_prefix(place)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':']));
-        if fits {
+        if matches(place, repository) && ends_at_a_part(place, repository) {
             let config = AuthConfig {
                 username: entry.username,
                 password: entry.password,
@@ -55,6 +70,29 @@ pub fn credentials<'a>(image: &str, secrets: impl Iterator<Item = &'a Secret>) -
     }
     found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
     found.into_iter().map(|(_, config)| config).collect()
+}
+
+/// `team` is not the beginning of `teams`.
+fn ends_at_a_part(place: &str, repository: &str) -> bool {
+    let path = |text: &str| {
+        text.split_once('/')
+            .map_or(String::new(), |(_, path)| path.to_owned())
+    };
+    let (beginning, whole) = (path(place), path(repository));
+    beginning.is_empty()
+        || whole
+            .strip_prefix(&beginning)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The repository that an image is in, with its registry, without tag and digest.
+pub fn repository(image: &str) -> String {
+    let whole = registry_path(image);
+    let name = whole.split('@').next().unwrap_or_default();
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name.to_owned(),
+        _ => name.to_owned(),
+    }
 }
 
 /// The image's name with its registry.
@@ -115,5 +153,26 @@ mod tests {
         assert_eq!(names("reg.io/teams/app:1"), ["wide"]);
         assert!(names("reg.iot/app").is_empty());
         assert!(names("busybox").is_empty());
+    }
+
+    #[test]
+    fn entries_may_have_stars_and_name_a_port() {
+        let one =
+            secret(r#"{"auths": {"*.reg.io": {"username": "star"}, "reg.io:5000": {"username": "port"}}}"#);
+        let names = |image: &str| -> Vec<String> {
+            let found = credentials(image, [&one].into_iter());
+            found.into_iter().map(|config| config.username).collect()
+        };
+        assert_eq!(names("a.reg.io/x@sha256:1"), ["star"]);
+        assert_eq!(names("reg.io:5000/x:1"), ["port"]);
+        assert!(names("reg.io/x").is_empty());
+        assert_eq!(repository("nginx"), "docker.io/library/nginx");
+        assert_eq!(repository("reg.io:5000/x:1@sha256:2"), "reg.io:5000/x");
+        let file = br#"{"auths": {"docker.io": {"auth": "dTpw"}}, "credsStore": "pass"}"#;
+        assert_eq!(
+            docker_credentials("docker.io/library/nginx", file)[0].auth,
+            "dTpw"
+        );
+        assert!(docker_credentials("docker.io/x", b"no").is_empty());
     }
 }

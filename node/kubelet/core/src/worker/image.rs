@@ -179,6 +179,9 @@ impl Subject<'_> {
         }
         let fitting = credentials(name, secrets.iter().map(AsRef::as_ref));
         let mut tries: Vec<Option<cri::AuthConfig>> = fitting.into_iter().map(Some).collect();
+        if let Some(node) = self.context.config.node.registry_credentials() {
+            tries.extend(node.credentials(name).await.into_iter().map(Some));
+        }
         if tries.is_empty() {
             tries.push(None);
         }
