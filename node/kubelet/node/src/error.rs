@@ -29,6 +29,19 @@ pub enum Error {
         /// The kubeconfig.
         path: PathBuf,
     },
+    /// The kubeconfig is another node's.
+    #[error(
+        "the certificate of {} is that of {shown}, and this node is called {node}: start it under its old name (--node-name), or take that file away so that the node asks for another certificate",
+        path.display()
+    )]
+    OtherNode {
+        /// The kubeconfig.
+        path: PathBuf,
+        /// The user of its certificate.
+        shown: String,
+        /// This node's name.
+        node: String,
+    },
     /// The bootstrap credential is not accepted.
     #[error(
         "{server} does not accept the credential in {}: its token has expired, was deleted or is another cluster's; run `knode token create` on the control plane and the line it prints here (this node's own kubeconfig cannot be used: {why}). Nothing was changed here",

@@ -304,3 +304,23 @@ async fn a_token_that_was_revoked_is_named_with_its_file_and_nothing_is_written(
     }
     assert!(!config.kubeconfig.exists());
 }
+
+#[tokio::test]
+async fn another_nodes_identity_is_neither_used_nor_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = Api::start().await;
+    let own = config(dir.path());
+    api.write_bootstrap(own.bootstrap_kubeconfig.as_ref().unwrap());
+    write_own(&api, &own, jiff::Timestamp::now());
+    let before = std::fs::read(&own.kubeconfig).unwrap();
+    let renamed = NodeConfig {
+        node_name: "node2".to_owned(),
+        ..own.clone()
+    };
+    let error = joined(join(&renamed)).await.unwrap_err().to_string();
+    for part in ["system:node:node1", "node2", own.kubeconfig.to_str().unwrap()] {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+    assert_eq!(std::fs::read(&own.kubeconfig).unwrap(), before);
+    joined(join(&own)).await.expect("under its own name it is good");
+}

@@ -49,7 +49,7 @@ pub(crate) fn node_subject(node_name: &str) -> Subject {
 /// # Errors
 /// [`Error::NoCredentials`], [`Error::Denied`], [`Error::NotSigned`] and the others of the request.
 pub async fn ensure_client(config: &NodeConfig, clock: Arc<dyn Clock>) -> Result<Connected> {
-    let lacking = match credential(&config.kubeconfig, clock.now())? {
+    let lacking = match credential(config, clock.now())? {
         Credential::Good => return from_kubeconfig(&config.kubeconfig).map_err(Error::Client),
         Credential::Lacking(why) => why,
     };
@@ -101,7 +101,8 @@ enum Credential {
     Lacking(String),
 }
 
-fn credential(kubeconfig: &Path, now: Timestamp) -> Result<Credential> {
+fn credential(config: &NodeConfig, now: Timestamp) -> Result<Credential> {
+    let kubeconfig = &config.kubeconfig;
     if !kubeconfig.exists() {
         return Ok(Credential::Lacking("it does not exist".to_owned()));
     }
@@ -119,6 +120,18 @@ fn credential(kubeconfig: &Path, now: Timestamp) -> Result<Credential> {
             "it has no readable client certificate".to_owned(),
         ));
     };
+    let (shown, own) = (
+        &found.subject.common_name,
+        node_subject(&config.node_name).common_name,
+    );
+    if shown.starts_with("system:node:") && *shown != own {
+        // Another node's identity is neither used nor written over.
+        return Err(Error::OtherNode {
+            path: kubeconfig.clone(),
+            shown: shown.clone(),
+            node: config.node_name.clone(),
+        });
+    }
     Ok(if now >= found.not_after {
         Credential::Lacking(format!("its certificate ended at {}", found.not_after))
     } else if now < found.not_before {
