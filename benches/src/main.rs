@@ -18,6 +18,8 @@ use anyhow::{Context, ensure};
 
 /// Names the measurement of the pod network between hosts.
 const NETWORK: &str = "network";
+/// Names the measurement of pods over the engine and over containerd.
+const PODS: &str = "pods";
 /// Names the measurement of the engine beside containerd; `small` after it takes less time.
 const ENGINE: &str = "engine";
 /// Names the part that runs inside the namespace.
@@ -38,6 +40,11 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if std::env::args().nth(1).as_deref() == Some(NETWORK) {
         network::all(&binary)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if std::env::args().nth(1).as_deref() == Some(PODS) {
+        let sizes = pods::compare::Sizes::parse(std::env::args().skip(2))?;
+        pods::compare::all(&binary, &sizes)?;
         return Ok(ExitCode::SUCCESS);
     }
     if std::env::args().nth(1).as_deref() == Some(ENGINE) {

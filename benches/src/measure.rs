@@ -73,7 +73,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// Pods are refused until their namespace has its service account.
-async fn wait_for_account(client: &Client) -> anyhow::Result<()> {
+pub async fn wait_for_account(client: &Client) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
     let there = async {
         while accounts.get_opt("default").await?.is_none() {

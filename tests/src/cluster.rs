@@ -8,7 +8,7 @@ use knode_testkit::leaks::Traces;
 use knode_testkit::{Host, Lan, Scratch, wait_until};
 use serde_json::Value;
 
-use crate::{BOUND, Output, kubectl, traces};
+use crate::{BOUND, Containerd, Output, kubectl, traces};
 
 /// The binary under test: `KNODE_BIN`, which `make test` sets to the release build.
 ///
@@ -26,6 +26,9 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// Where it says `containerd`, clusters run their pods in Debian's containerd instead of the engine.
+const RUNTIME: &str = "KNODE_RUNTIME";
+
 /// A machine that builds and tests is short of disk, which is not what the tests are about.
 pub const ROOMY: &str = "--eviction-hard=nodefs.available<1%,imagefs.available<1%";
 
@@ -38,6 +41,7 @@ pub struct Cluster {
     _lan: Lan,
     before: Traces,
     down: bool,
+    containerd: Option<Containerd>,
 }
 
 impl Cluster {
@@ -65,6 +69,19 @@ impl Cluster {
         Self::on(name, |lan, host| lan.number(host, Self::ADDRESS_V6, 64))
     }
 
+    /// A machine whose pods run in containerd instead of the engine.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn over_containerd(name: &str) -> Self {
+        let mut cluster = Self::machine(name);
+        if cluster.containerd.is_none() {
+            cluster.containerd = Some(Containerd::start(&cluster.host, &cluster.scratch));
+        }
+        cluster
+    }
+
     #[track_caller]
     fn on(name: &str, prepare: impl FnOnce(&Lan, &Host)) -> Self {
         let lan = Lan::new();
@@ -72,13 +89,27 @@ impl Cluster {
         prepare(&lan, &host);
         let scratch = Scratch::new(name);
         let before = Traces::of(&host, &scratch.path().display().to_string());
+        let over_containerd = std::env::var(RUNTIME).is_ok_and(|runtime| runtime == "containerd");
         Self {
+            containerd: over_containerd.then(|| Containerd::start(&host, &scratch)),
             host,
             scratch,
             _lan: lan,
             before,
             down: true,
         }
+    }
+
+    /// The machine's containerd, where its pods run in one.
+    ///
+    /// # Panics
+    /// When they don't.
+    #[track_caller]
+    pub fn containerd(&mut self) -> (&mut Containerd, &Host) {
+        let Some(containerd) = &mut self.containerd else {
+            panic!("pods run in the engine");
+        };
+        (containerd, &self.host)
     }
 
     /// A machine with a cluster that is Ready.
@@ -114,6 +145,9 @@ impl Cluster {
         let own_limits = options.iter().any(|one| one.starts_with("--eviction-hard"));
         let usual = if own_limits { None } else { Some(ROOMY) };
         command.args(["--node-name", "node1"]).args(usual).args(options);
+        if let Some(containerd) = &self.containerd {
+            command.args(["--container-runtime-endpoint", &containerd.endpoint()]);
+        }
         Output::of(&mut command)
     }
 
@@ -233,9 +267,12 @@ impl Cluster {
         Output::of(&mut command)
     }
 
-    /// Imports an image archive into the running engine.
+    /// Imports an image archive into the running engine, or into containerd.
     #[track_caller]
     pub fn import(&self, archive: &Path) -> Output {
+        if let Some(containerd) = &self.containerd {
+            return Output::told(containerd.import(&self.host, archive));
+        }
         let archive = archive.display().to_string();
         Output::of(&mut self.knode(&["engine", "import", "--data-dir", &self.data_dir(), &archive]))
     }
@@ -245,6 +282,7 @@ impl Cluster {
     pub fn purge(&mut self) -> Vec<String> {
         self.down = true;
         let ended = Output::of(&mut self.knode(&["down", "--purge", "--data-dir", &self.data_dir()]));
+        self.containerd = None;
         let after = Traces::of(&self.host, &self.scratch.path().display().to_string());
         let left = self.before.differences(&after);
         let mut left = traces::own(left, self.scratch.path(), &[self.data_dir().into()]);

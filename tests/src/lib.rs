@@ -1,6 +1,7 @@
 //! End-to-end tests of the real binary: machines as network namespaces without a way out, the real kubectl.
 
 mod cluster;
+mod containerd;
 pub mod kubectl;
 mod output;
 pub mod proxy;
@@ -9,6 +10,7 @@ mod site;
 mod traces;
 
 pub use cluster::{Cluster, ROOMY, binary};
+pub use containerd::Containerd;
 pub use output::Output;
 pub use site::{Site, ready};
 

@@ -37,6 +37,16 @@ impl Output {
         }
     }
 
+    /// That of something that succeeded, with this standard output.
+    pub(crate) fn told(stdout: String) -> Self {
+        Self {
+            command: String::new(),
+            code: 0,
+            stdout,
+            stderr: String::new(),
+        }
+    }
+
     /// The standard output of a command that must have succeeded.
     ///
     /// # Panics

@@ -369,7 +369,8 @@ fn a_running_pod_gets_other_limits() {
     cluster.apply(SMALL).ok();
     let before = cluster.wait_ready("pod small");
     let id = container_id(&before);
-    let id = id.trim_matches('"').trim_start_matches("knode://").to_owned();
+    let (_, id) = id.trim_matches('"').split_once("://").unwrap();
+    let id = id.to_owned();
     assert_eq!(
         limit(&id, "memory.limit_in_bytes", "memory.max").trim(),
         "33554432"

@@ -34,4 +34,6 @@ pub fn plan(pod: &Pod, observed: &Observed, now: Timestamp) -> Vec<Action> {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,9 @@
 //! Pods created, watched and deleted through the API, timed at the client.
 
+pub mod census;
+pub mod compare;
+pub mod timed;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 

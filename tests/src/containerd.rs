@@ -1,0 +1,222 @@
+//! Debian's containerd, with Debian's runc, as the runtime of a machine's pods.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use knode_cri::{ImageService, ImageSpec, ImageStatusRequest, RuntimeService, StatusRequest};
+use knode_testkit::{Host, Process, Scratch, image, wait_until_async};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The image of pods' sandboxes.
+const PAUSE: &str = "localhost/test/pause:1";
+/// How long containerd may take for a step.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A containerd of the test's own, below a directory. What it started goes with it.
+pub struct Containerd {
+    directory: PathBuf,
+    process: Option<Process>,
+}
+
+impl Containerd {
+    /// Starts one on a machine; returns when it answers and has the image of sandboxes.
+    ///
+    /// # Panics
+    /// With its output, when it doesn't come up.
+    #[track_caller]
+    pub fn start(host: &Host, scratch: &Scratch) -> Self {
+        let directory = scratch.join("containerd");
+        let mut containerd = Self {
+            directory,
+            process: None,
+        };
+        for name in ["", "bin", "net.d"] {
+            let path = containerd.directory.join(name);
+            std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
+        let file = containerd.directory.join("config.toml");
+        std::fs::write(&file, config(&containerd.directory))
+            .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        containerd.run(host);
+        let archive = containerd.directory.join("pause.tar");
+        let pause = image::busybox().name(PAUSE).cmd(&["sleep", "86400"]);
+        pause.build().write_oci(&archive);
+        containerd.import(host, &archive);
+        containerd
+    }
+
+    /// Starts the daemon, for the first time or after [`Containerd::stop`]; returns when it answers.
+    ///
+    /// # Panics
+    /// With its output, when it doesn't come up.
+    #[track_caller]
+    pub fn run(&mut self, host: &Host) {
+        let file = self.directory.join("config.toml").display().to_string();
+        self.process = Some(host.spawn("containerd", "containerd", &["-c", &file]));
+        host.block_on(async || {
+            let answers = || async {
+                let cri = knode_cri::client::connect(self.socket()).await;
+                let cri = cri.map_err(|e| format!("{e}: {}", self.output()))?;
+                cri.status(StatusRequest::default())
+                    .await
+                    .map_err(|e| e.to_string())
+            };
+            wait_until_async("containerd", BOUND, answers).await;
+        });
+    }
+
+    /// Ends the daemon alone: containers run on.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Its CRI socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("c.sock")
+    }
+
+    /// Its socket as the kubelet is told it.
+    pub fn endpoint(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// What it printed.
+    pub fn output(&self) -> String {
+        self.process.as_ref().map(Process::output).unwrap_or_default()
+    }
+
+    fn ctr(&self, host: &Host, words: &[&str]) -> String {
+        let socket = self.socket().display().to_string();
+        let own = ["-a", &socket, "-n", "k8s.io", "images"];
+        host.run("ctr", &[&own, words].concat())
+    }
+
+    /// Imports an archive; its images have their full names then.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn import(&self, host: &Host, archive: &Path) -> String {
+        let told = self.ctr(host, &["import", &archive.display().to_string()]);
+        let names = told.lines().filter_map(|line| line.strip_prefix("unpacking "));
+        let names: Vec<&str> = names.filter_map(|rest| rest.split_whitespace().next()).collect();
+        assert!(!names.is_empty(), "no image in {}: {told}", archive.display());
+        for name in names {
+            let full = full_name(name);
+            if full != name {
+                self.ctr(host, &["tag", "--force", name, &full]);
+            }
+            host.block_on(async || self.known(&full).await);
+        }
+        told
+    }
+
+    /// The CRI part hears of new images a little later.
+    async fn known(&self, name: &str) {
+        let spec = ImageSpec {
+            image: name.to_owned(),
+            ..ImageSpec::default()
+        };
+        let ask = || async {
+            let request = ImageStatusRequest {
+                image: Some(spec.clone()),
+                ..ImageStatusRequest::default()
+            };
+            let cri = knode_cri::client::connect(self.socket())
+                .await
+                .map_err(|e| e.to_string())?;
+            let status = cri.image_status(request).await.map_err(|e| e.to_string())?;
+            status.image.ok_or_else(|| "no image".to_owned())
+        };
+        wait_until_async(&format!("image {name}"), BOUND, ask).await;
+    }
+}
+
+/// An image's name as registries know it.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        None => format!("docker.io/library/{name}"),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.process = None;
+        // Shims outlive it, and would hold what they have mounted.
+        for id in processes_with(&self.directory) {
+            // It may have ended by itself meanwhile.
+            let _gone = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
+        let mounts = knode_linux::overlay::mount_points_below(&self.directory).unwrap_or_default();
+        for mount in mounts.iter().rev() {
+            if let Err(error) = knode_linux::overlay::unmount_all(mount) {
+                eprintln!("{}: {error}", mount.display());
+            }
+        }
+        // Where shims of every containerd have their sockets; if there are others, it stays.
+        for directory in ["/run/containerd/s", "/run/containerd"] {
+            let _in_use = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Processes that have a path in their command line, but for this one.
+fn processes_with(path: &Path) -> Vec<i32> {
+    let path = path.display().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let named = |id: &i32| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&path)
+    };
+    ids.filter(named).collect()
+}
+
+fn config(directory: &Path) -> String {
+    let path = |name: &str| directory.join(name).display().to_string();
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "{state}"
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{opt}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  netns_mounts_under_state_dir = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      Root = "{runc}"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{bin}"
+    conf_dir = "{conf}"
+"#,
+        root = path("root"),
+        state = path("state"),
+        socket = path("c.sock"),
+        opt = path("opt"),
+        runc = path("runc"),
+        bin = path("bin"),
+        conf = path("net.d"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_registries() {
+        assert_eq!(full_name("busybox:test"), "docker.io/library/busybox:test");
+        assert_eq!(full_name("a/b:1"), "docker.io/a/b:1");
+        assert_eq!(full_name("localhost/a:1"), "localhost/a:1");
+        assert_eq!(full_name("r.example:5000/a:1"), "r.example:5000/a:1");
+    }
+}
