@@ -66,3 +66,73 @@ fn port(object: &PortObject) -> Option<Port> {
         number: number.and_then(NonZeroU16::new),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<T: DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).expect("it has the object's shape")
+    }
+
+    fn service_of(spec: Value) -> Service {
+        service(&object(
+            json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec}),
+        ))
+    }
+
+    #[test]
+    fn a_service_is_its_addresses_its_endpoints_or_another_name() {
+        let ips =
+            |spec: Value| -> Vec<String> { service_of(spec).ips().iter().map(ToString::to_string).collect() };
+        let both = json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]});
+        assert_eq!(ips(both), ["10.0.0.1", "fd00::1"]);
+        assert_eq!(ips(json!({"clusterIP": "10.0.0.1"})), ["10.0.0.1"]);
+        assert_eq!(ips(json!({"type": "ClusterIP", "clusterIP": ""})), [""; 0]);
+        let headless = service_of(json!({"clusterIP": "None", "clusterIPs": ["None"]}));
+        assert_eq!(headless.addresses, Addresses::Headless);
+        let other = service_of(json!({"type": "ExternalName", "externalName": "a.example"}));
+        assert_eq!(other.addresses, Addresses::External("a.example".into()));
+        let ports = json!([{"name": "a", "port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"},
+                           {"port": 1, "protocol": "QUIC"}]);
+        let ports = service_of(json!({"clusterIP": "10.0.0.1", "ports": ports})).ports;
+        let shown: Vec<_> = ports
+            .iter()
+            .map(|p| (&*p.name, p.protocol, p.number.map(NonZeroU16::get)))
+            .collect();
+        assert_eq!(
+            shown,
+            [("a", Protocol::Tcp, Some(80)), ("", Protocol::Udp, Some(53))]
+        );
+    }
+
+    #[test]
+    fn a_slice_is_its_ready_endpoints() {
+        let of = |kind: &str, labels: Value| {
+            let endpoints = json!([
+                {"addresses": ["10.1.0.1"], "conditions": {"ready": true}, "hostname": "a-0"},
+                {"addresses": ["10.1.0.2"], "conditions": {"ready": false, "serving": true}},
+                {"addresses": ["10.1.0.3"], "hostname": ""},
+                {"addresses": ["10.1.0.4"], "conditions": {}},
+            ]);
+            slice(&object(json!({
+                "metadata": {"name": "web-x", "namespace": "ns", "labels": labels}, "addressType": kind,
+                "endpoints": endpoints, "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "any"}],
+            })))
+        };
+        let owner = json!({"kubernetes.io/service-name": "web"});
+        let (service, slice) = of("IPv4", owner.clone()).expect("it belongs to a service");
+        assert_eq!(service, "ns/web");
+        let labels: Vec<String> = slice.endpoints.iter().map(Endpoint::label).collect();
+        assert_eq!(labels, ["a-0", "10-1-0-3", "10-1-0-4"]);
+        assert_eq!(
+            slice.ports.iter().map(|p| p.number.is_some()).collect::<Vec<_>>(),
+            [true, false]
+        );
+        assert_eq!(of("FQDN", owner), None);
+        assert_eq!(of("IPv4", json!({})), None);
+    }
+}

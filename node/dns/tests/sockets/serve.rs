@@ -1,15 +1,13 @@
 //! Real questions over UDP and TCP, by dig; forwarding to a real server.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use common::{BOUND, OURS, at, dig, has, model, serve, shared, short};
+use crate::common::{BOUND, OURS, at, dig, dnsmasq, has, model, serve, shared, short};
 use knode_dns::SharedModel;
 use knode_dns::forward::Stub;
-use knode_testkit::{Host, Process, wait_until};
+use knode_testkit::{Host, wait_until};
 use tokio::sync::oneshot;
 
 /// A server of ours in a host; it ends when this is dropped.
@@ -61,40 +59,6 @@ impl Drop for Site {
             eprintln!("the server panicked");
         }
     }
-}
-
-/// dnsmasq with these names, on an address of the host.
-fn dnsmasq(host: &Host, address: &str, records: &[&str]) -> Process {
-    let listen = format!("--listen-address={address}");
-    let mut arguments = vec![
-        "--no-daemon",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--bind-interfaces",
-        &listen,
-        "--log-queries",
-        "--log-facility=-",
-        "--user=root",
-        "--pid-file=",
-        "--local-ttl=20",
-        "--cache-size=0",
-        "--address=/alive.test/",
-    ];
-    arguments.extend(records);
-    let process = host.spawn("dnsmasq", "dnsmasq", &arguments);
-    wait_until("dnsmasq to answer", BOUND, || {
-        let mut command = host.command("dig");
-        command.args(["+tries=1", "+time=1", &format!("@{address}"), "alive.test", "TXT"]);
-        let output = command.output().expect("dig is installed");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if text.contains("status:") {
-            Ok(())
-        } else {
-            Err(format!("{text}\n{}", process.output()))
-        }
-    });
-    process
 }
 
 #[test]

@@ -11,7 +11,7 @@ use knode_dns::forward::{CacheLimits, Forwarder, Stub};
 use knode_dns::model::{Addresses, Endpoint, Model, Port, Protocol, Service, Slice};
 use knode_dns::zone::Zone;
 use knode_dns::{Server, SharedModel};
-use knode_testkit::Host;
+use knode_testkit::{Host, Process, wait_until};
 use tokio::net::{TcpListener, UdpSocket};
 
 /// How long anything may take.
@@ -110,4 +110,38 @@ pub fn has(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
+}
+
+/// dnsmasq with these names, on an address of the host.
+pub fn dnsmasq(host: &Host, address: &str, records: &[&str]) -> Process {
+    let listen = format!("--listen-address={address}");
+    let mut arguments = vec![
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+        &listen,
+        "--log-queries",
+        "--log-facility=-",
+        "--user=root",
+        "--pid-file=",
+        "--local-ttl=20",
+        "--cache-size=0",
+        "--address=/alive.test/",
+    ];
+    arguments.extend(records);
+    let process = host.spawn("dnsmasq", "dnsmasq", &arguments);
+    wait_until("dnsmasq to answer", BOUND, || {
+        let mut command = host.command("dig");
+        command.args(["+tries=1", "+time=1", &format!("@{address}"), "alive.test", "TXT"]);
+        let output = command.output().expect("dig is installed");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.contains("status:") {
+            Ok(())
+        } else {
+            Err(format!("{text}\n{}", process.output()))
+        }
+    });
+    process
 }
