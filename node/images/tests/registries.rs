@@ -533,3 +533,62 @@ fn hostile_layers_leave_nothing() {
         assert_eq!(pulled.id.as_str(), built.id());
     }
 }
+
+const CHILD: &str = "KNODE_PULL_TEST";
+
+/// Not a test of its own: the process that is killed in the middle of a pull.
+#[test]
+fn pulling() {
+    let Ok(given) = std::env::var(CHILD) else { return };
+    let (store, reference) = given.split_once('=').unwrap();
+    let config = knode_images::StoreConfig {
+        root: store.into(),
+        registries: support::impatient(),
+    };
+    let store = knode_images::ImageStore::open(config).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // It stalls and is killed, or fails; either way the parent looks at what is left.
+    drop(runtime.block_on(store.pull(reference, &Auth::Anonymous)));
+}
+
+#[test]
+fn a_pull_that_is_killed_at_any_step_leaves_nothing_and_the_next_succeeds() {
+    let host = Host::new("killed");
+    let built = image();
+    for step in 0..5 {
+        let (served, count) = (built.clone(), AtomicUsize::new(0));
+        let server = Server::start(&host, move |asked| {
+            let reply = honest(&served, asked);
+            match (count.fetch_add(1, Ordering::Relaxed) == step, reply) {
+                (true, Reply::Whole(_, _, body)) => {
+                    Reply::Stall(body.len().max(2), body[..body.len() / 2].to_vec())
+                }
+                (_, reply) => reply,
+            }
+        });
+        let mut fixture = Fixture::new();
+        let reference = server.reference("app:1");
+        let given = format!("{CHILD}={}={reference}", fixture.scratch.join("killed").display());
+        let program = std::env::current_exe().unwrap().display().to_string();
+        let mut process = host.spawn("pull", "env", &[&given, &program, "--exact", "pulling"]);
+        knode_testkit::wait_until("the step", Duration::from_secs(20), || {
+            let asked = server.asked().len();
+            if asked > step {
+                Ok(())
+            } else {
+                Err(format!("{asked} requests"))
+            }
+        });
+        process.signal(nix::sys::signal::Signal::SIGKILL);
+        process.wait(Duration::from_secs(10));
+        let killed = fixture.scratch.join("killed");
+        fixture.store = knode_images::ImageStore::open(knode_images::StoreConfig {
+            root: killed,
+            registries: support::impatient(),
+        })
+        .unwrap();
+        fixture.assert_empty();
+        let pulled = pull(&host, &fixture, &reference).unwrap();
+        assert_eq!(pulled.id.as_str(), built.id(), "step {step}");
+    }
+}
