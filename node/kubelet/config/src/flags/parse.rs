@@ -16,6 +16,9 @@ pub fn parse(args: &[String]) -> Result<CommandLine> {
     let mut args = args.iter();
     while let Some(word) = args.next() {
         let (name, value) = split(word)?;
+        if table::find(&name).is_none() {
+            return Err(Error::UnknownFlag(name));
+        }
         let value = match value {
             Some(value) => value.to_owned(),
             None if is_switch(&name) => "true".to_owned(),

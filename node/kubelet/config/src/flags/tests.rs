@@ -59,8 +59,9 @@ fn the_forms_of_pflag_are_understood() {
 
 #[test]
 fn what_is_no_flag_is_named() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["--max-pod=1"], "unknown flag: --max-pod"),
+        (&["--max-pod"], "unknown flag: --max-pod"),
         (&["--max-pods"], "flag needs an argument: --max-pods"),
         (
             &["--max-pods=many"],
