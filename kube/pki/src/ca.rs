@@ -280,6 +280,15 @@ impl CertificateAuthority {
         Ok(next)
     }
 
+    /// The same authority without its forerunners: what they have signed is no longer trusted.
+    ///
+    /// # Errors
+    /// [`Error::Pem`], [`Error::Asn1`].
+    pub fn alone(&self) -> Result<Self> {
+        let own = X509::from_der(&self.certificate.der).map_err(bad_certificate)?;
+        Self::from_pem(&pem_of(&own)?, &self.key.to_pem()?)
+    }
+
     fn bundle_after(&self, own: &X509, now: Timestamp) -> Result<String> {
         Ok(pem_of(own)? + &still_valid(&self.bundle_pem, now)?)
     }
@@ -290,8 +299,9 @@ impl CertificateAuthority {
     /// # Errors
     /// [`Error::Write`], [`Error::PrivateKey`].
     pub fn save(&self, files: &AuthorityFiles) -> Result<()> {
-        if !self.chain_pem.is_empty() {
-            files::write_atomic(&files.chain, self.chain_pem.as_bytes(), files::PUBLIC)?;
+        match self.chain_pem.as_str() {
+            "" => files::remove(&files.chain)?,
+            chain => files::write_atomic(&files.chain, chain.as_bytes(), files::PUBLIC)?,
         }
         files::write_atomic(&files.cert, self.bundle_pem.as_bytes(), files::PUBLIC)?;
         files::write_atomic(&files.key, self.key.to_pem()?.as_bytes(), files::PRIVATE)

@@ -46,6 +46,20 @@ pub fn write_new(path: &Path, data: &[u8], mode: u32, force: bool) -> Result<()>
     write_atomic(path, data, mode)
 }
 
+/// Removes a file that may be absent.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Write {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Points the symbolic link `link` at `target` atomically, replacing what stands there.
 ///
 /// # Errors

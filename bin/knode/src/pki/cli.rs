@@ -137,6 +137,10 @@ pub struct RenewArgs {
     /// end, and certificates of the new one are accepted by those who know only the old one.
     #[arg(long)]
     pub new_key: bool,
+    /// Trust an authority's own certificate alone: for when everything has moved to its new key. What its forerunners
+    /// have signed is refused from then on.
+    #[arg(long, conflicts_with = "new_key")]
+    pub distrust_old: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -169,9 +169,12 @@ impl Renewal<'_> {
         let lifetime = self.args.validity.unwrap_or(CA_LIFETIME);
         let known = &self.known[at];
         let (place, old) = (known.files.clone(), known.authority.clone());
-        let new = match self.args.new_key {
-            true => old.succeeded(lifetime, self.now)?,
-            false => old.renewed(lifetime, self.now)?,
+        let new = if self.args.distrust_old {
+            old.alone()?
+        } else if self.args.new_key {
+            old.succeeded(lifetime, self.now)?
+        } else {
+            old.renewed(lifetime, self.now)?
         };
         new.save(&place)?;
         self.done.push(format!("renewed  {}", place.cert.display()));

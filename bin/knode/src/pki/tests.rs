@@ -248,6 +248,19 @@ fn a_new_key_of_the_authority_takes_everything_with_it() {
     }
     let again = run(&scratch, &["renew"]).unwrap();
     assert_eq!(again.len(), 3, "{again:?}");
+
+    assert!(scratch.path("ssl/ca-chain.pem").exists());
+    run(&scratch, &["renew", "ca", "--distrust-old"]).unwrap();
+    assert!(!scratch.path("ssl/ca-chain.pem").exists());
+    for file in ["bootstrap.kubeconfig", "admin.kubeconfig"] {
+        let access = Kubeconfig::load_access(&scratch.path(file)).unwrap();
+        let trusted = pem_certificates(&access.ca.unwrap().read().unwrap()).unwrap();
+        assert_eq!(
+            trusted,
+            std::slice::from_ref(&new.der),
+            "{file}: the old one no longer"
+        );
+    }
 }
 
 #[test]

@@ -180,14 +180,14 @@ async fn request_certificate(
         Err(Error::Denied { .. } | Error::Failed { .. } | Error::ForeignCertificate(_))
     ) {
         // Another try must be another request.
-        remove(&key_path)?;
+        files::remove(&key_path)?;
     }
     let identity = Identity {
         cert_pem: signed?,
         key_pem: request.key.to_pem()?,
     };
     store.update(&identity, clock.now())?;
-    remove(&key_path)
+    Ok(files::remove(&key_path)?)
 }
 
 /// The API server may not be up yet, or not have its rules yet.
@@ -229,15 +229,4 @@ fn pending_key(path: &Path) -> Result<PrivateKey> {
     let key = PrivateKey::generate();
     files::write_atomic(path, key.to_pem()?.as_bytes(), files::PRIVATE)?;
     Ok(key)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(knode_pki::Error::Write {
-            path: path.to_owned(),
-            source: error,
-        }
-        .into()),
-        _ => Ok(()),
-    }
 }
