@@ -24,6 +24,8 @@ use crate::{fast_path, service, shutdown};
 
 /// How often the network's configuration is asked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After so long with a lease the peers that were there are programmed.
+const SETTLED: Duration = Duration::from_secs(5);
 /// What Go's flag package ends with after a wrong flag.
 const WRONG_FLAG: u8 = 2;
 
@@ -53,6 +55,7 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         signal = shutdown::asked_by_signal() => return Ok(ending(signal?)),
     };
     let subnet = overlay.subnet();
+    tokio::spawn(settle(subnet.clone()));
     tokio::select! {
         ended = overlay.run() => ended.map(|()| ExitCode::FAILURE).map_err(Into::into),
         () = report(subnet, &flags.subnet_file) => Ok(ExitCode::FAILURE),
@@ -125,6 +128,17 @@ async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)
     };
     let overlay = Overlay::over(config, store, underlay)?.with_rules(flags.rules);
     Ok((overlay, health))
+}
+
+/// Gives back what only the start needed, once the daemon has settled.
+async fn settle(mut subnet: tokio::sync::watch::Receiver<Option<knode_overlay::Subnet>>) {
+    // It ends with the overlay, which says itself why.
+    if subnet.wait_for(Option::is_some).await.is_ok() {
+        tokio::time::sleep(SETTLED).await;
+        if let Err(error) = knode_linux::memory::release_program() {
+            tracing::debug!(%error, "pages of the program are kept");
+        }
+    }
 }
 
 /// Says when the subnet is there, to the log and to the service manager.
