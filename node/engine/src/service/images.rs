@@ -48,9 +48,7 @@ fn auth(given: Option<AuthConfig>) -> Result<Auth> {
         return Ok(Auth::Bearer(given.registry_token));
     }
     if !given.identity_token.is_empty() {
-        return Err(EngineError::Unsupported(
-            "an identity token for a registry".into(),
-        ));
+        return Ok(Auth::Identity(given.identity_token));
     }
     if !given.username.is_empty() {
         return Ok(Auth::Basic {
@@ -179,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_come_in_three_forms() {
+    fn credentials_come_in_four_forms() {
         let of = |given| auth(Some(given)).unwrap();
         let plain = AuthConfig {
             username: "u".into(),
@@ -196,6 +194,11 @@ mod tests {
             );
         }
         assert!(matches!(of(AuthConfig::default()), Auth::Anonymous));
+        let identity = AuthConfig {
+            identity_token: "refresh".into(),
+            ..Default::default()
+        };
+        assert!(matches!(of(identity), Auth::Identity(token) if token == "refresh"));
         assert!(
             auth(Some(AuthConfig {
                 auth: "!".into(),

@@ -1,8 +1,9 @@
-//! Images from files: OCI layouts and `docker save` archives, plain or compressed.
+//! Images from files and into files: OCI layouts and `docker save` archives, plain or compressed.
 
 mod directory;
 mod docker;
 mod error;
+mod export;
 mod file;
 mod import;
 mod oci;
@@ -34,6 +35,18 @@ impl ImageStore {
             })
         });
         task.await.map_err(|_| Error::TaskLost("import"))?
+    }
+
+    /// Writes images to a new archive that is an OCI layout and a `docker save` archive at once, with the tags by which
+    /// they are named here. Layers are kept as trees, not as they were transferred, so that the archive has them anew,
+    /// uncompressed: the images in it run alike and have other digests and ids.
+    ///
+    /// # Errors
+    /// [`Error::ImageNotFound`], [`Error::Io`]; there is then no archive.
+    pub async fn export_archive(&self, references: &[String], path: &Path) -> Result<()> {
+        let (inner, references, path) = (self.inner.clone(), references.to_vec(), path.to_owned());
+        let task = tokio::task::spawn_blocking(move || export::export(&inner, &references, &path));
+        task.await.map_err(|_| Error::TaskLost("export"))?
     }
 
     /// Imports every archive in a directory that was not imported before or has changed since (by size and

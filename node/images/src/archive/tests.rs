@@ -202,3 +202,78 @@ async fn a_directory_is_imported_once() {
         ["1 new", "broken"]
     );
 }
+
+#[tokio::test]
+async fn what_is_exported_can_be_imported_and_shows_the_same() {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let fixture = Fixture::new();
+    let long = format!("{}/{}", "d".repeat(150), "f".repeat(120));
+    let base = Layer::new()
+        .dir("etc", 0o711)
+        .mtime(1000)
+        .file("etc/suid", 0o4755, "x")
+        .owner(7, 8)
+        .extension("mtime", b"5000.25")
+        .xattr("user.note", b"v")
+        .hardlink("etc/alias", "etc/suid")
+        .symlink("etc/link", "/absolute")
+        .char_device("null", 1, 3)
+        .fifo("pipe")
+        .file(&long, 0o600, "long")
+        .file("gone", 0o644, "g")
+        .dir("data", 0o755)
+        .file("data/old", 0o644, "o");
+    let top = Layer::new()
+        .whiteout("gone")
+        .dir("data", 0o755)
+        .opaque("data")
+        .file("data/new", 0o644, "n");
+    let built = ImageBuilder::new("localhost/app:1")
+        .layer(base)
+        .layer(top)
+        .cmd(&["/a"]);
+    let image = fixture.import(&built).await;
+    let path = fixture.scratch.join("export.tar");
+    let names = ["localhost/app:1".to_owned(), image.id.to_string()];
+    fixture.store.export_archive(&names, &path).await.unwrap();
+    let missing = fixture
+        .store
+        .export_archive(&["absent".to_owned()], &fixture.scratch.join("no.tar"))
+        .await;
+    assert!(missing.unwrap_err().is_not_found() && !fixture.scratch.join("no.tar").exists());
+    let other = Fixture::new();
+    let imported = other.store.import_archive(&path).await.unwrap();
+    assert_eq!(imported.len(), 1);
+    assert_eq!(
+        (&imported[0].repo_tags, &imported[0].config),
+        (&image.repo_tags, &image.config)
+    );
+    let snapshots = other.store.snapshots();
+    snapshots.prepare("localhost/app:1", "c").unwrap();
+    let root = snapshots.mount("c").unwrap();
+    let meta = |name: &str| fs::symlink_metadata(root.join(name)).unwrap();
+    let suid = meta("etc/suid");
+    assert_eq!(
+        (suid.mode() & 0o7777, suid.uid(), suid.gid(), suid.nlink()),
+        (0o4755, 7, 8, 2)
+    );
+    assert_eq!((suid.mtime(), suid.mtime_nsec()), (5000, 250_000_000));
+    let note = knode_linux::xattr::get(&root.join("etc/alias"), "user.note".as_ref()).unwrap();
+    assert_eq!(note.as_deref(), Some(b"v".as_slice()));
+    assert_eq!((meta("etc").mode() & 0o7777, meta("etc").mtime()), (0o711, 1000));
+    assert_eq!(
+        fs::read_link(root.join("etc/link")).unwrap().to_str(),
+        Some("/absolute")
+    );
+    assert!(meta("null").rdev() == rustix::fs::makedev(1, 3) && meta("pipe").file_type().is_fifo());
+    assert_eq!(fs::read_to_string(root.join(&long)).unwrap(), "long");
+    assert!(!root.join("gone").exists() && !root.join("data/old").exists());
+    assert_eq!(fs::read_to_string(root.join("data/new")).unwrap(), "n");
+    // Exported again it is the same archive: nothing of it is by chance.
+    let again = other.scratch.join("again.tar");
+    other.store.export_archive(&names[..1], &again).await.unwrap();
+    assert_eq!(
+        other.store.import_archive(&again).await.unwrap()[0].id,
+        imported[0].id
+    );
+}

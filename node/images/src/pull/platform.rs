@@ -34,6 +34,33 @@ pub(crate) fn choose(index: &Index) -> Option<Descriptor> {
 }
 
 fn choose_for(index: &Index, host: &Platform) -> Option<Descriptor> {
+    let mut machines = vec![host.clone()];
+    machines.extend(older(host));
+    let unnamed = || match index.manifests.as_slice() {
+        [only] if only.platform.is_none() => Some(only.clone()),
+        _ => None,
+    };
+    machines
+        .iter()
+        .find_map(|machine| choose_exactly(index, machine))
+        .or_else(unnamed)
+}
+
+/// The 32-bit machine that a 64-bit one can be, where there is nothing better, as upstream orders them.
+fn older(host: &Platform) -> Option<Platform> {
+    let (architecture, variant) = match host.architecture.as_str() {
+        "amd64" => ("386", ""),
+        "arm64" => ("arm", "v8"),
+        _ => return None,
+    };
+    Some(Platform {
+        os: host.os.clone(),
+        architecture: architecture.into(),
+        variant: variant.into(),
+    })
+}
+
+fn choose_exactly(index: &Index, host: &Platform) -> Option<Descriptor> {
     let fits = |entry: &&Descriptor| {
         entry
             .platform
@@ -46,17 +73,13 @@ fn choose_for(index: &Index, host: &Platform) -> Option<Descriptor> {
             .as_ref()
             .is_some_and(|platform| platform.variant == host.variant)
     };
-    let mut fitting = index.manifests.iter().filter(fits);
-    let unnamed = || match index.manifests.as_slice() {
-        [only] if only.platform.is_none() => Some(only),
-        _ => None,
+    // The newest that the machine still is; the first of equals.
+    let newest = || {
+        let variant = |entry: &&Descriptor| entry.platform.as_ref().map(|platform| platform.variant.clone());
+        index.manifests.iter().rev().filter(fits).max_by_key(variant)
     };
-    fitting
-        .clone()
-        .find(exact)
-        .or_else(|| fitting.next())
-        .or_else(unnamed)
-        .cloned()
+    let exact = index.manifests.iter().filter(fits).find(exact);
+    exact.or_else(newest).cloned()
 }
 
 fn runs_on(platform: &Platform, host: &Platform) -> bool {
@@ -126,6 +149,20 @@ mod tests {
             Some("linux/arm/v7")
         );
         assert_eq!(chosen(&["linux/arm/v7"], "linux/arm/v6"), None);
+    }
+
+    #[test]
+    fn older_machines_count_where_there_is_nothing_better() {
+        let both = ["linux/386", "linux/amd64"];
+        assert_eq!(chosen(&both, "linux/amd64").as_deref(), Some("linux/amd64"));
+        assert_eq!(chosen(&both[..1], "linux/amd64").as_deref(), Some("linux/386"));
+        let arms = ["linux/arm/v5", "linux/arm/v7", "linux/arm/v6"];
+        assert_eq!(chosen(&arms, "linux/arm64/v8").as_deref(), Some("linux/arm/v7"));
+        assert_eq!(
+            chosen(&["linux/arm64"], "linux/arm64/v8").as_deref(),
+            Some("linux/arm64")
+        );
+        assert_eq!(chosen(&["linux/amd64/v2"], "linux/amd64"), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use commit::{LayerPlan, NewImage, NewLayer, SourceLayer};
 pub(crate) use layout::Layout;
-pub(crate) use state::{SnapshotRecord, State};
+pub(crate) use state::{ImageRecord, LayerRecord, SnapshotRecord, State};
 
 use crate::durable::TempPath;
 use crate::error::{Error, Result};

@@ -20,7 +20,7 @@ use super::sparse::{Copied, Copier};
 use super::{UnpackError, Unpacked};
 
 /// The attribute that makes a directory hide the lower ones of its name.
-pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Hard links to lower layers that are kept in mind.
 const LINK_LIMIT: usize = 100_000;

@@ -21,6 +21,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub(crate) use decompress::decompress;
+pub(crate) use entry::OPAQUE;
 pub(crate) use lower::settle;
 
 use crate::digest::{Digest, HashingReader};
