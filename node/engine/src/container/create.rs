@@ -161,7 +161,7 @@ impl Core {
             let image = self.image(&given.image)?;
             given.image_ref = image.id.to_string();
             record.image_mounts.push(key.clone());
-            snapshots.prepare(image.id.as_str(), &key)?;
+            snapshots.prepare_view(image.id.as_str(), &key)?;
             let root = snapshots.mount(&key)?;
             sources.push(part_of(&root, &mount.image_sub_path)?);
         }
