@@ -122,15 +122,43 @@ impl From<Status> for CriError {
     }
 }
 
+/// Longest message that is sent, in bytes: it travels in a header, percent-encoded, and one that is too large ends the
+/// whole connection.
+const MAX_SENT: usize = 2048;
+
 impl From<CriError> for Status {
     fn from(error: CriError) -> Self {
-        Status::new(error.code, error.message)
+        Status::new(error.code, shortened(error.message))
     }
+}
+
+fn shortened(message: String) -> String {
+    if message.len() <= MAX_SENT {
+        return message;
+    }
+    let end = message.floor_char_boundary(MAX_SENT);
+    format!("{} … ({} bytes)", &message[..end], message.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_fits_a_header() {
+        let status = Status::from(CriError::not_found("é".repeat(100_000)));
+        assert!(
+            status.message().len() < MAX_SENT + 40,
+            "{}",
+            status.message().len()
+        );
+        assert!(
+            status.message().ends_with("(200000 bytes)"),
+            "{}",
+            status.message()
+        );
+        assert_eq!(Status::from(CriError::not_found("short")).message(), "short");
+    }
 
     #[test]
     fn rpc_text_is_what_go_clients_print() {

@@ -62,6 +62,32 @@ async fn operate(daemon: &Daemon, operation: &str, pod: &Pod) -> CriResult<()> {
     }
 }
 
+/// A container that was being started runs, can be started, or has ended with what held it. That a shim is gone is told
+/// a moment later.
+async fn settled(daemon: &Daemon, point: &str, pod: &Pod) {
+    if daemon.status(&pod.container).await.state() == ContainerState::ContainerCreated {
+        daemon.start_container(&pod.container).await.unwrap();
+    }
+    wait_until_async(
+        &format!("{point}: a container that runs or has ended"),
+        BOUND,
+        || async {
+            let status = daemon.status(&pod.container).await;
+            match status.state() {
+                ContainerState::ContainerRunning => {
+                    let answer = daemon.exec(&pod.container, &["echo", "alive"], 0).await?;
+                    assert_eq!(answer.stdout, b"alive\n", "{point}");
+                }
+                // What was below it died with it.
+                ContainerState::ContainerExited => assert!(status.exit_code != 0, "{point}: {status:?}"),
+                other => panic!("{point}: {other:?}"),
+            }
+            Ok::<_, CriError>(())
+        },
+    )
+    .await;
+}
+
 /// After a crash what was acknowledged is there, and the operation can be done.
 async fn check(daemon: &Daemon, operation: &str, point: &str, pod: &Pod) {
     match operation {
@@ -82,29 +108,7 @@ async fn check(daemon: &Daemon, operation: &str, point: &str, pod: &Pod) {
             };
             daemon.start_container(&id).await.unwrap();
         }
-        "start" => {
-            let status = daemon.status(&pod.container).await;
-            match status.state() {
-                ContainerState::ContainerCreated => {
-                    daemon.start_container(&pod.container).await.unwrap();
-                    assert_eq!(
-                        daemon.output(&pod.container, "echo alive").await,
-                        "alive\n",
-                        "{point}"
-                    );
-                }
-                ContainerState::ContainerRunning => {
-                    assert_eq!(
-                        daemon.output(&pod.container, "echo alive").await,
-                        "alive\n",
-                        "{point}"
-                    );
-                }
-                // What was below it died with it.
-                ContainerState::ContainerExited => assert!(status.exit_code != 0, "{point}: {status:?}"),
-                ContainerState::ContainerUnknown => panic!("{point}: {status:?}"),
-            }
-        }
+        "start" => settled(daemon, point, pod).await,
         "stop" => {
             daemon.stop(&pod.container, 5).await.unwrap();
             let status = daemon.status(&pod.container).await;
@@ -128,7 +132,7 @@ async fn a_daemon_that_dies_at_any_step_leaves_nothing_behind() {
     for (operation, points) in DAEMON {
         for point in *points {
             let pod = pod(&daemon, operation).await;
-            println!("{operation}: {point}");
+
             daemon.crash_at(point);
             let answer = operate(&daemon, operation, &pod).await;
             // An end is told before everything that follows from it is done.
@@ -151,7 +155,7 @@ async fn a_shim_or_creator_that_dies_at_any_step_leaves_nothing_behind() {
     for (operation, points) in BELOW {
         for point in *points {
             let pod = pod(&daemon, operation).await;
-            println!("{operation}: {point}");
+
             daemon.crash_at(point);
             // The answer depends on whether there was somebody left to give it.
             let _ = operate(&daemon, operation, &pod).await;
@@ -175,7 +179,7 @@ async fn daemon_and_shim_that_die_together_leave_nothing_behind() {
         "creator.started",
     ] {
         let pod = pod(&daemon, "start").await;
-        println!("{point}");
+
         daemon.crash_at(point);
         let start = StartContainerRequest {
             container_id: pod.container.clone(),
@@ -191,4 +195,70 @@ async fn daemon_and_shim_that_die_together_leave_nothing_behind() {
         daemon.clear().await;
         daemon.assert_clean(point);
     }
+}
+
+/// Layers of random bytes, so that they are large on the wire too.
+fn large_image() -> knode_testkit::image::Image {
+    let mut state = 0x1234_5678_9ABC_DEF1_u64;
+    let mut bytes = |count: usize| {
+        let step = |_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        (0..count / 8).flat_map(step).collect::<Vec<u8>>()
+    };
+    let mut builder = knode_testkit::image::ImageBuilder::new("test/large:1");
+    for layer in 0..3 {
+        let layer = knode_testkit::image::Layer::new().file(&format!("file{layer}"), 0o644, bytes(8 << 20));
+        builder = builder.layer(layer);
+    }
+    builder.build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_in_a_pull_leaves_no_half_image() {
+    let host = knode_testkit::Host::new("crashpull");
+    let registry = knode_testkit::Registry::start(&host);
+    let reference = registry.push(&large_image());
+    let netns = format!("--net={}", host.path().display());
+    let mut daemon = Daemon::within("pull", &["nsenter".into(), netns, "--".into()]).await;
+    let spec = ImageSpec {
+        image: reference.clone(),
+        ..Default::default()
+    };
+    let pull = PullImageRequest {
+        image: Some(spec.clone()),
+        ..Default::default()
+    };
+    for round in 0..3 {
+        let client = daemon.cri().clone();
+        let request = pull.clone();
+        let pulling = tokio::spawn(async move { client.pull_image(request).await });
+        let tmp = daemon.scratch.join("images/tmp");
+        wait_until_async("a pull under way", BOUND, || async {
+            std::fs::read_dir(&tmp).is_ok_and(|entries| entries.count() > round)
+        })
+        .await;
+        daemon.kill();
+        assert!(
+            pulling.await.unwrap().is_err(),
+            "the pull was over before it was cut"
+        );
+        daemon.start().await;
+        let request = ImageStatusRequest {
+            image: Some(spec.clone()),
+            verbose: false,
+        };
+        assert_eq!(daemon.cri().image_status(request).await.unwrap().image, None);
+    }
+    daemon.cri().pull_image(pull).await.unwrap();
+    let sandbox = daemon.run_sandbox(daemon.sandbox_config()).await.unwrap();
+    let mut config = command(&["/file0"]);
+    config.image = Some(spec);
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    assert_eq!(daemon.status(&id).await.state(), ContainerState::ContainerCreated);
+    daemon.clear().await;
+    daemon.assert_clean("pulls");
 }

@@ -37,6 +37,7 @@ impl Core {
         let id = new_id();
         self.reserve_name(&unique_name(&config, &sandbox)?, &id)?;
         crash::point("create.begin");
+        self.hasten_start();
         match self.make_parts_of(&id, config, &sandbox).await {
             Ok(record) => {
                 let container = Arc::new(Container::new(record));
@@ -49,6 +50,17 @@ impl Core {
                 Err(error)
             }
         }
+    }
+
+    /// Whoever starts the container will have to wait for the kernel before it can join control groups: that wait can
+    /// begin now.
+    fn hasten_start(&self) {
+        let cgroups = self.cgroups.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cgroups.stir() {
+                tracing::debug!(%error, "writing our own control group");
+            }
+        });
     }
 
     async fn make_parts_of(

@@ -6,6 +6,7 @@ mod ended;
 mod exec;
 pub(crate) mod groups;
 mod host;
+pub(crate) mod metrics;
 mod remove;
 mod rootfs;
 mod start;

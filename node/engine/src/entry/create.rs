@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 
 use super::args::{CreateArgs, Target};
 use super::executor::ProgramExecutor;
 use super::report::Report;
-use super::stage;
+use super::{stage, tenant};
 use crate::crash;
 use crate::error::chain;
 
@@ -72,15 +72,16 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
         seccomp: None,
         keeps_orphans: false,
     };
-    let bundle = stage::prepare(bundle, &args.runtime_root).map_err(LibcontainerError::OtherIO)?;
+    let staged = stage::prepare(bundle, &args.runtime_root).map_err(LibcontainerError::OtherIO)?;
     let mut container = builder(args, executor)?
-        .as_init(bundle)
+        .as_init(&staged)
         .with_systemd(false)
         .with_detach(true)
         .as_sibling(true)
         .build()?;
     crash::point("creator.built");
     container.start()?;
+    stage::settle(bundle, &staged).map_err(LibcontainerError::OtherIO)?;
     crash::point("creator.started");
     container
         .pid()
@@ -89,12 +90,17 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
 }
 
 fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, LibcontainerError> {
-    let seccomp = container_seccomp(&args.runtime_root.join(&args.id)).map_err(LibcontainerError::OtherIO)?;
+    let spec = container_spec(&args.runtime_root.join(&args.id)).map_err(LibcontainerError::OtherIO)?;
+    let seccomp = spec.and_then(|spec| spec.linux().as_ref()?.seccomp().clone());
     let executor = ProgramExecutor {
         report: report.clone(),
+        // A command must not escape the container's filter.
         seccomp: seccomp.map(Box::new),
         keeps_orphans: args.keeps_orphans,
     };
+    if tenant::is_needed(&args.runtime_root.join(&args.id)) {
+        return tenant::run(args, process, executor);
+    }
     let pid = builder(args, executor)?
         .as_tenant()
         .with_detach(true)
@@ -104,12 +110,12 @@ fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, Li
     Ok(pid.as_raw())
 }
 
-/// The filter of the container's own specification, which a command in it must not escape.
-fn container_seccomp(state: &Path) -> io::Result<Option<LinuxSeccomp>> {
+/// The container's own specification.
+fn container_spec(state: &Path) -> io::Result<Option<Spec>> {
     let state: serde_json::Value = serde_json::from_slice(&fs::read(state.join("state.json"))?)?;
     let Some(bundle) = state.get("bundle").and_then(|bundle| bundle.as_str()) else {
         return Ok(None);
     };
-    let spec = Spec::load(Path::new(bundle).join("config.json")).map_err(io::Error::other)?;
-    Ok(spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
+    let spec = Spec::load(Path::new(bundle).join("config.json"));
+    spec.map(Some).map_err(io::Error::other)
 }

@@ -8,6 +8,7 @@ mod executor;
 mod pod;
 mod report;
 pub(crate) mod stage;
+mod tenant;
 pub(crate) mod users;
 
 use std::ffi::OsString;

@@ -81,6 +81,18 @@ pub(super) fn prepare(bundle: &Path, runtime_root: &Path) -> io::Result<PathBuf>
     Ok(staged)
 }
 
+/// The container is made: commands in it read its specification where nothing is prepared, and need its root there.
+pub(super) fn settle(bundle: &Path, staged: &Path) -> io::Result<()> {
+    if bundle == staged {
+        return Ok(());
+    }
+    let given = Spec::load(bundle.join("config.json")).map_err(io::Error::other)?;
+    let path = staged.join("config.json");
+    let mut spec = Spec::load(&path).map_err(io::Error::other)?;
+    spec.set_root(given.root().clone());
+    spec.save(path).map_err(io::Error::other)
+}
+
 /// Paths of the host that a specification names.
 fn sources(spec: &Spec) -> Vec<PathBuf> {
     let mounts = spec.mounts().iter().flatten();

@@ -145,9 +145,8 @@ fn reason(log: &str) -> Option<String> {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok());
-    let last = lines
-        .filter(|line| line.level == "error" || line.level.is_empty())
-        .last()?;
+    let errors = lines.filter(|line| line.level == "error" || line.level.is_empty());
+    let last = errors.fold(None, |_, line| Some(line))?;
     let mut text = last.msg.as_str();
     for prefix in PREFIXES {
         if let Some(rest) = text.strip_prefix(prefix) {

@@ -4,6 +4,7 @@ mod files;
 mod namespaces;
 mod run;
 mod stop;
+mod update;
 mod users;
 pub(crate) mod validate;
 

@@ -2,4 +2,5 @@
 
 mod filter;
 mod images;
+mod info;
 mod runtime;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use knode_cri::*;
 
-use super::filter;
+use super::{filter, info};
 use crate::engine::{Core, Engine, now_nanos};
 use crate::error::{EngineError, Result};
 
@@ -19,6 +19,18 @@ fn known<T>(found: Result<T>) -> CriResult<Option<T>> {
         Ok(object) => Ok(Some(object)),
         Err(EngineError::SandboxNotFound(_) | EngineError::ContainerNotFound(_)) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What only those are told who ask for more.
+fn info<F>(verbose: bool, tell: F) -> std::collections::HashMap<String, String>
+where
+    F: FnOnce() -> serde_json::Value,
+{
+    if verbose {
+        [("info".to_string(), tell().to_string())].into()
+    } else {
+        Default::default()
     }
 }
 
@@ -90,7 +102,7 @@ impl RuntimeService for Engine {
         let containers = self.core.containers_of(&sandbox.id);
         Ok(PodSandboxStatusResponse {
             status: Some(sandbox.status()),
-            info: Default::default(),
+            info: info(request.verbose, || info::sandbox(&self.core, &sandbox)),
             containers_statuses: containers.iter().map(|container| container.status()).collect(),
             timestamp: now_nanos(),
         })
@@ -149,7 +161,7 @@ impl RuntimeService for Engine {
         let container = self.core.container(&request.container_id)?;
         Ok(ContainerStatusResponse {
             status: Some(container.status()),
-            info: Default::default(),
+            info: info(request.verbose, || info::container(&self.core, &container)),
         })
     }
 
@@ -250,7 +262,7 @@ impl RuntimeService for Engine {
         Ok(UpdateRuntimeConfigResponse {})
     }
 
-    async fn status(&self, _request: StatusRequest) -> CriResult<StatusResponse> {
+    async fn status(&self, request: StatusRequest) -> CriResult<StatusResponse> {
         let network = self.core.config.network.status().await;
         let ready = RuntimeCondition {
             r#type: "RuntimeReady".into(),
@@ -271,7 +283,7 @@ impl RuntimeService for Engine {
             status: Some(RuntimeStatus {
                 conditions: vec![ready, network],
             }),
-            info: Default::default(),
+            info: info(request.verbose, || info::engine(&self.core)),
             runtime_handlers: self.core.config.runtimes.handlers(features).await,
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
@@ -291,14 +303,22 @@ impl RuntimeService for Engine {
         &self,
         _request: ListMetricDescriptorsRequest,
     ) -> CriResult<ListMetricDescriptorsResponse> {
-        Err(EngineError::Unsupported("metrics in cAdvisor's names".into()).into())
+        Ok(ListMetricDescriptorsResponse {
+            descriptors: crate::container::metrics::descriptors(),
+        })
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: ListPodSandboxMetricsRequest,
     ) -> CriResult<ListPodSandboxMetricsResponse> {
-        Err(EngineError::Unsupported("metrics in cAdvisor's names".into()).into())
+        let metrics = blocking(&self.core, |core| {
+            let ready = core.sandboxes().into_iter().filter(|sandbox| sandbox.is_ready());
+            ready.map(|sandbox| core.sandbox_metrics(&sandbox)).collect()
+        });
+        Ok(ListPodSandboxMetricsResponse {
+            pod_metrics: metrics.await?,
+        })
     }
 
     async fn runtime_config(&self, _request: RuntimeConfigRequest) -> CriResult<RuntimeConfigResponse> {
@@ -308,12 +328,19 @@ impl RuntimeService for Engine {
         Ok(RuntimeConfigResponse { linux: Some(linux) })
     }
 
-    /// The kubelet has changed the pod's control group itself; there is no sandbox container to follow.
+    /// The kubelet changes the pod's control group itself, and there is no sandbox container to follow: what it says
+    /// is remembered.
     async fn update_pod_sandbox_resources(
         &self,
         request: UpdatePodSandboxResourcesRequest,
     ) -> CriResult<UpdatePodSandboxResourcesResponse> {
-        self.core.sandbox(&request.pod_sandbox_id)?;
+        let sandbox = self.core.sandbox(&request.pod_sandbox_id)?;
+        let core = self.core.clone();
+        let work = async move {
+            core.update_sandbox(&sandbox, request.overhead, request.resources)
+                .await
+        };
+        to_the_end(work).await?;
         Ok(UpdatePodSandboxResourcesResponse {})
     }
 

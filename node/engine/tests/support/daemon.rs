@@ -335,7 +335,8 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.scratch.join("daemon.log")).unwrap_or_default();
-            eprintln!("daemon: {log}");
+            let ended = self.child.as_mut().map(|child| child.try_wait());
+            eprintln!("daemon: {ended:?} {log}");
         }
         self.kill();
         let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
