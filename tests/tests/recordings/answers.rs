@@ -138,7 +138,9 @@ fn namespace(session: &Session<'_>, name: &str) {
 #[test]
 fn answers_are_the_recorded_ones() {
     let mut cluster = Cluster::machine("recanswers");
-    cluster.start(&["--service-cidr", "10.96.0.0/16", "--pod-cidr", "10.244.0.0/16"]);
+    // The recorded cluster has no Service kube-dns.
+    let ranges = ["--service-cidr", "10.96.0.0/16", "--pod-cidr", "10.244.0.0/16"];
+    cluster.start(&[&ranges[..], &["--cluster-dns", "none"]].concat());
     let session = Session::new(&cluster);
     let archive = cluster.scratch.join("nginx.tar");
     image::nginx().name("nginx:latest").build().write_oci(&archive);

@@ -153,6 +153,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn where_the_clusters_dns_was_is_remembered() {
+        let file = std::env::temp_dir().join(format!("knode-cluster-dns-{}", std::process::id()));
+        assert_eq!(remembered(&file), None);
+        let both: [IpAddr; 2] = ["10.254.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        remember(&file, &both);
+        assert_eq!(remembered(&file).unwrap(), both);
+        remember(&file, &[]);
+        assert_eq!(
+            remembered(&file).unwrap(),
+            [] as [IpAddr; 0],
+            "a cluster without one"
+        );
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn ours_is_what_we_made_until_it_selects_pods() {
         let mut service = wanted(&["10.254.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
         assert!(is_ours(&service));

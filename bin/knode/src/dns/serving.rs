@@ -1,11 +1,11 @@
 //! A node that answers names, as long as the Service is the control plane's own.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Service};
 use knode_client::{Api, Backoff, Change, Client, Retry, WatchConfig, watch};
-use knode_dns::{Config, Dns};
+use knode_dns::{Config, Dns, Error};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch as cell;
@@ -14,6 +14,9 @@ use super::publish::now_ours;
 use super::{DnsOptions, NAMESPACE, PORT, PORT_ANNOTATION, SERVICE};
 use crate::dual::Dual;
 use crate::shutdown::Shutdown;
+
+/// Where a node tells what it answered.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
 
 /// What a node's DNS needs.
 pub struct OnNode {
@@ -29,6 +32,19 @@ pub struct OnNode {
     pub domain: String,
     /// Whom it asks.
     pub options: DnsOptions,
+}
+
+impl OnNode {
+    fn config(&self, metrics: Option<SocketAddr>) -> Config {
+        Config {
+            domain: self.domain.clone(),
+            listen: self.ips.iter().map(|ip| SocketAddr::new(ip, PORT)).collect(),
+            servers: self.options.dns_forward.clone(),
+            stubs: self.options.dns_stub.clone(),
+            metrics,
+            ..Config::new(self.network.clone())
+        }
+    }
 }
 
 /// Answers whenever the Service is ours, for ever.
@@ -65,22 +81,20 @@ pub async fn serve(on: OnNode, shutdown: Shutdown) -> String {
 
 async fn answer(on: &OnNode, shutdown: Shutdown) {
     let mut retry = Retry::new(Backoff::API);
+    let mut metrics = Some(METRICS);
     let dns = loop {
-        let config = Config {
-            domain: on.domain.clone(),
-            listen: on.ips.iter().map(|ip| SocketAddr::new(ip, PORT)).collect(),
-            servers: on.options.dns_forward.clone(),
-            stubs: on.options.dns_stub.clone(),
-            ..Config::new(on.network.clone())
-        };
-        match Dns::open(config).await {
+        let error = match Dns::open(on.config(metrics)).await {
             Ok(dns) => break dns,
-            Err(error) => {
-                let error = knode_client::brief(&error);
-                tracing::error!(error, "cannot answer names; trying again");
-                tokio::time::sleep(retry.failed()).await;
-            }
+            Err(error) => error,
+        };
+        let text = knode_client::brief(&error);
+        if matches!(&error, Error::Listen { address, .. } if Some(*address) == metrics) {
+            tracing::warn!(error = text, "the cluster's DNS goes without metrics");
+            metrics = None;
+            continue;
         }
+        tracing::error!(error = text, "cannot answer names; trying again");
+        tokio::time::sleep(retry.failed()).await;
     };
     let mut synced = dns.synced();
     let announce = async {
