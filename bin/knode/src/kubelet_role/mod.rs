@@ -56,7 +56,11 @@ async fn serve(line: &CommandLine) -> anyhow::Result<ExitCode> {
         name,
         ips,
         bootstrap_kubeconfig: line.own(Own::BootstrapKubeconfig).map(Into::into),
-        kubelet: KubeletOptions::settled(effective),
+        kubelet: KubeletOptions {
+            image_credential_provider_config: line.own(Own::ProviderConfig).map(Into::into),
+            image_credential_provider_bin_dir: line.own(Own::ProviderBinDir).map(Into::into),
+            ..KubeletOptions::settled(effective)
+        },
         runtime: RuntimeOptions::default(),
         cni: place::cni(line, &layout),
         policy: PolicyOptions {

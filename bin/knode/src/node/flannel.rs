@@ -80,8 +80,8 @@ pub fn forget_masquerade() -> Option<String> {
 
 fn of(read: &SubnetFile) -> Subnet {
     Subnet {
-        ipv4: Some(read.subnet.into()),
-        ipv6: read.ipv6.map(|(_, subnet)| subnet.into()),
+        ipv4: Some(read.subnet),
+        ipv6: read.ipv6.map(|(_, subnet)| subnet),
         mtu: read.mtu,
     }
 }

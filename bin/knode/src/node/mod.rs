@@ -417,7 +417,9 @@ impl Plan<'_> {
             host: self.name.clone(),
         };
         let recorder = EventRecorder::start(client.clone(), source, clock.clone());
-        let node = Arc::new(view::Late::default());
+        let credentials = self.kubelet.credentials(&layout.kubelet_dir(), clock.clone());
+        let credentials = credentials.context("read the credential providers")?;
+        let node = Arc::new(view::Late::new(credentials));
         let (cri, images) = (runtime.service.clone(), runtime.images.clone());
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
         let kubelet = KubeletConfig {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
-use knode_kubelet::LogRotation;
+use knode_client::Clock;
+use knode_kubelet::{CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError};
 use knode_kubelet_config::{CommandLine, Effective, PriorityGrace, Settings, Sources};
 use knode_kubelet_node::{
     EvictionConfig, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError, ThresholdError,
@@ -85,6 +86,12 @@ pub struct KubeletOptions {
     /// cluster decides].
     #[arg(long, value_name = "TIME", value_parser = crate::pki::parse_requested_life)]
     pub certificate_duration: Option<Duration>,
+    /// Which programs give credentials for which images: a CredentialProviderConfig, or a directory of them.
+    #[arg(long, value_name = "FILE", requires = "image_credential_provider_bin_dir")]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// Where the programs of --image-credential-provider-config are.
+    #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// What a kubelet's own command line and files came to; goes before everything else.
     #[arg(skip)]
     pub settled: Option<Arc<Effective>>,
@@ -165,6 +172,30 @@ impl KubeletOptions {
             configz: effective.document,
             warnings: effective.warnings,
         })
+    }
+
+    /// The credentials that the node itself has for registries: those of `config.json` in the kubelet's directory or
+    /// root's home, and those of the programs that are named.
+    ///
+    /// # Errors
+    /// A configuration or program that can't be used.
+    pub fn credentials(
+        &self,
+        root_dir: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<NodeCredentials>, ProvidersError> {
+        let named = (
+            &self.image_credential_provider_config,
+            &self.image_credential_provider_bin_dir,
+        );
+        let providers = match named {
+            (Some(config), Some(dir)) => Some(CredentialProviders::load(config, dir, clock)?),
+            _ => None,
+        };
+        let file = NodeFile {
+            paths: vec![root_dir.join("config.json"), "/root/.docker/config.json".into()],
+        };
+        Ok(Arc::new(NodeCredentials { file, providers }))
     }
 
     fn effective(&self) -> Result<Effective, OptionError> {

@@ -7,14 +7,16 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::model::{Cause, Eviction, ProbeKind};
-use knode_kubelet::{Kubelet, NodeView, ProbeCounts};
+use knode_kubelet::{Kubelet, NodeCredentials, NodeView, ProbeCounts};
 use knode_kubelet_node::{EvictionCause, NodeAgent, PodEviction, PodSource, ProbeCount};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The Node object as the pod side sees it: there once the node's side has started.
-#[derive(Default)]
-pub struct Late(OnceLock<Seen>);
+pub struct Late {
+    seen: OnceLock<Seen>,
+    credentials: Arc<NodeCredentials>,
+}
 
 struct Seen {
     node: watch::Receiver<Option<Arc<Node>>>,
@@ -22,6 +24,14 @@ struct Seen {
 }
 
 impl Late {
+    /// Not there yet; the credentials are the node's own for registries.
+    pub fn new(credentials: Arc<NodeCredentials>) -> Self {
+        Self {
+            seen: OnceLock::new(),
+            credentials,
+        }
+    }
+
     /// Connects it to the node's side; only the first call counts.
     pub fn fill(&self, agent: &NodeAgent) {
         let seen = Seen {
@@ -29,11 +39,11 @@ impl Late {
             shutting_down: agent.shutting_down(),
         };
         // A second call finds the same node.
-        let _ = self.0.set(seen);
+        let _ = self.seen.set(seen);
     }
 
     fn node(&self) -> Option<Arc<Node>> {
-        self.0.get()?.node.borrow().clone()
+        self.seen.get()?.node.borrow().clone()
     }
 }
 
@@ -55,7 +65,11 @@ impl NodeView for Late {
     }
 
     fn is_shutting_down(&self) -> bool {
-        self.0.get().is_some_and(|seen| *seen.shutting_down.borrow())
+        self.seen.get().is_some_and(|seen| *seen.shutting_down.borrow())
+    }
+
+    fn registry_credentials(&self) -> Option<Arc<NodeCredentials>> {
+        Some(self.credentials.clone())
     }
 
     fn pressures(&self) -> Vec<String> {

@@ -50,6 +50,10 @@ pub enum Own {
     CniConfDir,
     /// `--cni-bin-dir`, of the time of docker.
     CniBinDir,
+    /// `--image-credential-provider-config`: programs that give credentials for images.
+    ProviderConfig,
+    /// `--image-credential-provider-bin-dir`: where those programs are.
+    ProviderBinDir,
     /// `--v`: how much is logged.
     Verbosity,
 }

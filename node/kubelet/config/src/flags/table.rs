@@ -208,6 +208,16 @@ pub(super) const OWN: &[(&str, Own, &str)] = &[
         "NAME  the node's name (the host's)",
     ),
     (
+        "image-credential-provider-bin-dir",
+        Own::ProviderBinDir,
+        "DIR  where programs that give credentials for images are",
+    ),
+    (
+        "image-credential-provider-config",
+        Own::ProviderConfig,
+        "FILE  which programs give credentials for which images",
+    ),
+    (
         "kubeconfig",
         Own::Kubeconfig,
         "FILE  the way to the API server; written by the bootstrap",
@@ -233,7 +243,6 @@ pub(super) const OWN: &[(&str, Own, &str)] = &[
 const CRASH: &str = "it is gone without a replacement";
 const DEAD: &str = "dead containers are kept as --eviction-hard leaves room";
 const LOGS: &str = "logs go to standard error, and --v says how much";
-const PROVIDERS: &str = "programs that give credentials for images are not called yet; use imagePullSecrets";
 
 /// The other flags that upstream has today.
 pub(super) const OTHERS: &[(&str, Target)] = &[
@@ -255,11 +264,6 @@ pub(super) const OTHERS: &[(&str, Target)] = &[
         "experimental-allocatable-ignore-eviction",
         Target::OnlyFalse(CRASH),
     ),
-    (
-        "image-credential-provider-bin-dir",
-        Target::Unsupported(PROVIDERS),
-    ),
-    ("image-credential-provider-config", Target::Unsupported(PROVIDERS)),
     ("keep-terminated-pod-volumes", Target::OnlyFalse(CRASH)),
     (
         "lock-file",
