@@ -18,21 +18,27 @@ const FINGERPRINT: &str = env!("KNODE_WEB_FINGERPRINT");
 const LABEL: &str = "io.knode.web.fingerprint";
 const BLOCK: usize = 512;
 
-/// Brings the image into the store, unless this very one is there. `directory` takes a temporary file.
+/// Brings the image into the store, unless this very one is there, and keeps it from garbage collection; the image of
+/// another version is left to that. `directory` takes a temporary file.
 ///
 /// # Errors
 /// When the file cannot be written or the store refuses.
 pub async fn ensure(store: &ImageStore, directory: &Path) -> anyhow::Result<()> {
     let known = store.status(REFERENCE);
-    if known.is_some_and(|image| {
+    let current = |image: knode_images::Image| {
         image
             .config
             .labels
             .get(LABEL)
             .is_some_and(|label| label == FINGERPRINT)
-    }) {
-        return Ok(());
+    };
+    if !known.is_some_and(current) {
+        import(store, directory).await?;
     }
+    pin(store).map_err(|error| anyhow::anyhow!(error.chain()))
+}
+
+async fn import(store: &ImageStore, directory: &Path) -> anyhow::Result<()> {
     let path = directory.join(format!(".knode-web-{}.tar", std::process::id()));
     tokio::fs::write(&path, archive())
         .await
@@ -44,6 +50,15 @@ pub async fn ensure(store: &ImageStore, directory: &Path) -> anyhow::Result<()> 
     imported
         .map_err(|error| anyhow::anyhow!(error.chain()))
         .context("import the image that the binary carries")?;
+    Ok(())
+}
+
+fn pin(store: &ImageStore) -> knode_images::Result<()> {
+    let ours = store.list().into_iter();
+    for image in ours.filter(|image| image.config.labels.contains_key(LABEL)) {
+        let current = image.repo_tags.iter().any(|tag| tag == REFERENCE);
+        store.set_pinned(image.id.as_str(), current)?;
+    }
     Ok(())
 }
 
@@ -120,6 +135,7 @@ mod tests {
         let store = ImageStore::open(config).unwrap();
         ensure(&store, &scratch).await.unwrap();
         let image = store.status(REFERENCE).unwrap();
+        assert!(image.pinned);
         assert_eq!(
             (image.config.entrypoint.as_slice(), image.repo_tags.len()),
             (&["/web".to_owned()][..], 1)
