@@ -166,6 +166,7 @@ fn certificates_of_seconds_are_renewed_twice_without_a_failed_request() {
             seen.each(3).map_err(|e| format!("{e}\n{}", site.logs()))
         });
         follow_a_new_authority(site, &old_ca);
+        forget_the_old_one(site, &old_ca);
     });
     // The node did not notice anything, and keeps only the last few.
     site.all_ready(&["nodes"], 1);
@@ -215,6 +216,34 @@ fn follow_a_new_authority(site: &Site, old_ca: &str) {
     });
 }
 
+/// Once everything has moved, the old authority need not be trusted any more.
+fn forget_the_old_one(site: &Site, old_ca: &str) {
+    let dir = site.path("server/pki");
+    pki(site, &["renew", "ca", "--distrust-old", "--dir", &dir]).ok();
+    let own = content(site, "server/pki/ca.pem").unwrap();
+    assert!(!own.contains(old_ca), "{own}");
+    wait_until("everybody to trust the new authority alone", BOUND, || {
+        let node = content(site, "one/kubelet/kubeconfig")?;
+        let admin = content(site, "admin.kubeconfig")?;
+        let known = format!("certificate-authority-data: {}\n", base64_of(&own));
+        match (node.contains(&known), admin.contains(&known)) {
+            (true, true) => Ok(()),
+            other => Err(format!("node and administrator: {other:?}\n{}", site.logs())),
+        }
+    });
+    // The kubelet's server is asked by a client of the new authority, and its own client goes on.
+    let before = site.json(&["lease", "one", "-n", "kube-node-lease"]).unwrap();
+    wait_until("another beat of the node", BOUND, || {
+        let now = site.json(&["lease", "one", "-n", "kube-node-lease"])?;
+        let beat = |lease: &serde_json::Value| lease["spec"]["renewTime"].to_string();
+        if beat(&now) == beat(&before) {
+            Err(beat(&now))
+        } else {
+            Ok(())
+        }
+    });
+}
+
 fn base64_of(text: &str) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(text)
@@ -249,6 +278,49 @@ fn approve_one(site: &Site) {
     );
     let approved = site.kubectl(&["certificate", "approve", &name]).ok();
     assert!(approved.contains("approved"), "{approved}");
+}
+
+/// A node that was given another cluster's authority says so, and gets nowhere.
+#[track_caller]
+fn stray(site: &mut Site, csv: &str) {
+    let (other, join) = (site.path("other"), site.path("stray.kubeconfig"));
+    pki(site, &["init", "--name", "10.99.0.1", "--dir", &other]).ok();
+    let url = "https://10.99.0.1:6443";
+    let words = [
+        "kubeconfig",
+        "kubelet-bootstrap",
+        "--token-csv",
+        csv,
+        "--server",
+        url,
+        "--out",
+        &join,
+        "--dir",
+        &other,
+    ];
+    pki(site, &words).ok();
+    site.start(
+        "stray",
+        1,
+        &[
+            "node",
+            "--node-name",
+            "stray",
+            "--bootstrap-kubeconfig",
+            &join,
+            ROOMY,
+        ],
+    );
+    wait_until("the other authority to be named", BOUND, || {
+        let log = site.log("stray");
+        let named = log.contains("is not signed by the authority that is known here");
+        named.then_some(()).ok_or(log)
+    });
+    assert!(
+        !site.scratch.join("stray/kubelet/kubeconfig").exists(),
+        "nothing is written"
+    );
+    site.end("stray");
 }
 
 /// A control plane that does not start.
@@ -308,6 +380,7 @@ fn a_person_approves_as_the_seed_has_it_and_a_node_that_was_off_too_long_comes_b
         "--user=kubelet-bootstrap",
     ];
     site.kubectl(&binding).ok();
+    stray(&mut site, &csv);
     let node = [
         "node",
         "--node-name",
