@@ -29,6 +29,11 @@ pub fn binary() -> PathBuf {
 /// Where it says `containerd`, clusters run their pods in Debian's containerd instead of the engine.
 const RUNTIME: &str = "KNODE_RUNTIME";
 
+/// Whether clusters run their pods in containerd: `KNODE_RUNTIME=containerd`.
+pub fn over_containerd() -> bool {
+    std::env::var(RUNTIME).is_ok_and(|runtime| runtime == "containerd")
+}
+
 /// A machine that builds and tests is short of disk, which is not what the tests are about.
 pub const ROOMY: &str = "--eviction-hard=nodefs.available<1%,imagefs.available<1%";
 
@@ -89,9 +94,8 @@ impl Cluster {
         prepare(&lan, &host);
         let scratch = Scratch::new(name);
         let before = Traces::of(&host, &scratch.path().display().to_string());
-        let over_containerd = std::env::var(RUNTIME).is_ok_and(|runtime| runtime == "containerd");
         Self {
-            containerd: over_containerd.then(|| Containerd::start(&host, &scratch)),
+            containerd: over_containerd().then(|| Containerd::start(&host, &scratch)),
             host,
             scratch,
             _lan: lan,

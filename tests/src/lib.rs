@@ -9,7 +9,7 @@ pub mod recordings;
 mod site;
 mod traces;
 
-pub use cluster::{Cluster, ROOMY, binary};
+pub use cluster::{Cluster, ROOMY, binary, over_containerd};
 pub use containerd::Containerd;
 pub use output::Output;
 pub use site::{Site, ready};

@@ -463,3 +463,66 @@ fn a_pod_that_fills_its_scratch_space_is_evicted() {
     let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ";
     assert_eq!(told, (&Value::from("Evicted"), &Value::from(message)));
 }
+
+const OWN_USERS: &str = r"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {colour: blue}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: own-users}
+spec:
+  hostUsers: false
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sh, -c, 'cat /proc/self/uid_map; echo x > /scratch/f; ls -ln /scratch/f /settings; cat /settings/colour; echo; touch /below/f; echo end; exec sleep 3600']
+    volumeMounts:
+    - {name: scratch, mountPath: /scratch}
+    - {name: settings, mountPath: /settings}
+    - {name: scratch, mountPath: /below, readOnly: true, recursiveReadOnly: Enabled}
+  volumes:
+  - {name: scratch, emptyDir: {}}
+  - {name: settings, configMap: {name: settings}}
+";
+
+#[test]
+fn a_pod_has_users_of_its_own_and_its_volumes_are_theirs() {
+    let cluster = with_busybox("users", &[]);
+    cluster.apply(OWN_USERS).ok();
+    let pod = cluster.wait_ready("pod own-users");
+    let logs = wait_until("the end of what it prints", BOUND, || {
+        let logs = cluster.kubectl("logs own-users").result()?;
+        if logs.contains("end\n") {
+            Ok(logs)
+        } else {
+            Err(logs)
+        }
+    });
+    let map: Vec<&str> = logs.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(map, ["0", "65536", "65536"], "{logs}");
+    assert!(logs.contains("blue"), "{logs}");
+    assert!(logs.contains("/below/f: Read-only file system"), "{logs}");
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let directory = cluster.scratch.join(format!("data/kubelet/pods/{uid}"));
+    let file = directory.join("volumes/kubernetes.io~empty-dir/scratch/f");
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&file).unwrap());
+    assert_eq!(
+        owner, 0,
+        "the volume's files are the node's own root's, seen from the node"
+    );
+    let record = fs::read_to_string(directory.join("userns")).unwrap();
+    assert!(record.contains("\"hostId\":65536"), "{record}");
+    let mounts = pod["status"]["containerStatuses"][0]["volumeMounts"]
+        .as_array()
+        .unwrap();
+    let below = mounts
+        .iter()
+        .find(|mount| mount["mountPath"] == "/below")
+        .unwrap();
+    assert_eq!(below["recursiveReadOnly"], "Enabled");
+}

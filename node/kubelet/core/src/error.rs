@@ -30,6 +30,14 @@ pub enum ConfigError {
     /// A feature that is not implemented.
     #[error("unsupported: {0}")]
     Unsupported(&'static str),
+    /// A mount cannot be read-only with all below it (upstream's words).
+    #[error("volume \"{volume}\" requested recursive read-only mode, {why}")]
+    RecursiveReadOnly {
+        /// The volume.
+        volume: String,
+        /// Why.
+        why: &'static str,
+    },
     /// The specification says root, and also that it must not be root.
     #[error("container's runAsUser breaks non-root policy ({0})")]
     RunsAsRoot(String),

@@ -22,6 +22,7 @@ pub mod resize;
 pub mod spec;
 mod static_pods;
 pub mod status;
+mod users;
 mod worker;
 
 pub use api::{ClientApi, PodApi, PodApiError, PodChange};

@@ -21,7 +21,7 @@ use crate::config::KubeletConfig;
 use crate::error::Error;
 use crate::model::{Cause, ContainerRecord, ContainerState, Eviction, ProbeKind, ProbeOutcome};
 use crate::pod::PodExt;
-use crate::worker::{Context, PodView, Signal};
+use crate::worker::{Context, Features, PodView, Signal};
 use crate::{logs, static_pods};
 
 /// The running pod side of the kubelet, and what can be asked of it.
@@ -79,7 +79,10 @@ impl Kubelet {
             probes: Mutex::default(),
         });
         let name = version.runtime_name;
-        let context = Arc::new(Context::new(config, api, volumes, shared.clone(), name));
+        let status = config.runtime.status(cri::StatusRequest::default()).await;
+        let features = Features::of(&status.map_err(Error::Runtime)?);
+        let context = Context::new(config, api, volumes, shared.clone(), name, features);
+        let context = Arc::new(context);
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
         tasks.spawn(logs::run(context, shared.clone()));
         tasks.spawn(dispatcher.run());

@@ -68,6 +68,7 @@ pub(super) fn sweep(context: &Arc<Context>, uids: &[String]) {
             tracing::warn!(uid, %error, "cannot remove what a pod has left behind");
         }
         remove_cgroups(context, uid);
+        context.users.release(uid);
     }
 }
 

@@ -103,6 +103,33 @@ fn stop_signal(container: &Container) -> i32 {
     signal.unwrap_or(cri::Signal::RuntimeDefault) as i32
 }
 
+/// Whether everything below a mount is to be read-only too (upstream: `resolveRecursiveReadOnly`).
+///
+/// # Errors
+/// Where that contradicts the mount, or the runtime cannot do it.
+pub fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, ConfigError> {
+    let mode = mount.recursive_read_only.as_deref();
+    if matches!(mode, None | Some("Disabled")) {
+        return Ok(false);
+    }
+    let wrong = |why: &'static str| ConfigError::RecursiveReadOnly {
+        volume: mount.name.clone(),
+        why,
+    };
+    if mount.read_only != Some(true) {
+        return Err(wrong("but it is not read-only"));
+    }
+    if !matches!(mount.mount_propagation.as_deref(), None | Some("None")) {
+        return Err(wrong("but it is not compatible with its propagation"));
+    }
+    match mode {
+        Some("IfPossible") => Ok(supported),
+        Some("Enabled") if supported => Ok(true),
+        Some("Enabled") => Err(wrong("but it is not supported by the runtime")),
+        _ => Err(wrong("in a mode that is not known")),
+    }
+}
+
 /// How mounts that appear later on one side show on the other.
 ///
 /// # Errors
@@ -120,5 +147,33 @@ pub fn propagation(container: &Container, mount: &VolumeMount) -> Result<i32, Co
         Some(_) => Err(ConfigError::Unsupported(
             "Bidirectional mount propagation without privilege",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recursion_needs_a_mount_and_a_runtime_that_can() {
+        let mount = |mode: &str, read_only, propagation: Option<&str>| VolumeMount {
+            name: "v".to_owned(),
+            recursive_read_only: Some(mode.to_owned()),
+            read_only: Some(read_only),
+            mount_propagation: propagation.map(str::to_owned),
+            ..VolumeMount::default()
+        };
+        let of = |mount: VolumeMount, supported| {
+            recursive_read_only(&mount, supported).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(VolumeMount::default(), true), Ok(false));
+        assert_eq!(of(mount("Disabled", true, None), true), Ok(false));
+        assert_eq!(of(mount("IfPossible", true, None), false), Ok(false));
+        assert_eq!(of(mount("IfPossible", true, Some("None")), true), Ok(true));
+        assert_eq!(of(mount("Enabled", true, None), true), Ok(true));
+        let refused = |mount, supported| of(mount, supported).unwrap_err();
+        assert!(refused(mount("Enabled", true, None), false).contains("not supported by the runtime"));
+        assert!(refused(mount("Enabled", false, None), true).contains("not read-only"));
+        assert!(refused(mount("IfPossible", true, Some("HostToContainer")), true).contains("propagation"));
     }
 }

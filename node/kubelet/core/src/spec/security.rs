@@ -74,9 +74,6 @@ fn id(value: i64) -> cri::Int64Value {
 /// What is asked for and not implemented.
 pub fn of_sandbox(pod: &Pod) -> Result<cri::LinuxSandboxSecurityContext, ConfigError> {
     let spec = pod.spec();
-    if spec.and_then(|spec| spec.host_users) == Some(false) {
-        return Err(ConfigError::Unsupported("hostUsers: false (user namespaces)"));
-    }
     let context = spec.and_then(|spec| spec.security_context.as_ref());
     let privileged = pod.all_containers().any(|(_, one)| {
         one.security_context

@@ -12,6 +12,7 @@ use super::NodeFacts;
 use crate::model::{ContainerRecord, ContainerState, Observed, Wait};
 use crate::plan::{done_for_good, has_started};
 use crate::pod::{ContainerKind, PodExt, init_kind};
+use crate::spec::container::recursive_read_only;
 
 const LOST: &str = "The container could not be located when the pod was terminated";
 const VANISHED: &str =
@@ -99,7 +100,7 @@ impl View<'_> {
             resources: Some(shown_resources(applied)),
             allocated_resources: requests.filter(|requests| !requests.is_empty()),
             user: user(record),
-            volume_mounts: volume_mounts(container),
+            volume_mounts: volume_mounts(container, self.node.recursive_read_only),
             ..ContainerStatus::default()
         }
     }
@@ -125,7 +126,7 @@ impl View<'_> {
             last_state: Some(ApiState::default()),
             started: (kind != ContainerKind::Ephemeral).then_some(false),
             image: container.image.clone().unwrap_or_default(),
-            volume_mounts: volume_mounts(container),
+            volume_mounts: volume_mounts(container, self.node.recursive_read_only),
             ..ContainerStatus::default()
         };
         match before {
@@ -320,7 +321,7 @@ fn user(record: &ContainerRecord) -> Option<ContainerUser> {
     Some(ContainerUser { linux: Some(linux) })
 }
 
-fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(container: &Container, recursive: bool) -> Option<Vec<VolumeMountStatus>> {
     let mounts = container
         .volume_mounts
         .as_ref()
@@ -331,7 +332,11 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
             mount_path: mount.mount_path.clone(),
             name: mount.name.clone(),
             read_only,
-            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+            recursive_read_only: read_only.map(|_| {
+                // One that cannot be has not been mounted.
+                let enabled = recursive_read_only(mount, recursive).unwrap_or(false);
+                if enabled { "Enabled" } else { "Disabled" }.to_owned()
+            }),
             ..VolumeMountStatus::default()
         }
     };

@@ -30,6 +30,8 @@ pub struct NodeFacts {
     pub host_ips: Vec<String>,
     /// The runtime's name, which begins container ids: `knode://…`.
     pub runtime_name: String,
+    /// Whether mounts can be read-only with all below them.
+    pub recursive_read_only: bool,
 }
 
 /// The status of `pod`. What other writers put into the API's status is kept.

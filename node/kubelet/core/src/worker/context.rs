@@ -14,14 +14,38 @@ use tokio::sync::Semaphore;
 use super::message;
 use crate::api::PodApi;
 use crate::config::KubeletConfig;
+use crate::error::ConfigError;
 use crate::kubelet::Shared;
 use crate::model::{ContainerRecord, Observed, container_record, pod_ips};
 use crate::pod::PodExt;
 use crate::spec::dns::{ClusterDns, Resolver};
 use crate::status::NodeFacts;
+use crate::users::Users;
 
 /// Pulls that run at once.
 const PULLS: usize = 4;
+
+/// What the runtime can do for pods without a handler of their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Features {
+    /// Mounts that are read-only with all below them.
+    pub recursive_read_only: bool,
+    /// Pods with users of their own.
+    pub user_namespaces: bool,
+}
+
+impl Features {
+    /// What the runtime says.
+    pub(crate) fn of(status: &cri::StatusResponse) -> Self {
+        let mut handlers = status.runtime_handlers.iter();
+        let usual = handlers.find(|handler| handler.name.is_empty());
+        let features = usual.and_then(|handler| handler.features).unwrap_or_default();
+        Self {
+            recursive_read_only: features.recursive_read_only_mounts,
+            user_namespaces: features.user_namespaces,
+        }
+    }
+}
 
 pub(crate) struct Context {
     pub config: KubeletConfig,
@@ -32,6 +56,10 @@ pub(crate) struct Context {
     pub pulls: Semaphore,
     /// What other pods have.
     pub shared: Arc<Shared>,
+    /// What the runtime can do.
+    pub features: Features,
+    /// Users of pods that have their own.
+    pub users: Users,
     /// Held while resources are granted.
     pub resizes: Mutex<()>,
 }
@@ -43,12 +71,16 @@ impl Context {
         volumes: Volumes,
         shared: Arc<Shared>,
         runtime_name: String,
+        features: Features,
     ) -> Self {
         Self {
             facts: NodeFacts {
                 host_ips: config.node_ips.clone(),
                 runtime_name,
+                recursive_read_only: features.recursive_read_only,
             },
+            features,
+            users: Users::open(volumes.paths().pods()),
             dns: ClusterDns {
                 servers: config.cluster_dns.clone(),
                 domain: config.cluster_domain.clone(),
@@ -64,6 +96,21 @@ impl Context {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.config.clock.now()
+    }
+
+    /// The users of a pod that has its own.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it cannot have them.
+    pub(crate) fn users_of(&self, pod: &Pod) -> Result<Option<cri::UserNamespace>, ConfigError> {
+        if pod.spec().and_then(|spec| spec.host_users) != Some(false) {
+            return Ok(None);
+        }
+        if !self.features.user_namespaces {
+            let what = "hostUsers: false: the container runtime does not support user namespaces";
+            return Err(ConfigError::Unsupported(what));
+        }
+        self.users.of(pod.uid()).map(Some)
     }
 
     /// Time left until `at`.

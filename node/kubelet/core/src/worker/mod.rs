@@ -32,7 +32,7 @@ use crate::plan::{Action, Stage, past_deadline, plan, stage};
 use crate::pod::PodExt;
 use crate::status::{status, status_patch};
 
-pub(crate) use context::Context;
+pub(crate) use context::{Context, Features};
 pub(crate) use outcome::Outcome;
 
 /// What a worker is told.

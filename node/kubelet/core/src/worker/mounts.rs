@@ -10,7 +10,8 @@ use super::files;
 use crate::env::{Environment, expand};
 use crate::error::ConfigError;
 use crate::pod::PodExt;
-use crate::spec::{container::propagation, hosts};
+use crate::spec::container::{propagation, recursive_read_only};
+use crate::spec::hosts;
 
 const HOSTS: &str = "/etc/hosts";
 
@@ -79,9 +80,6 @@ fn volume(
         container: container.name.clone(),
     };
     let (directory, kind) = context.volumes.host_path(pod, &mount.name).ok_or_else(missing)?;
-    if matches!(mount.recursive_read_only.as_deref(), Some("Enabled")) {
-        return Err(ConfigError::Unsupported("recursiveReadOnly: Enabled"));
-    }
     let expanded = mount
         .sub_path_expr
         .as_deref()
@@ -113,6 +111,7 @@ fn volume(
         host_path: host_path.to_string_lossy().into_owned(),
         readonly: mount.read_only.unwrap_or(false) || kind.always_read_only(),
         propagation: propagation(container, mount)?,
+        recursive_read_only: recursive_read_only(mount, context.features.recursive_read_only)?,
         ..cri::Mount::default()
     })
 }

@@ -60,6 +60,9 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
     done &= given.unwrap_or(false);
     if work.all {
         context.api.unregister(&pod);
+        if done {
+            context.users.release(pod.uid());
+        }
     }
     Outcome::Released { all: work.all, done }
 }

@@ -89,7 +89,13 @@ pub(super) fn sandbox_config(
         cgroup_root: &context.config.cgroup_root,
         seen: &seen,
     };
-    config(pod, attempt, &node)
+    let mut made = config(pod, attempt, &node)?;
+    if let Some(users) = context.users_of(pod)? {
+        let linux = made.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        security.namespace_options.get_or_insert_default().userns_options = Some(users);
+    }
+    Ok(made)
 }
 
 /// Stops a sandbox; a failure is tried again after a moment.

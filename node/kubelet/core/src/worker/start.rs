@@ -124,7 +124,10 @@ async fn request(
         seccomp_root: &seccomp_root.to_string_lossy(),
         target_id,
     };
-    let made = config(pod, container, inputs)?;
+    let mut made = config(pod, container, inputs)?;
+    if let Some(users) = context.users_of(pod)? {
+        give_users(&mut made, users);
+    }
     let logs = crate::spec::sandbox::log_directory(&context.config.pod_logs_dir, pod).join(&container.name);
     files::directory(&logs).map_err(|source| ConfigError::File { path: logs, source })?;
     Ok(cri::CreateContainerRequest {
@@ -132,6 +135,17 @@ async fn request(
         config: Some(made),
         sandbox_config: Some(sandbox::sandbox_config(context, pod, 0, work.seen)?),
     })
+}
+
+/// The container's users are the pod's, and files of its mounts belong to them.
+fn give_users(config: &mut cri::ContainerConfig, users: cri::UserNamespace) {
+    for mount in &mut config.mounts {
+        mount.uid_mappings.clone_from(&users.uids);
+        mount.gid_mappings.clone_from(&users.gids);
+    }
+    let linux = config.linux.get_or_insert_default();
+    let security = linux.security_context.get_or_insert_default();
+    security.namespace_options.get_or_insert_default().userns_options = Some(users);
 }
 
 /// Reads what the environment refers to and builds it.

@@ -712,7 +712,7 @@ impl RuntimeService for FakeRuntime {
         Err(CriError::unimplemented("fake"))
     }
     async fn status(&self, _: StatusRequest) -> CriResult<StatusResponse> {
-        Err(CriError::unimplemented("fake"))
+        Ok(StatusResponse::default())
     }
     async fn checkpoint_container(
         &self,
