@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::container::Container;
 use crate::engine::Core;
@@ -13,6 +14,9 @@ use crate::shim::protocol::{Answer, Command, Running};
 use crate::state::{
     ContainerRecord, Ended, Layout, SandboxRecord, Started, load_all, read_exit, remove_dir, write_record,
 };
+
+/// How long a shim may take to decide what it is just starting.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes every directory that the engine needs.
 pub(crate) fn make_directories(layout: &Layout) -> Result<()> {
@@ -123,7 +127,12 @@ async fn take_up(core: &Arc<Core>, mut record: SandboxRecord, containers: Vec<Co
 }
 
 async fn running(link: &ShimLink) -> HashMap<String, Running> {
-    match link.call(Command::List, &[]).await {
+    // A program that takes long to start must not hold up all others.
+    let listed = match tokio::time::timeout(PATIENCE, link.call(Command::List, &[])).await {
+        Ok(listed) => listed,
+        Err(_) => link.call(Command::ListNow, &[]).await,
+    };
+    match listed {
         Ok(Answer::Containers(list)) => list
             .into_iter()
             .map(|entry| (entry.container.clone(), entry))

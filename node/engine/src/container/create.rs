@@ -270,11 +270,7 @@ impl Core {
         match spec::pid_mode(config) {
             NamespaceMode::Container => Ok(PidNamespace::Own),
             NamespaceMode::Node => Ok(PidNamespace::Host),
-            NamespaceMode::Pod => match sandbox
-                .link()?
-                .call(Command::PodPidNamespace { users }, &[])
-                .await?
-            {
+            NamespaceMode::Pod => match sandbox.link()?.call(pod_pid_namespace(users), &[]).await? {
                 Answer::Started { pid, .. } => Ok(PidNamespace::At(format!("/proc/{pid}/ns/pid").into())),
                 Answer::Failed { message } => Err(EngineError::Shim { message }),
                 other => Err(EngineError::Shim {
@@ -339,6 +335,13 @@ impl Core {
             let statuses = all.iter().map(|container| container.status()).collect();
             self.events.send(&container.id, kind, sandbox, statuses);
         }
+    }
+}
+
+fn pod_pid_namespace(users: Option<PathBuf>) -> Command {
+    match users {
+        None => Command::PodPidNamespace,
+        Some(users) => Command::PodPidNamespaceOf { users },
     }
 }
 

@@ -60,7 +60,9 @@ pub(super) fn run(
     let console = args
         .console
         .as_ref()
-        .map(|console| tty::setup_console_socket(&directory, console, "join-console"))
+        .map(|console| {
+            tty::setup_console_socket(&directory, console, &format!("join-tty-{}", std::process::id()))
+        })
         .transpose()?;
     let (mut ended, holder) = io::pipe().map_err(LibcontainerError::OtherIO)?;
     let arguments = ContainerArgs {
@@ -90,7 +92,9 @@ pub(super) fn run(
         pid_file: None,
     };
     let pid = container_main_process(&arguments)?;
-    NotifySocket::new(notify).notify_container_start()?;
+    NotifySocket::new(&notify).notify_container_start()?;
+    // It goes with the container's state at the latest.
+    let _ = std::fs::remove_file(notify);
     drop(holder);
     // The process closes its end by executing its program, or says here why it cannot.
     let mut said = String::new();

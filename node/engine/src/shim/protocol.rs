@@ -52,6 +52,7 @@ pub struct StartExec {
     /// File with the process as in an OCI specification.
     pub process_file: PathBuf,
     /// It may be killed with all that it has started.
+    #[serde(default)]
     pub keeps_orphans: bool,
     /// On a terminal: one descriptor comes along, a socket that is sent the terminal's master. Otherwise
     /// three: standard input, output and error of the command.
@@ -116,12 +117,16 @@ pub enum Command {
         rows: u16,
     },
     /// Keeps a process as the first of a PID namespace of the pod; answered by `Started`.
-    PodPidNamespace {
-        /// The pod's user namespace, if it has one of its own.
-        users: Option<PathBuf>,
+    PodPidNamespace,
+    /// The same for a pod with users of its own.
+    PodPidNamespaceOf {
+        /// The pod's user namespace.
+        users: PathBuf,
     },
-    /// Lists the containers; answered by `Containers`.
+    /// Lists the containers once none is being started; answered by `Containers`.
     List,
+    /// Lists the containers that run by now; answered by `Containers`.
+    ListNow,
     /// Ends the shim. Refused while a container runs.
     Shutdown,
 }

@@ -31,7 +31,9 @@ impl Shim {
                 columns,
                 rows,
             } => Some(self.resize(container, *columns, *rows)),
-            Command::PodPidNamespace { users } => Some(self.pod_pid_namespace(users.as_ref())),
+            Command::PodPidNamespace => Some(self.pod_pid_namespace(None)),
+            Command::PodPidNamespaceOf { users } => Some(self.pod_pid_namespace(Some(users))),
+            Command::ListNow => Some(Answer::Containers(self.containers.list())),
             Command::List => {
                 self.list(peer, seq);
                 None

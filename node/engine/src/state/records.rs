@@ -32,6 +32,7 @@ pub struct SandboxRecord {
     /// Its resources have not all been given back.
     pub held: bool,
     /// It was made whole; a crash before that undoes it.
+    #[serde(default = "whole")]
     pub made: bool,
     /// Boot in which it was made.
     pub boot_id: String,
@@ -82,6 +83,11 @@ impl SandboxRecord {
         // They were checked before there was a record.
         idmap::of_pod(options.as_ref()).ok().flatten()
     }
+}
+
+/// Records of versions that did not say it are of whole objects.
+fn whole() -> bool {
+    true
 }
 
 /// That a container was started.
@@ -150,6 +156,7 @@ pub struct ContainerRecord {
     /// Snapshots of images that it mounts, besides its own root.
     pub image_mounts: Vec<String>,
     /// It was made whole; a crash before that undoes it.
+    #[serde(default = "whole")]
     pub made: bool,
     /// Its processes are filtered by seccomp.
     pub filtered: bool,
@@ -167,6 +174,26 @@ pub struct ContainerRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_without_a_word_of_it_are_of_whole_objects() {
+        let record = SandboxRecord {
+            id: "s".into(),
+            config: Default::default(),
+            runtime_handler: String::new(),
+            created_at: 1,
+            hostname: String::new(),
+            ips: vec![],
+            ready: true,
+            held: true,
+            made: false,
+            boot_id: String::new(),
+        };
+        let mut text = serde_json::to_value(&record).unwrap();
+        text.as_object_mut().unwrap().remove("made");
+        let read: SandboxRecord = serde_json::from_value(text).unwrap();
+        assert!(read.made);
+    }
 
     #[test]
     fn reasons_are_those_of_upstream() {
