@@ -170,6 +170,13 @@ impl Plan<'_> {
             None => {
                 let wake = subnet.subscribe();
                 tasks.spawn(flannel::follow(self.layout.subnet_file(), subnet));
+                self.spawn_dns(
+                    &connected,
+                    connected.client.clone(),
+                    &settings,
+                    &mut tasks,
+                    shutdown,
+                );
                 wake
             }
         };
@@ -390,6 +397,18 @@ impl Plan<'_> {
             let servers = dns::name_servers(&node.client, self.dns.cluster, &ranges.services, &file);
             settings.all.cluster_dns = servers.await;
         }
+        self.spawn_dns(node, network, settings, tasks, shutdown);
+    }
+
+    /// Answers names as long as the cluster's Service for them is our control plane's.
+    fn spawn_dns(
+        &self,
+        node: &Connected,
+        network: Client,
+        settings: &KubeletSettings,
+        tasks: &mut JoinSet<String>,
+        shutdown: &Shutdown,
+    ) {
         let on = dns::OnNode {
             node: node.client.clone(),
             network,
