@@ -257,7 +257,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub bootstrap_kubeconfig: PathBuf,
     /// The kubeconfig of the proxy and the overlay. Without it they use the node's own identity, which
-    /// needs the additive permissions that a knode control plane grants.
+    /// needs the additive permissions that a knode control plane grants, and `knode rbac` prints for others.
     #[arg(long, value_name = "FILE")]
     pub proxy_kubeconfig: Option<PathBuf>,
     /// The cluster's pod addresses, as its control plane was told.
