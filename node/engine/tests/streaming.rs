@@ -122,7 +122,34 @@ async fn input_ends_when_the_client_says_so() {
 async fn a_terminal_has_a_size_and_echoes() {
     let fixture = Fixture::new("wstty").await;
     let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
+    terminal(&fixture, &sandbox, "0 0 4294967295").await;
+    let mapping = vec![IdMapping {
+        container_id: 0,
+        host_id: 200_000,
+        length: 65_536,
+    }];
+    let users = UserNamespace {
+        mode: NamespaceMode::Pod as i32,
+        uids: mapping.clone(),
+        gids: mapping,
+    };
+    let mut config = fixture.sandbox_config();
+    config.linux.get_or_insert_default().security_context = Some(LinuxSandboxSecurityContext {
+        namespace_options: Some(NamespaceOption {
+            pid: NamespaceMode::Container as i32,
+            userns_options: Some(users),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let sandbox = fixture.sandbox_with(config).await.unwrap();
+    terminal(&fixture, &sandbox, "0 200000 65536").await;
+    fixture.end().await;
+}
+
+/// Runs a command on a terminal that sees these users.
+async fn terminal(fixture: &Fixture, sandbox: &str, users: &str) {
+    let id = fixture.run(sandbox, "sleep 1000").await;
     let request = ExecRequest {
         container_id: id.clone(),
         cmd: vec!["sh".into()],
@@ -145,13 +172,13 @@ async fn a_terminal_has_a_size_and_echoes() {
     say(
         &mut client,
         0,
-        b"sleep 0.2; busybox stty size; test -t 0 && exit 5\r",
+        b"sleep 0.2; busybox stty size; echo $(cat /proc/self/uid_map); test -t 0 && exit 5\r",
     )
     .await;
     let said = listen(&mut client).await;
     assert!(said[&1].contains("37 91\r\n"), "{said:?}");
+    assert!(said[&1].contains(users), "{said:?}");
     assert!(said[&3].contains("\"message\":\"5\""), "{said:?}");
-    fixture.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
