@@ -110,7 +110,7 @@ fn a_registry_that_stalls_or_drips_is_given_up() {
             true => slow.clone(),
             false => honest(&served, asked),
         });
-        let fixture = Fixture::new();
+        let fixture = Fixture::with(|registries| registries.timeouts.stall = Duration::from_millis(300));
         let began = Instant::now();
         let told = pull(&host, &fixture, &server.reference("app:1")).unwrap_err();
         assert!(
@@ -123,7 +123,10 @@ fn a_registry_that_stalls_or_drips_is_given_up() {
     }
     // Nothing comes at all.
     let server = Server::start(&host, |_| Reply::Stall(10, Vec::new()));
-    let fixture = Fixture::with(|registries| registries.timeouts.answer = Duration::from_millis(200));
+    let fixture = Fixture::with(|registries| {
+        registries.timeouts.answer = Duration::from_millis(200);
+        registries.timeouts.stall = Duration::from_millis(200);
+    });
     assert!(pull(&host, &fixture, &server.reference("app:1")).is_err());
     fixture.assert_empty();
 }
@@ -507,7 +510,7 @@ fn hostile_layers_leave_nothing() {
     ] {
         let built = ImageBuilder::new("localhost/evil:1")
             .layer(Layer::new().file("good", 0o644, "good"))
-            .layer(layer)
+            .layer_with(layer, Compression::None)
             .build();
         let server = Server::start(&host, move |asked| honest(&built, asked));
         let scratch = knode_testkit::Scratch::new("full");
@@ -543,12 +546,72 @@ fn pulling() {
     let (store, reference) = given.split_once('=').unwrap();
     let config = knode_images::StoreConfig {
         root: store.into(),
-        registries: support::impatient(),
+        registries: knode_images::Registries {
+            plain_http: vec!["plain.invalid".into()],
+            ..support::impatient()
+        },
     };
     let store = knode_images::ImageStore::open(config).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    // It stalls and is killed, or fails; either way the parent looks at what is left.
-    drop(runtime.block_on(store.pull(reference, &Auth::Anonymous)));
+    // It stalls and is killed, or ends; either way the parent looks at what is left.
+    match runtime.block_on(store.pull(reference, &Auth::Anonymous)) {
+        Ok(image) => println!("pulled {}", image.id),
+        Err(error) => println!("failed: {}", error.chain()),
+    }
+}
+
+/// Pulls in a process of its own with these variables, and answers what it printed.
+fn pull_with_variables(host: &Host, variables: &[String], reference: &str) -> String {
+    let scratch = knode_testkit::Scratch::new("child");
+    let given = format!("{CHILD}={}={reference}", scratch.join("store").display());
+    let program = std::env::current_exe().unwrap().display().to_string();
+    let mut words: Vec<&str> = variables.iter().map(String::as_str).collect();
+    words.extend([given.as_str(), &program, "--exact", "pulling", "--nocapture"]);
+    let mut process = host.spawn("pull", "env", &words);
+    process.wait(Duration::from_secs(30));
+    process.output()
+}
+
+#[test]
+fn proxies_of_the_environment_are_used() {
+    let host = Host::new("proxy");
+    let built = image();
+    let served = built.clone();
+    let proxy = Server::start(&host, move |asked| match asked.method.as_str() {
+        "CONNECT" => Reply::status(403),
+        _ => honest(&served, asked),
+    });
+    let variables = [
+        format!("HTTP_PROXY=http://user:pass@{}", proxy.address),
+        format!("HTTPS_PROXY=http://{}", proxy.address),
+        "NO_PROXY=direct.invalid".to_owned(),
+    ];
+    let told = pull_with_variables(&host, &variables, "plain.invalid/app:1");
+    assert!(told.contains(&format!("pulled {}", built.id())), "{told}");
+    for asked in proxy.asked() {
+        assert!(
+            asked.path.starts_with("http://plain.invalid/v2/app/"),
+            "{asked:?}"
+        );
+        assert_eq!(asked.header("proxy-authorization"), Some("Basic dXNlcjpwYXNz"));
+    }
+    let told = pull_with_variables(&host, &variables, "secure.invalid/app:1");
+    assert!(
+        told.contains("failed: ") && told.contains("proxy http://"),
+        "{told}"
+    );
+    let asked = proxy.asked();
+    let last = asked.last().unwrap();
+    assert_eq!(
+        (last.method.as_str(), last.path.as_str()),
+        ("CONNECT", "secure.invalid:443")
+    );
+    let before = asked.len();
+    let told = pull_with_variables(&host, &variables, "direct.invalid/app:1");
+    assert!(
+        told.contains("failed: ") && proxy.asked().len() == before,
+        "{told}"
+    );
 }
 
 #[test]

@@ -279,7 +279,7 @@ pub fn answer(manifests: &[Blob], blobs: &[Blob], asked: &Asked) -> Reply {
     }
 }
 
-/// A store in a temporary directory that waits for little.
+/// A store in a temporary directory that tries again soon and not often.
 pub struct Fixture {
     pub scratch: Scratch,
     pub store: ImageStore,
@@ -317,9 +317,10 @@ impl Fixture {
 pub fn impatient() -> Registries {
     Registries {
         timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            answer: Duration::from_secs(5),
-            stall: Duration::from_millis(300),
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(10),
+            // Long: a busy machine must not look like a registry that stalls.
+            stall: Duration::from_secs(10),
         },
         retry: RetryPolicy {
             attempts: 3,
