@@ -1,10 +1,10 @@
 //! Archives without anything that depends on who makes them, and when.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
 /// A file of an archive.
@@ -26,15 +26,14 @@ impl Entry {
 }
 
 /// A compressed tar archive of the files and the directories above them, in the order of their names, all root's.
-pub fn tar_gz(mut entries: Vec<Entry>, time: u64) -> std::io::Result<Vec<u8>> {
+pub fn tar_gz(mut entries: Vec<Entry>, time: u64) -> io::Result<Vec<u8>> {
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let directories: BTreeSet<&Path> = entries
         .iter()
         .flat_map(|entry| entry.path.ancestors().skip(1))
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
-    let gzip = GzBuilder::new().write(Vec::new(), Compression::best());
-    let mut tar = Builder::new(gzip);
+    let mut tar = Builder::new(Vec::new());
     for directory in directories {
         let name = format!("./{}/", directory.display());
         tar.append_data(&mut header(EntryType::Directory, 0o755, 0, time), name, &[][..])?;
@@ -44,7 +43,28 @@ pub fn tar_gz(mut entries: Vec<Entry>, time: u64) -> std::io::Result<Vec<u8>> {
         let mut header = header(EntryType::Regular, entry.mode, entry.bytes.len() as u64, time);
         tar.append_data(&mut header, name, entry.bytes.as_slice())?;
     }
-    tar.into_inner()?.finish()
+    gzip(&tar.into_inner()?)
+}
+
+/// Without name and time in it.
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut child = Command::new("gzip")
+        .args(["-9", "--no-name", "--stdout"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let out = std::thread::scope(|scope| {
+        let written = scope.spawn(move || input.write_all(bytes));
+        let out = child.wait_with_output()?;
+        written.join().map_err(|_| io::ErrorKind::BrokenPipe)??;
+        io::Result::Ok(out)
+    })?;
+    if out.status.success() {
+        Ok(out.stdout)
+    } else {
+        Err(io::Error::other(format!("gzip: {}", out.status)))
+    }
 }
 
 fn header(kind: EntryType, mode: u32, size: u64, time: u64) -> Header {
@@ -59,7 +79,7 @@ fn header(kind: EntryType, mode: u32, size: u64, time: u64) -> Header {
 }
 
 /// An archive as `ar(1)` makes it, which is what a Debian package is.
-pub fn ar(members: &[(&str, Vec<u8>)], time: u64) -> std::io::Result<Vec<u8>> {
+pub fn ar(members: &[(&str, Vec<u8>)], time: u64) -> io::Result<Vec<u8>> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, bytes) in members {
         writeln!(

@@ -30,6 +30,8 @@ use swap::Swap;
 const PACE: Duration = Duration::from_millis(50);
 /// A daemon that does not end by itself in this time is killed.
 const END_BOUND: Duration = Duration::from_secs(20);
+/// The old daemon has been ready before: it is given this time at least.
+const BACK_BOUND: Duration = Duration::from_secs(120);
 /// How long a service manager may take before it starts a service again.
 const SUPERVISOR_BOUND: Duration = Duration::from_secs(15);
 
@@ -82,7 +84,7 @@ pub async fn run(args: UpgradeArgs) -> anyhow::Result<ExitCode> {
         Err(error) => {
             let why = knode_client::brief(error.as_ref());
             progress.done(format!("the new one did not come up: {why}"));
-            take_back(&layout, &old, swap, bound, &progress).await?;
+            take_back(&layout, &old, swap, bound.max(BACK_BOUND), &progress).await?;
             bail!(
                 "the upgrade was taken back: {why}; its log: {}",
                 logged(&layout, &old)
