@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 
 use super::args::{CreateArgs, Target};
 use super::executor::ProgramExecutor;
+use super::join;
 use super::report::Report;
 use super::{stage, tenant};
 use crate::crash;
@@ -91,6 +92,9 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
 
 fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, LibcontainerError> {
     let spec = container_spec(&args.runtime_root.join(&args.id)).map_err(LibcontainerError::OtherIO)?;
+    if let Some(spec) = &spec {
+        join::ahead(spec);
+    }
     let seccomp = spec.and_then(|spec| spec.linux().as_ref()?.seccomp().clone());
     let executor = ProgramExecutor {
         report: report.clone(),

@@ -5,6 +5,7 @@
 pub mod args;
 mod create;
 mod executor;
+mod join;
 mod pod;
 mod report;
 pub(crate) mod stage;

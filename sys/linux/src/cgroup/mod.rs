@@ -6,7 +6,7 @@
 mod tree;
 mod usage;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 pub use usage::{CpuUsage, MemoryUsage, Usage};
@@ -81,6 +81,44 @@ impl Cgroups {
         Ok(found)
     }
 
+    /// Moves the calling process, which must have one thread, into `group` in every hierarchy of version 1 that has
+    /// it; a process of several threads is torn apart. False in version 2, where there is no such way.
+    ///
+    /// # Errors
+    /// Those of the kernel; hierarchies that were joined before stay joined.
+    pub fn join_alone(&self, group: &Path) -> io::Result<bool> {
+        if self.version == Version::V2 {
+            return Ok(false);
+        }
+        for directory in self.directories(group)? {
+            // The number 0 is that of the writer, which is spared waiting for others.
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .open(directory.join("tasks"));
+            match file.and_then(|mut file| file.write_all(b"0")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves the calling process to where it is. Nothing comes of that, but the kernel's lock for moving processes,
+    /// which takes a grace period (some 8 ms) to get, is quick to get for a while afterwards. Waits that long.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn stir(&self) -> io::Result<()> {
+        let own = std::fs::read_to_string("/proc/self/cgroup")?;
+        let group = own_group(&own, self.version).ok_or(io::ErrorKind::NotFound)?;
+        self.write(
+            "memory",
+            Path::new(group),
+            "cgroup.procs",
+            &std::process::id().to_string(),
+        )
+    }
+
     /// Writes `value` into the file `file` of `group`.
     ///
     /// # Errors
@@ -106,6 +144,19 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The group that a process has the memory controller of, out of its `/proc/<pid>/cgroup`.
+fn own_group(text: &str, version: Version) -> Option<&str> {
+    let wanted = match version {
+        Version::V1 => "memory",
+        Version::V2 => "",
+    };
+    text.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
+        controllers.split(',').any(|name| name == wanted).then_some(group)
+    })
 }
 
 /// The number after `key` in a file of `key value` lines.

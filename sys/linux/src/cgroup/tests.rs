@@ -42,3 +42,22 @@ fn a_group_lives_and_dies() {
     cgroups.remove(group).expect("removing twice is no error");
     assert!(cgroups.processes(group).unwrap().is_empty());
 }
+
+#[test]
+fn a_process_finds_its_own_group() {
+    let hybrid = "9:name=systemd:/a\n4:memory:/knode/c1\n2:cpu,cpuacct:/b\n0::/unified\n";
+    assert_eq!(own_group(hybrid, Version::V1), Some("/knode/c1"));
+    assert_eq!(
+        own_group("0::/system.slice/knode.service\n", Version::V2),
+        Some("/system.slice/knode.service")
+    );
+    assert_eq!(own_group("1:cpu:/\n", Version::V1), None);
+}
+
+#[test]
+fn moving_to_where_one_is_changes_nothing() {
+    let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
+    let before = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    cgroups.stir().unwrap();
+    assert_eq!(std::fs::read_to_string("/proc/self/cgroup").unwrap(), before);
+}
