@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use knode_images::Pulls;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::engine;
 use crate::upgrade::life;
 
 /// What can be asked.
@@ -22,6 +24,8 @@ pub enum Request {
     ImportImage { path: PathBuf },
     /// The names of all images.
     ListImages,
+    /// How far pulls are: an answer whenever that has changed, until the asker leaves.
+    WatchPulls,
     /// Write these images to an archive at an absolute path.
     ExportImages { path: PathBuf, images: Vec<String> },
 }
@@ -34,6 +38,10 @@ pub type Answer = Result<Vec<String>, String>;
 pub trait Commands: Send + Sync + 'static {
     async fn import(&self, archive: &Path) -> Answer;
     async fn images(&self) -> Answer;
+    /// The pulls under way; none of an engine that is not ours.
+    fn pulls(&self) -> Option<Pulls> {
+        None
+    }
     /// Who has no images of its own has none to write.
     async fn export(&self, _archive: &Path, _images: &[String]) -> Answer {
         Err("exporting images is not supported by this engine".into())
@@ -114,6 +122,10 @@ async fn converse(
             .map_err(|e| e.to_string()),
         Ok(Request::ImportImage { path }) => commands.import(&path).await,
         Ok(Request::ListImages) => commands.images().await,
+        Ok(Request::WatchPulls) => match commands.pulls() {
+            Some(pulls) => return engine::tell_pulls(stream, &pulls).await,
+            None => Err("watching pulls is not supported by this engine".into()),
+        },
         Ok(Request::ExportImages { path, images }) => commands.export(&path, &images).await,
         Err(e) => Err(format!("not a request of this knode's version: {e}")),
     };
@@ -124,6 +136,21 @@ async fn converse(
 
 /// Asks the daemon behind `path`.
 pub async fn ask(path: &Path, request: &Request) -> Result<Vec<String>, ControlError> {
+    let mut first = None;
+    let answers = follow(path, request, |lines| first = Some(lines));
+    answers.await?;
+    first.ok_or_else(|| ControlError::Exchange {
+        path: path.to_owned(),
+        source: std::io::ErrorKind::UnexpectedEof.into(),
+    })
+}
+
+/// Asks for something that is answered more than once; returns when the daemon has no more to say.
+pub async fn follow(
+    path: &Path,
+    request: &Request,
+    mut each: impl FnMut(Vec<String>),
+) -> Result<(), ControlError> {
     let not_running = |source| ControlError::NotRunning {
         path: path.to_owned(),
         source,
@@ -136,13 +163,12 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Vec<String>, ControlE
     let mut bytes = serde_json::to_vec(request).map_err(|e| exchange(e.into()))?;
     bytes.push(b'\n');
     stream.write_all(&bytes).await.map_err(exchange)?;
-    let mut line = String::new();
-    BufReader::new(stream)
-        .read_line(&mut line)
-        .await
-        .map_err(exchange)?;
-    let answer: Answer = serde_json::from_str(&line).map_err(|e| exchange(e.into()))?;
-    answer.map_err(ControlError::Refused)
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await.map_err(exchange)? {
+        let answer: Answer = serde_json::from_str(&line).map_err(|e| exchange(e.into()))?;
+        each(answer.map_err(ControlError::Refused)?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -18,9 +18,10 @@ use nix::unistd::Pid;
 
 use crate::cli::DownArgs;
 use crate::cluster::State;
+use crate::engine;
 use crate::layout::Layout;
 use crate::progress::Progress;
-use crate::{lock, node, preflight};
+use crate::{install, lock, node, preflight};
 
 /// How long the daemon may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -45,6 +46,7 @@ pub async fn run(args: DownArgs) -> anyhow::Result<ExitCode> {
         progress.done("pods ended");
         errors.extend(end_network(&layout));
         errors.extend(node::forget_masquerade());
+        errors.extend(engine::forget_masquerade());
         progress.done("links, routes and rules removed");
         errors.extend(end_cgroups(&layout));
     }
@@ -66,7 +68,11 @@ pub async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<
     let Some(pid) = lock::holder(&layout.lock_file()) else {
         return Ok(());
     };
-    kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
+    if let Some(unit) = install::stop_service_of(pid)? {
+        progress.done(format!("{unit} is stopped; the next boot starts it unless it is disabled"));
+    } else {
+        kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
+    }
     let started = tokio::time::Instant::now();
     let mut killed = false;
     while lock::holder(&layout.lock_file()) == Some(pid) {

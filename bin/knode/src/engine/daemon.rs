@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use knode_images::Registries;
 use knode_podnet::Subnet;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,9 +18,6 @@ use crate::node::{CniDirs, Networks};
 use crate::progress::{Progress, READY};
 use crate::shutdown::{self, Shutdown};
 use crate::{preflight, shutdown::Trigger};
-
-/// Where containerd's users keep how registries are reached.
-const USUAL_REGISTRIES: &str = "/etc/containerd/certs.d";
 
 /// Runs until a signal; pods go on running.
 pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
@@ -43,7 +39,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     let (told, seen) = watch::channel(None);
     let told = Arc::new(told);
     let file = known_subnet(&args, &layout, &told)?;
-    let images = start::open_images(&layout, registries(&args))?;
+    let images = start::open_images(&layout, start::registries(args.registry_config_path.clone()))?;
     start::import_ready(&images, &layout).await?;
     let dirs = args.cni.dirs(&layout);
     let plan = Plan {
@@ -113,15 +109,6 @@ async fn start_engine(
     };
     let (engine, ()) = plan.start(wrap, tasks, end).await?;
     Ok(engine)
-}
-
-fn registries(args: &DaemonArgs) -> Registries {
-    let usual = Path::new(USUAL_REGISTRIES);
-    let given = args.registry_config_path.clone();
-    Registries {
-        certs_dir: given.or_else(|| usual.is_dir().then(|| usual.to_owned())),
-        ..Registries::default()
-    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

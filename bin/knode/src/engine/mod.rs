@@ -16,12 +16,16 @@ mod stats;
 mod stop;
 mod subnet;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
 pub use cli::EngineArgs;
 use cli::EngineCommand;
 pub use config::runtimes;
+pub use start::{Plan, ended, import_ready, open_images, registries};
+pub use subnet::forget_masquerade;
+pub use watch::serve as tell_pulls;
 
 /// Runs the engine, or a command.
 pub async fn run(args: EngineArgs) -> anyhow::Result<ExitCode> {
@@ -35,6 +39,9 @@ async fn asked(command: EngineCommand) -> anyhow::Result<ExitCode> {
     match command {
         EngineCommand::Ps { listing, all, quiet } => list::ps(&listing, all, quiet).await?,
         EngineCommand::Pods { listing, quiet } => list::pods(&listing, quiet).await?,
+        EngineCommand::Images {
+            listing, watch: true, ..
+        } => watch::run(&listing).await?,
         EngineCommand::Images { listing, quiet, .. } => list::images(&listing, quiet).await?,
         EngineCommand::Pull { place, creds, image } => images::pull(&place, &image, creds.as_deref()).await?,
         EngineCommand::Import { data, file } => images::import(&data.data_dir, &file).await?,

@@ -19,6 +19,9 @@ use crate::layout::Layout;
 use crate::node::{BuiltIn, ImageCommands, Networks, collect_conflists, follow_networks};
 use crate::shutdown::Shutdown;
 
+/// Where containerd's users keep how registries are reached.
+const USUAL_REGISTRIES: &str = "/etc/containerd/certs.d";
+
 /// What an engine is made of.
 pub struct Plan<'a> {
     pub layout: &'a Layout,
@@ -88,6 +91,15 @@ async fn serve(
         )
     });
     Ok(())
+}
+
+/// How registries are reached: by the directory that is given, or by the usual one where it is there.
+pub fn registries(given: Option<PathBuf>) -> Registries {
+    let usual = Path::new(USUAL_REGISTRIES);
+    Registries {
+        certs_dir: given.or_else(|| usual.is_dir().then(|| usual.to_owned())),
+        ..Registries::default()
+    }
 }
 
 /// Opens the store of images.

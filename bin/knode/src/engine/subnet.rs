@@ -48,14 +48,14 @@ impl PodNetwork for Told {
     }
 
     async fn pod_cidr(&self, cidr: &str) {
-        if let Some(file) = &self.file {
-            if let Err(error) = self.take(cidr, file) {
-                tracing::error!(
-                    cidr,
-                    error = format!("{error:#}"),
-                    "the kubelet's pod addresses are not used"
-                );
-            }
+        if let Some(file) = &self.file
+            && let Err(error) = self.take(cidr, file)
+        {
+            tracing::error!(
+                cidr,
+                error = format!("{error:#}"),
+                "the kubelet's pod addresses are not used"
+            );
         }
         self.inner.pod_cidr(cidr).await;
     }

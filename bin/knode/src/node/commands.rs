@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use knode_images::ImageStore;
+use knode_images::{ImageStore, Pulls};
 
 use crate::control::{Answer, Commands};
 
@@ -19,6 +19,10 @@ impl Commands for Images {
             .flat_map(names)
             .map(|n| format!("imported {n}"))
             .collect())
+    }
+
+    fn pulls(&self) -> Option<Pulls> {
+        Some(self.0.pulls())
     }
 
     async fn images(&self) -> Answer {

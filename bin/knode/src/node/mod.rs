@@ -26,7 +26,6 @@ pub use policy::{PolicyOptions, teardown as remove_policies};
 pub use remote::teardown as end_remote;
 pub use runtime::RuntimeOptions;
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,15 +34,12 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
-use knode_cni::Cni;
-use knode_cri::RuntimeService;
-use knode_engine::{Engine, EngineConfig};
-use knode_images::{ImageStore, Registries, StoreConfig};
+use knode_engine::net::PodNetwork;
 use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, ensure_client};
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
-use knode_podnet::{PodNet, Subnet};
+use knode_podnet::Subnet;
 use knode_policy::Announcements;
 use knode_proxy::table::{Locality, TableConfig};
 use knode_proxy::{ProxyConfig, ProxyOptions};
@@ -53,6 +49,7 @@ use tokio::task::JoinSet;
 use crate::control;
 use crate::dns::{self, DnsWish};
 use crate::dual::Dual;
+use crate::engine::{self, ended};
 use crate::fast_path;
 use crate::layout::Layout;
 use crate::preflight::{self, Obstacle};
@@ -199,40 +196,23 @@ impl Plan<'_> {
         let layout = self.layout;
         let cni = self.cni.open(layout)?;
         let networks = cni.loaded();
-        let images = open_images(layout)?;
-        import(&images, layout).await?;
-        let (gate, given) = watch::channel(None);
-        let podnet = PodNet::open(knode_podnet::Config::new(layout.podnet_dir()), given)
-            .context("open the pod network")?;
-        let built_in = network::BuiltIn(podnet.clone());
-        let network = Arc::new(Networks::new(built_in, cni.clone(), self.cni.conf.clone()));
-        let (announcing, announcements) = policy::Announcing::new(network.clone());
-        let mut config = EngineConfig::new(
-            layout.engine_dir(),
-            layout.engine_run_dir(),
-            images.clone(),
-            Arc::new(announcing),
-        );
-        config.runtimes = crate::engine::runtimes(None, layout)?;
-        let engine = Engine::open(config).await.context("open the container engine")?;
-        forget_dead(&engine, &podnet, &cni).await?;
-        let follow = choice::follow((*network).clone(), podnet.clone(), subnet, gate);
-        tasks.spawn(async move { follow.await.to_owned() });
-        tasks.spawn(async move { match cni.run().await {} });
-        tasks.spawn(async move { ended("pod network", podnet.run().await) });
-        let (socket, end) = (layout.cri_socket(), shutdown.clone());
-        let (runtime, image_service) = (engine.clone(), engine.clone());
-        tasks.spawn(async move {
-            ended(
-                "CRI socket",
-                knode_cri::server::serve(&socket, runtime, image_service, end.requested()).await,
-            )
-        });
-        let control = control::serve(
-            &layout.control_socket(),
-            Arc::new(commands::Images(images.clone())),
-        )?;
-        tasks.spawn(async move { ended("control socket", control.await) });
+        let images = engine::open_images(layout, engine::registries(None))?;
+        web_image::ensure(&images, &layout.engine_dir()).await?;
+        engine::import_ready(&images, layout).await?;
+        let plan = engine::Plan {
+            layout,
+            socket: layout.cri_socket(),
+            images,
+            cni,
+            cni_conf: self.cni.conf.clone(),
+            runtimes: engine::runtimes(None, layout)?,
+            subnet,
+        };
+        let announce = |network: Arc<Networks>| {
+            let (announcing, announcements) = policy::Announcing::new(network);
+            (Arc::new(announcing) as Arc<dyn PodNetwork>, announcements)
+        };
+        let (engine, announcements) = plan.start(announce, tasks, shutdown).await?;
         let runtime = Runtime {
             service: engine.clone(),
             images: engine,
@@ -345,8 +325,9 @@ impl Plan<'_> {
         let mut own = overlay.subnet();
         let services = ranges.services.iter().collect();
         let seen = subnet.subscribe();
+        let has_subnet = overlay.subnet();
         tasks.spawn(async move { ended("overlay", overlay.run().await) });
-        tasks.spawn(async move { match fast_path::run().await {} });
+        tasks.spawn(async move { match fast_path::run(has_subnet).await {} });
         tasks.spawn(async move {
             loop {
                 let now = own.borrow_and_update().map(|s| Subnet {
@@ -480,61 +461,6 @@ impl Plan<'_> {
             agent,
             kubelet,
         })
-    }
-}
-
-fn open_images(layout: &Layout) -> anyhow::Result<ImageStore> {
-    let root = layout.engine_dir().join("images");
-    ImageStore::open(StoreConfig {
-        root,
-        registries: Registries::default(),
-    })
-    .context("open the image store")
-}
-
-/// The image that the binary carries, and the archives that lie ready. A broken archive does not keep the node from
-/// starting.
-async fn import(images: &ImageStore, layout: &Layout) -> anyhow::Result<()> {
-    web_image::ensure(images, &layout.engine_dir()).await?;
-    for report in images
-        .import_dir(&layout.images_dir())
-        .await
-        .context("import the archives")?
-    {
-        match &report.result {
-            Ok(None) => {}
-            Ok(Some(_)) => tracing::info!(archive = %report.path.display(), "archive imported"),
-            Err(e) => {
-                tracing::error!(archive = %report.path.display(), error = e.chain(), "archive not imported")
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes back the addresses of sandboxes that ended while nobody looked.
-async fn forget_dead(engine: &Engine, podnet: &PodNet, cni: &Cni) -> anyhow::Result<()> {
-    let all = engine
-        .list_pod_sandbox(Default::default())
-        .await
-        .context("list the sandboxes")?;
-    let live: HashSet<_> = all.items.into_iter().map(|s| s.id).collect();
-    conflist::collect(cni, &live).await?;
-    let freed = podnet
-        .gc(live)
-        .await
-        .context("collect the pod network's garbage")?;
-    if !freed.is_empty() {
-        tracing::info!(?freed, "addresses of dead sandboxes freed");
-    }
-    Ok(())
-}
-
-/// How a part ended, for the log.
-fn ended<T, E: std::fmt::Display>(part: &str, how: Result<T, E>) -> String {
-    match how {
-        Ok(_) => format!("the {part} ended"),
-        Err(e) => format!("the {part} failed: {e:#}"),
     }
 }
 
