@@ -220,9 +220,14 @@ fn another_host_that_wants_credentials_gets_none() {
         Reply::status(401).with("www-authenticate", "Basic realm=\"give\"")
     });
     let (built, other) = (image(), elsewhere.address);
-    let server = Server::start(&host, move |asked| match asked.path.contains("/blobs/") {
-        true => Reply::to(format!("http://{other}/x")),
-        false => honest(&built, asked),
+    let server = Server::start(&host, move |asked| {
+        if asked.header("authorization") != Some(SECRET) {
+            return Reply::status(401).with("www-authenticate", "Basic realm=\"test\"");
+        }
+        match asked.path.contains("/blobs/") {
+            true => Reply::to(format!("http://{other}/x")),
+            false => honest(&built, asked),
+        }
     });
     let fixture = Fixture::new();
     let told = pull_with(&host, &fixture, &server.reference("app:1"), &basic()).unwrap_err();

@@ -19,8 +19,8 @@ use crate::unpack::{Expected, UnpackError, unpack};
 
 /// Layers fetched at once, as many as upstream containerd does.
 const PARALLEL: usize = 3;
-/// Pieces of a layer, of some 16 kB, that wait for the unpacker.
-const PIECES_AHEAD: usize = 64;
+/// Pieces of a layer, of 128 KiB at most, that wait for the unpacker: enough for it never to wait, and little memory.
+const PIECES_AHEAD: usize = 16;
 
 /// Brings the layers that are not here into temporary trees.
 pub(super) async fn fetch(

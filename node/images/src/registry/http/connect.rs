@@ -21,6 +21,9 @@ use crate::registry::error::{RequestError, innermost};
 
 pub(super) type Body = Full<Bytes>;
 
+/// Most bytes that are read at once, which is the size of the pieces that wait to be unpacked.
+const READ: usize = 128 << 10;
+
 /// An open connection, and how requests for it look.
 pub(super) struct Connection {
     pub sender: SendRequest<Body>,
@@ -107,7 +110,11 @@ async fn http<S>(stream: TokioIo<S>, proxy: Option<ViaProxy>) -> Result<Connecti
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let handshake = http1::Builder::new().max_headers(128).handshake(stream).await;
+    let handshake = http1::Builder::new()
+        .max_headers(128)
+        .max_buf_size(READ)
+        .handshake(stream)
+        .await;
     let (sender, connection) = handshake.map_err(|error| RequestError::Broken(innermost(&error)))?;
     // It ends with the last request, or with the sender; what goes wrong is told to the request.
     tokio::spawn(async move {
