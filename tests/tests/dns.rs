@@ -384,6 +384,9 @@ fn alone(site: &Site) {
         "10.99.0.2",
         "--lameduck",
         "0",
+        // The node's own metrics have the port on loopback.
+        "--metrics",
+        "10.99.0.2:9153",
     ]);
     let process = Process::spawn("knode-dns", command);
     let page = |port: u16, path: &str| {
