@@ -526,3 +526,69 @@ fn a_pod_has_users_of_its_own_and_its_volumes_are_theirs() {
         .unwrap();
     assert_eq!(below["recursiveReadOnly"], "Enabled");
 }
+
+/// Mounts and control groups of pods, and the open files of the daemon but for connections.
+fn held(cluster: &Cluster) -> ([usize; 2], usize) {
+    let files = fs::read_dir(format!("/proc/{}/fd", cluster.pid())).unwrap();
+    let names = files.flatten().filter_map(|one| fs::read_link(one.path()).ok());
+    let is_connection = |name: &PathBuf| name.to_string_lossy().starts_with("socket:");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let data = cluster.data_dir();
+    let group = format!("/knode-{:08x}/*/pod*", knode_api::hash::fnv1a_32(data.as_bytes()));
+    let groups = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*{group}")])
+        .output()
+        .unwrap();
+    let of_pods = [
+        mounts.lines().filter(|line| line.contains(&data)).count(),
+        String::from_utf8_lossy(&groups.stdout).lines().count(),
+    ];
+    (of_pods, names.filter(|name| !is_connection(name)).count())
+}
+
+fn crowd(round: u32) -> String {
+    let one = |n: u32| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: crowd-{round}-{n}, labels: {{crowd: 'yes'}}}}\nspec:\n  \
+             terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: 'busybox:test', \
+             imagePullPolicy: Never, command: [sleep, '3600'], volumeMounts: [{{name: v, mountPath: /v}}]}}\n  \
+             volumes: [{{name: v, emptyDir: {{medium: Memory}}}}]\n---\n"
+        )
+    };
+    (0..15).map(one).collect()
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind() {
+    let cluster = with_busybox("crowd", &[]);
+    let (before, _) = held(&cluster);
+    // What the first pods open and keep is the daemon's own.
+    let mut open = usize::MAX - 2;
+    for round in 0..3 {
+        cluster.apply(&crowd(round)).ok();
+        cluster.wait("pods -l crowd=yes", |pods| {
+            let all = pods["items"].as_array().cloned().unwrap_or_default();
+            let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+            match all.iter().filter(ready).count() {
+                15 => Ok(()),
+                count => Err(format!("{count} of {} are ready", all.len())),
+            }
+        });
+        let (with_pods, _) = held(&cluster);
+        assert!(
+            with_pods[0] >= before[0] + 15 && with_pods[1] >= before[1] + 15,
+            "{with_pods:?}"
+        );
+        cluster.kubectl("delete pods -l crowd=yes --wait").ok();
+        open = wait_until("the node to let go of the pods", BOUND, || {
+            let (of_pods, files) = held(&cluster);
+            if of_pods == before && files <= open + 2 {
+                Ok(files)
+            } else {
+                Err(format!(
+                    "{of_pods:?} after {before:?}, {files} files after {open}"
+                ))
+            }
+        });
+    }
+}

@@ -167,12 +167,14 @@ impl Run<'_> {
     }
 
     fn pids(&self) -> anyhow::Result<Vec<u32>> {
-        let mut all = Vec::new();
-        for program in &self.programs {
-            all.extend(processes::ours(program)?);
-        }
+        let (own, others) = self.programs.split_at(1);
+        let mut all = processes::ours(&own[0])?;
+        // The machine may have a containerd of its own.
         let marker = self.cluster.scratch.path().display().to_string();
-        all.retain(|pid| processes::mentions(*pid, &marker));
+        for program in others {
+            let found = processes::ours(program)?.into_iter();
+            all.extend(found.filter(|pid| processes::mentions(*pid, &marker)));
+        }
         Ok(all)
     }
 
