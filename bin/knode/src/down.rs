@@ -69,7 +69,9 @@ pub async fn end_daemon(layout: &Layout, progress: &Progress) -> anyhow::Result<
         return Ok(());
     };
     if let Some(unit) = install::stop_service_of(pid)? {
-        progress.done(format!("{unit} is stopped; the next boot starts it unless it is disabled"));
+        progress.done(format!(
+            "{unit} is stopped; the next boot starts it unless it is disabled"
+        ));
     } else {
         kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("end process {pid}"))?;
     }

@@ -211,6 +211,30 @@ pub async fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Stops the service whose process this is, so that systemd does not start it again; none if it is nobody's.
+pub fn stop_service_of(pid: i32) -> anyhow::Result<Option<&'static str>> {
+    if !Manager::runs() {
+        return Ok(None);
+    }
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let Some(unit) = unit_of(&groups) else {
+        return Ok(None);
+    };
+    Manager::connect(Path::new(SOCKET))?.stop(unit)?;
+    Ok(Some(unit))
+}
+
+/// The unit of ours that stands in a process's control groups.
+fn unit_of(groups: &str) -> Option<&'static str> {
+    let units = [assets::NODE.unit, assets::SERVER.unit];
+    let within = |unit: &&str| {
+        groups
+            .lines()
+            .any(|line| line.split('/').any(|part| part == *unit))
+    };
+    units.into_iter().find(within)
+}
+
 fn stop(units: &[String]) -> Vec<String> {
     if !Manager::runs() {
         return Vec::new();
@@ -271,6 +295,17 @@ mod tests {
         );
         let joins = "join https://h:6443 --token abcdef.0123456789abcdef --ca-hash sha256:00";
         assert_eq!(told(joins), Ok(("knode.service", data)));
+    }
+
+    #[test]
+    fn a_process_belongs_to_a_unit() {
+        let of = |line: &str| unit_of(&format!("1:name=systemd:/\n{line}\n"));
+        assert_eq!(of("0::/system.slice/knode.service"), Some("knode.service"));
+        assert_eq!(
+            of("0::/system.slice/knode-server.service/x"),
+            Some("knode-server.service")
+        );
+        assert_eq!(of("0::/user.slice/user-0.slice/session-1.scope"), None);
     }
 
     #[test]
