@@ -304,6 +304,7 @@ fn the_engine_alone_runs_pods_that_outlive_it() {
 
     let id = machine.knode(&["pull", &image]).ok();
     assert!(id.starts_with("sha256:"), "{id}");
+    tells_of_pulls(&machine, &image);
     let listed = machine.knode(&["images"]).ok();
     assert!(listed.contains(&image), "{listed}");
     assert_eq!(
@@ -342,6 +343,19 @@ fn the_engine_alone_runs_pods_that_outlive_it() {
     }
     serves_its_host_port(&machine);
     removes_what_is_named(&machine, &pod, &container, &image);
+}
+
+fn tells_of_pulls(machine: &Machine, image: &str) {
+    let data = machine.path("data");
+    let words = ["engine", "images", "--watch", "--data-dir", &data];
+    let watch = machine.host.spawn("watch", binary(), &words);
+    // A pull before it listens is not told.
+    wait_until("a pull to be told", BOUND, || {
+        machine.knode(&["pull", image]).ok();
+        let said = watch.output();
+        let done = said.contains(&format!("{image}: done"));
+        if done { Ok(()) } else { Err(said) }
+    });
 }
 
 fn lists_and_shows(machine: &Machine, pod: &str, container: &str) {
@@ -416,6 +430,11 @@ fn serves_its_host_port(machine: &Machine) {
 }
 
 fn removes_what_is_named(machine: &Machine, pod: &str, container: &str, image: &str) {
+    // What is exported comes back by its name.
+    let archive = machine.path("exported.tar");
+    machine.knode(&["export", "-f", &archive, image]).ok();
+    let missing = machine.knode(&["export", "-f", &archive, "no/such:1"]).fails();
+    assert!(missing.contains("no/such:1"), "{missing}");
     let refused = machine.knode(&["rm", container]).fails();
     assert!(refused.contains("--force"), "{refused}");
     let follow = machine.host.spawn(
@@ -443,6 +462,8 @@ fn removes_what_is_named(machine: &Machine, pod: &str, container: &str, image: &
     let pruned = machine.knode(&["prune"]).ok();
     assert!(pruned.contains(image), "{pruned}");
     assert_eq!(machine.knode(&["images", "-q"]).ok(), "");
+    machine.knode(&["import", &archive]).ok();
+    assert!(machine.knode(&["images"]).ok().contains(image));
 }
 
 /// Without a subnet on the command line the engine waits for the kubelet to tell it, and remembers it.

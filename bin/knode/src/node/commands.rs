@@ -21,6 +21,12 @@ impl Commands for Images {
             .collect())
     }
 
+    async fn export(&self, archive: &Path, images: &[String]) -> Answer {
+        let exported = self.0.export_archive(images, archive).await;
+        exported.map_err(|e| e.chain())?;
+        Ok(images.iter().map(|image| format!("exported {image}")).collect())
+    }
+
     fn pulls(&self) -> Option<Pulls> {
         Some(self.0.pulls())
     }
