@@ -65,8 +65,17 @@ async fn operate(daemon: &Daemon, operation: &str, pod: &Pod) -> CriResult<()> {
 /// A container that was being started runs, can be started, or has ended with what held it. That a shim is gone is told
 /// a moment later.
 async fn settled(daemon: &Daemon, point: &str, pod: &Pod) {
-    if daemon.status(&pod.container).await.state() == ContainerState::ContainerCreated {
-        daemon.start_container(&pod.container).await.unwrap();
+    if daemon.status(&pod.container).await.state() == ContainerState::ContainerCreated
+        && let Err(error) = daemon.start_container(&pod.container).await
+    {
+        // Its shim died together with the daemon that asked it.
+        let sandboxes = daemon.sandboxes().await;
+        assert_eq!(
+            sandboxes[0].state(),
+            PodSandboxState::SandboxNotready,
+            "{point}: {error}"
+        );
+        return;
     }
     wait_until_async(
         &format!("{point}: a container that runs or has ended"),

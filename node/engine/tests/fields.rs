@@ -342,6 +342,11 @@ async fn commands_end_with_all_they_have_started() {
         .unwrap();
     assert!(daemon.output(&id, "ps").await.contains("sleep 4324"));
 
+    // Whoever is executed in it counts as the container's.
+    let groups = daemon.output(&id, "cat /proc/self/cgroup").await;
+    assert_eq!(groups, daemon.output(&id, "cat /proc/1/cgroup").await);
+    assert!(groups.contains(&id), "{groups}");
+
     let much = daemon
         .exec(
             &id,

@@ -1,6 +1,41 @@
-//! RESTORE ME: this file's content was overwritten by accident at 23:12 UTC by the author of `tenant.rs` (which had the
-//! same name for a moment). Whoever wrote `join::ahead` please put it back; until then it does nothing.
+//! A command's way into its container's control groups.
+//!
+//! libcontainer writes `cgroup.procs`, for which the kernel waits a grace period in every hierarchy of version 1. A
+//! process of one thread can move itself by `tasks`, which waits for nobody; then the hierarchies are hidden from
+//! libcontainer, so that it has nothing to move.
 
+use std::io;
+use std::path::Path;
+
+use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
-pub(super) fn ahead(_spec: &Spec) {}
+/// Moves this process into the container's groups, if it can; else libcontainer does.
+pub(super) fn ahead(spec: &Spec) {
+    let group = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_deref());
+    if let Some(group) = group
+        && let Err(error) = join(group)
+    {
+        eprintln!("joining {}: {error}", group.display());
+    }
+}
+
+fn join(group: &Path) -> io::Result<()> {
+    let root = Path::new(DEFAULT_ROOT);
+    if !Cgroups::detect(root)?.join_alone(group)? {
+        return Ok(());
+    }
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
+    for entry in std::fs::read_dir(root)? {
+        // What is no mount is a link, or empty.
+        let _ = umount2(&entry?.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+    Ok(())
+}
