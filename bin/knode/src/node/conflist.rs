@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use knode_cni::{Attachment, Bandwidth, Capabilities, Cni, PortMapping};
+use knode_cni::{Attachment, Bandwidth, Capabilities, Cni, Dns, PortMapping};
 use knode_engine::net::{NetError, NetRequest, NetResult, NetStatus, PodNetwork, Protocol};
 
 use super::CniDirs;
@@ -101,6 +101,12 @@ fn attachment(request: &NetRequest) -> Result<Attachment, RateError> {
         port_mappings: request.port_mappings.iter().map(mapping).collect(),
         bandwidth: bandwidth_of(bandwidth::rates(&request.annotations)?),
         pod_annotations: request.annotations.clone(),
+        dns: request.dns.clone().map(|dns| Dns {
+            servers: dns.servers,
+            searches: dns.searches,
+            options: dns.options,
+        }),
+        cgroup_path: Some(request.cgroup_parent.display().to_string()),
         ..Capabilities::default()
     };
     Ok(Attachment {
@@ -156,7 +162,10 @@ mod tests {
                 host_ip: None,
             }],
             annotations: [("kubernetes.io/egress-bandwidth".to_owned(), "1M".to_owned())].into(),
-            dns: None,
+            dns: Some(knode_engine::net::Dns {
+                servers: vec!["10.96.0.10".into()],
+                ..Default::default()
+            }),
             cgroup_parent: "/kubepods/pod1".into(),
         };
         let told = attachment(&request).unwrap();
@@ -172,6 +181,8 @@ mod tests {
         let expected = json!({
             "portMappings": [{"hostPort": 5353, "containerPort": 53, "protocol": "udp"}],
             "bandwidth": {"egressRate": 1_000_000, "egressBurst": 4_294_967_295_u64},
+            "dns": {"servers": ["10.96.0.10"], "searches": [], "options": []},
+            "cgroupPath": "/kubepods/pod1",
             "io.kubernetes.cri.pod-annotations": {"kubernetes.io/egress-bandwidth": "1M"},
         });
         assert_eq!(serde_json::Value::Object(told.capabilities), expected);
