@@ -78,6 +78,7 @@ impl Shim {
             )));
         }
         crash::point("shim.asked");
+        forget_earlier_try(start)?;
         let log = Log::open(start.log_file.clone())?;
         let console = start
             .tty
@@ -418,6 +419,14 @@ impl Stdio3 {
             },
             ends,
         ))
+    }
+}
+
+/// What a creator that was killed has left is in the way of the next.
+fn forget_earlier_try(start: &StartContainer) -> io::Result<()> {
+    match std::fs::remove_dir_all(start.runtime_root.join(&start.id)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
