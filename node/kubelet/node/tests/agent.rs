@@ -330,7 +330,9 @@ async fn a_certificate_that_ended_while_running_is_asked_for_by_the_bootstrap_cr
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };
-    let _agent = NodeAgent::start(config, connect(&access).unwrap(), deps).await.unwrap();
+    let _agent = NodeAgent::start(config, connect(&access).unwrap(), deps)
+        .await
+        .unwrap();
     let request = until("the request", || {
         let found = api.find(REQUESTS, "kube-apiserver-client-kubelet");
         found.into_iter().next().ok_or(())
@@ -339,7 +341,10 @@ async fn a_certificate_that_ended_while_running_is_asked_for_by_the_bootstrap_cr
     assert_eq!(request["spec"]["username"], "system:bootstrap:abcdef");
     assert_eq!(request["spec"]["expirationSeconds"], 900);
     api.sign(request["metadata"]["name"].as_str().unwrap());
-    until("the node's lease, by the new certificate", || api.get(LEASE).ok_or(())).await;
+    until("the node's lease, by the new certificate", || {
+        api.get(LEASE).ok_or(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -463,7 +468,14 @@ async fn the_api_is_closed_to_all_but_those_who_may() {
         get(&friend, "/spec/").await,
         (StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
     );
-    assert_eq!(get(&friend, "/logs/").await.0, StatusCode::NOT_IMPLEMENTED);
+    std::fs::create_dir_all(bed.dir.path().join("log/pods")).unwrap();
+    assert_eq!(
+        get(&friend, "/logs/").await,
+        (
+            StatusCode::OK,
+            "<pre>\n<a href=\"pods/\">pods/</a>\n</pre>\n".to_owned()
+        )
+    );
     assert!(
         get(&friend, "/metrics")
             .await
