@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
-/// A node that has sent no heartbeat for this long is lost (`--node-monitor-grace-period` since 1.32).
-pub(super) const GRACE: Duration = Duration::from_secs(50);
+/// A node that has sent no heartbeat for this long is lost: as long as its lease lasts (`--node-monitor-grace-period` until
+/// 1.31; upstream has since added ten seconds for kubelets that miss a beat and look again every five).
+pub(super) const GRACE: Duration = Duration::from_secs(40);
 
 /// Conditions that a kubelet keeps, in upstream's order, with what a lost kubelet's say.
 const KEPT: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
