@@ -61,7 +61,7 @@ pub async fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         () = report(subnet, &flags.subnet_file) => Ok(ExitCode::FAILURE),
         ended = health::serve(health) => ended.map(|()| ExitCode::FAILURE),
         () = service::watchdog() => Ok(ExitCode::FAILURE),
-        never = fast_path::run() => match never {},
+        never = fast_path::run(overlay.subnet()) => match never {},
         signal = shutdown::asked_by_signal() => {
             let code = ending(signal?);
             overlay.shutdown().await?;
