@@ -18,10 +18,9 @@ pub(super) fn ahead(spec: &Spec) {
         .linux()
         .as_ref()
         .and_then(|linux| linux.cgroups_path().as_deref());
-    if let Some(group) = group
-        && let Err(error) = join(group)
-    {
-        eprintln!("joining {}: {error}", group.display());
+    if let Some(group) = group {
+        // Standard error is the command's. Where it cannot join, libcontainer joins or says why not.
+        let _ = join(group);
     }
 }
 
