@@ -37,6 +37,8 @@ pub(crate) const TCP: i32 = 6;
 pub(crate) const UDP: i32 = 17;
 /// FIN, SYN, RST: connection tracking is to see them.
 pub(crate) const TCP_TURNS: i32 = 0b111;
+/// The kernel is to measure the segments that it will cut a packet into (`BPF_MTU_CHK_SEGS`).
+pub(crate) const EACH_SEGMENT: i32 = 1;
 pub(crate) const AF_INET: i32 = 2;
 pub(crate) const AF_INET6: i32 = 10;
 

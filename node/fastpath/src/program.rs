@@ -39,6 +39,7 @@ mod stack {
     pub const ROUTE_DESTINATION: i16 = ROUTE + 32;
     pub const ROUTE_SMAC: i16 = ROUTE + 52;
     pub const ROUTE_DMAC: i16 = ROUTE + 58;
+    pub const LENGTH: i16 = -184;
 }
 
 /// What the running kernel calls things.
@@ -70,6 +71,7 @@ pub(crate) fn from_pod(kernel: Kernel, trust: Trust, bridge: i32) -> Assembler<'
     parse(&mut asm, pass, |asm, family| route_request(asm, family, bridge));
     tracked(&mut asm, pass, kernel, trust);
     route(&mut asm, pass, bridge);
+    fits(&mut asm, pass);
     redirect(&mut asm, pass, Helper::Redirect);
     end(asm, pass)
 }
@@ -257,6 +259,20 @@ fn route(asm: &mut Assembler<'_>, pass: Label, bridge: i32) {
         asm.load(B2, R1, R10, stack::ROUTE_SMAC + at);
         asm.store(B2, R10, stack::MACS + 6 + at, R1);
     }
+}
+
+/// What has become too large for the interface goes the long way, where its sender is told so.
+fn fits(asm: &mut Assembler<'_>, pass: Label) {
+    // By the packet's own length.
+    asm.set(R0, 0);
+    asm.store(B4, R10, stack::LENGTH, R0);
+    asm.copy(R1, R6);
+    asm.load(B8, R2, R10, stack::INTERFACE);
+    asm.sum(R3, R10, i32::from(stack::LENGTH));
+    asm.set(R4, 0);
+    asm.set(R5, packet::EACH_SEGMENT);
+    asm.call(Helper::CheckMtu);
+    asm.jump_if(R0, NotEqual, 0, pass);
 }
 
 /// Writes the Ethernet addresses and hands the packet over.

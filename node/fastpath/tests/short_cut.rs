@@ -334,3 +334,27 @@ fn a_pod_with_an_address_of_one_that_went_is_reached() {
     let mut connection = Connection::open(&from.pod, &next, address, SocketAddr::new(address, PORT));
     wait_for_short_cut(&site, &mut connection);
 }
+
+/// Packets that a host has cut into fragments.
+fn fragments(node: &Node) -> u64 {
+    let told = node.host.run("cat", &["/proc/net/snmp"]);
+    let mut lines = told.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, numbers) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|name| name == "FragCreates").unwrap();
+    numbers.split(' ').nth(at).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_sender_is_told_when_packets_became_too_large() {
+    let site = site();
+    let _running = site.nodes.each_ref().map(Node::short_cut);
+    let mut connection = direct(&site, false);
+    wait_for_short_cut(&site, &mut connection);
+    for node in &site.nodes {
+        node.host.ip("link set eth0 mtu 1400");
+        node.host.ip("link set flannel.1 mtu 1350");
+    }
+    wait_for_short_cut(&site, &mut connection);
+    let cut: u64 = site.nodes.iter().map(fragments).sum();
+    assert_eq!(cut, 0, "packets are cut instead of being sent smaller");
+}

@@ -73,6 +73,8 @@ pub enum Helper {
     Jiffies64 = 118,
     /// Hands to the other end of a virtual cable.
     RedirectPeer = 155,
+    /// Compares a packet with an interface's largest.
+    CheckMtu = 163,
 }
 
 /// A place in the program to jump to.
