@@ -44,17 +44,17 @@ spec:
   - {name: c, image: 'busybox:test', imagePullPolicy: Never, command: [sleep, '3600']}
 ";
 
-fn join(site: &mut Site, name: &str, host: usize) {
-    let join = site.path("join.kubeconfig");
-    let own = [
-        "node",
-        "--bootstrap-kubeconfig",
-        &join,
-        "--node-name",
-        name,
-        ROOMY,
-    ];
-    site.start(name, host, &own);
+/// The words after `knode` that `knode token create` prints.
+fn join_line(site: &Site) -> Vec<String> {
+    let mut command = site.hosts[0].command(binary());
+    command.args(["token", "create", "--kubeconfig", &site.path("admin.kubeconfig")]);
+    let line = Output::of(&mut command).ok();
+    line.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+fn join(site: &mut Site, line: &[String], name: &str, host: usize) {
+    let words: Vec<&str> = line.iter().map(String::as_str).collect();
+    site.start(name, host, &[&words, &["--node-name", name, ROOMY][..]].concat());
 }
 
 /// `knode verify`, from the first machine.
@@ -88,9 +88,10 @@ fn serving(site: &Site) -> Result<Vec<String>, String> {
 fn a_lost_machine_is_noticed_and_comes_back() {
     let mut site = Site::new("lost", 3);
     site.server(&[]);
+    let line = join_line(&site);
     for (host, name) in NAMES.into_iter().enumerate() {
         site.bring_busybox(name);
-        join(&mut site, name, host);
+        join(&mut site, &line, name, host);
     }
     site.all_ready(&["nodes"], 3);
     let asked = verify(&site).ok();
@@ -140,7 +141,7 @@ fn a_lost_machine_is_noticed_and_comes_back() {
     }
 
     site.hosts[2].ip("link set eth0 up");
-    join(&mut site, "three", 2);
+    join(&mut site, &line, "three", 2);
     site.all_ready(&["nodes"], 3);
     site.all_ready(&["pods", "-l", "app=web"], 3);
     wait_until("its endpoints to come back", BOUND, || {
