@@ -2,6 +2,7 @@
 //!
 //! Everything that is started or made here goes when its value is dropped, also when a test fails.
 
+pub mod containerd;
 pub mod hosts;
 pub mod image;
 pub mod leaks;

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use knode_cri::{ImageService, ImageSpec, ImageStatusRequest, RuntimeService, StatusRequest};
-use knode_testkit::{Host, Process, Scratch, image, wait_until_async};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use knode_testkit::{Host, Process, Scratch, containerd, image, wait_until_async};
 
 /// The image of pods' sandboxes.
 const PAUSE: &str = "localhost/test/pause:1";
@@ -27,23 +25,23 @@ impl Containerd {
     #[track_caller]
     pub fn start(host: &Host, scratch: &Scratch) -> Self {
         let directory = scratch.join("containerd");
-        let mut containerd = Self {
+        let mut made = Self {
             directory,
             process: None,
         };
         for name in ["", "bin", "net.d"] {
-            let path = containerd.directory.join(name);
+            let path = made.directory.join(name);
             std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
-        let file = containerd.directory.join("config.toml");
-        std::fs::write(&file, config(&containerd.directory))
+        let file = made.directory.join("config.toml");
+        std::fs::write(&file, containerd::config(&made.directory, PAUSE))
             .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        containerd.run(host);
-        let archive = containerd.directory.join("pause.tar");
+        made.run(host);
+        let archive = made.directory.join("pause.tar");
         let pause = image::busybox().name(PAUSE).cmd(&["sleep", "86400"]);
         pause.build().write_oci(&archive);
-        containerd.import(host, &archive);
-        containerd
+        made.import(host, &archive);
+        made
     }
 
     /// Starts the daemon, for the first time or after [`Containerd::stop`]; returns when it answers.
@@ -145,67 +143,14 @@ fn full_name(name: &str) -> String {
 impl Drop for Containerd {
     fn drop(&mut self) {
         self.process = None;
-        // Shims outlive it, and would hold what they have mounted.
-        for id in processes_with(&self.directory) {
-            // It may have ended by itself meanwhile.
-            let _gone = kill(Pid::from_raw(id), Signal::SIGKILL);
-        }
+        containerd::end_shims(&self.directory);
         let mounts = knode_linux::overlay::mount_points_below(&self.directory).unwrap_or_default();
         for mount in mounts.iter().rev() {
             if let Err(error) = knode_linux::overlay::unmount_all(mount) {
                 eprintln!("{}: {error}", mount.display());
             }
         }
-        // Where shims of every containerd have their sockets; if there are others, it stays.
-        for directory in ["/run/containerd/s", "/run/containerd"] {
-            let _in_use = std::fs::remove_dir(directory);
-        }
     }
-}
-
-/// Processes that have a path in their command line, but for this one.
-fn processes_with(path: &Path) -> Vec<i32> {
-    let path = path.display().to_string();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let named = |id: &i32| {
-        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&path)
-    };
-    ids.filter(named).collect()
-}
-
-fn config(directory: &Path) -> String {
-    let path = |name: &str| directory.join(name).display().to_string();
-    format!(
-        r#"version = 2
-root = "{root}"
-state = "{state}"
-[grpc]
-  address = "{socket}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{opt}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE}"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  netns_mounts_under_state_dir = true
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      Root = "{runc}"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{bin}"
-    conf_dir = "{conf}"
-"#,
-        root = path("root"),
-        state = path("state"),
-        socket = path("c.sock"),
-        opt = path("opt"),
-        runc = path("runc"),
-        bin = path("bin"),
-        conf = path("net.d"),
-    )
 }
 
 #[cfg(test)]

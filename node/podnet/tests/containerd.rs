@@ -19,9 +19,7 @@ use knode_cri::{
     PodSandboxStatusRequest, PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest, RuntimeService,
     StatusRequest, StopPodSandboxRequest,
 };
-use knode_testkit::{Host, Process, Scratch, wait_until_async};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use knode_testkit::{Host, Process, Scratch, containerd, wait_until_async};
 
 const TEST: &str = "containerd_calls_the_plugin";
 const PAUSE: &str = "localhost/test/pause:1";
@@ -75,7 +73,11 @@ impl Containerd {
         }
         std::fs::create_dir_all(scratch.join("net.d")).unwrap();
         std::fs::write(scratch.join("net.d/10-knode.conflist"), conflist(scratch.path())).unwrap();
-        std::fs::write(scratch.join("config.toml"), config(scratch.path())).unwrap();
+        std::fs::write(
+            scratch.join("config.toml"),
+            containerd::config(scratch.path(), PAUSE),
+        )
+        .unwrap();
         let configuration = scratch.join("config.toml");
         let process = host.spawn(
             "containerd",
@@ -149,11 +151,7 @@ impl Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         self.process = None;
-        // Shims outlive it, and would hold what they have mounted.
-        for id in processes_with(self.scratch.path()) {
-            // It may have ended by itself meanwhile.
-            let _gone = kill(Pid::from_raw(id), Signal::SIGKILL);
-        }
+        containerd::end_shims(self.scratch.path());
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
             .into_iter()
             .flatten()
@@ -162,23 +160,7 @@ impl Drop for Containerd {
             // Only there where a pod was started; one that is in use is reported by the leak check.
             let _absent = std::fs::remove_dir(hierarchy.path().join(self.cgroup.trim_start_matches('/')));
         }
-        // Where shims of every containerd have their sockets; if there are others, it stays.
-        for directory in ["/run/containerd/s", "/run/containerd"] {
-            let _in_use = std::fs::remove_dir(directory);
-        }
     }
-}
-
-/// Processes that have a path in their command line, but for this one.
-fn processes_with(path: &Path) -> Vec<i32> {
-    let path = path.to_str().unwrap();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let named = |id: &i32| {
-        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(path)
-    };
-    ids.filter(named).collect()
 }
 
 fn conflist(scratch: &Path) -> String {
@@ -194,39 +176,6 @@ fn conflist(scratch: &Path) -> String {
         }],
     })
     .to_string()
-}
-
-fn config(scratch: &Path) -> String {
-    let path = |name: &str| scratch.join(name).display().to_string();
-    format!(
-        r#"version = 2
-root = "{root}"
-state = "{state}"
-[grpc]
-  address = "{socket}"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{opt}"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{PAUSE}"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  netns_mounts_under_state_dir = true
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      Root = "{runc}"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{bin}"
-    conf_dir = "{conf}"
-"#,
-        root = path("root"),
-        state = path("state"),
-        socket = path("c.sock"),
-        opt = path("opt"),
-        runc = path("runc"),
-        bin = path("bin"),
-        conf = path("net.d"),
-    )
 }
 
 fn pod(containerd: &Containerd, name: &str) -> PodSandboxConfig {
