@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use knode_bpf::{Link as Hook, Program};
 use knode_netlink::{Event, Events, Handle, Topic, sysctl};
@@ -89,8 +89,13 @@ impl FastPath {
     }
 
     async fn take(&self, event: Event) {
+        let work: fn(&mut Inner) -> Result<()> = match lock(&self.inner).news(&event) {
+            News::None => return,
+            News::Pods => Inner::program_pods,
+            News::Links => Inner::survey,
+        };
         let inner = Arc::clone(&self.inner);
-        let work = move || inner.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
+        let work = move || work(&mut lock(&inner));
         // Only a runtime that ends cancels it.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
             tracing::warn!(
@@ -102,12 +107,11 @@ impl FastPath {
 }
 
 impl Inner {
-    fn take(&mut self, event: &Event) -> Result<()> {
+    /// Takes in one change, and says what is to be done. Most changes of neighbours and links concern nothing here.
+    fn news(&mut self, event: &Event) -> News {
         match self.bridge.take(event) {
-            News::None => Ok(()),
-            News::Pods => self.program_pods(),
-            News::Links if self.concerns(event) => self.survey(),
-            News::Links => Ok(()),
+            News::Links if !self.concerns(event) => News::None,
+            news => news,
         }
     }
 
@@ -245,6 +249,10 @@ impl Inner {
             to_pod: Program::load("knode_to_pod", to_pod).map_err(refused())?,
         })
     }
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hooks a program to an interface, unless that went away.

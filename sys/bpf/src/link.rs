@@ -5,10 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::{Error, Result};
 use crate::program::Program;
-use crate::syscall::{self, Attributes, Command};
-
-/// Hook for what comes in by an interface (`tcx`), since Linux 6.6.
-const BPF_TCX_INGRESS: u32 = 46;
+use crate::syscall::{self, Attributes, BPF_TCX_INGRESS, Command};
 
 /// A program that sees what comes in by an interface, until this is dropped or the interface is gone.
 #[derive(Debug)]

@@ -93,20 +93,6 @@ impl<const K: usize, const V: usize> HashMap<K, V> {
         }
     }
 
-    /// The entry's value.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn get(&self, key: &[u8; K]) -> Result<Option<[u8; V]>> {
-        let mut value = [0; V];
-        let mut element = self.element(key, value.as_mut_ptr().expose_provenance() as u64);
-        match syscall::run(Command::MapLookup, &mut element) {
-            Ok(()) => Ok(Some(value)),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(failed("read", self.name)(error)),
-        }
-    }
-
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         use std::os::fd::AsFd;
         self.fd.as_fd()

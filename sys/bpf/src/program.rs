@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::assembler::Assembler;
 use crate::error::{Error, Result};
-use crate::syscall::{self, Attributes, Command};
+use crate::syscall::{self, Attributes, BPF_TCX_INGRESS, Command};
 
 /// A program for packets at an interface.
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-const BPF_TCX_INGRESS: u32 = 46;
 /// The kernel's conntrack functions are for programs under a licence that goes with the GPL.
 const LICENCE: &[u8] = b"Dual MIT/GPL\0";
 /// Room for what the verifier says of a program it refuses, bytes.

@@ -9,12 +9,14 @@ use std::os::fd::{FromRawFd, OwnedFd};
 #[repr(u32)]
 pub(crate) enum Command {
     MapCreate = 0,
-    MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
     ProgLoad = 5,
     LinkCreate = 28,
 }
+
+/// Hook for what comes in by an interface (`tcx`), since Linux 6.6.
+pub(crate) const BPF_TCX_INGRESS: u32 = 46;
 
 /// A command's part of `union bpf_attr`. The kernel takes what is left out behind it for zero.
 ///
