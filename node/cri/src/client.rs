@@ -32,20 +32,27 @@ pub struct RemoteRuntime {
 /// `Unavailable` when nothing answers there.
 pub async fn connect(socket: impl AsRef<Path>) -> CriResult<RemoteRuntime> {
     let path = socket_path(socket.as_ref());
-    let endpoint = Endpoint::from_static("http://localhost");
-    let shown = path.display().to_string();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let channel = endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| CriError::unavailable(format!("connecting to runtime at {shown}: {error}")))?;
+    let channel = channel(&path).await.map_err(|error| {
+        CriError::unavailable(format!("connecting to runtime at {}: {error}", path.display()))
+    })?;
     Ok(RemoteRuntime {
         runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
         images: ImageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
     })
+}
+
+/// A gRPC channel to whoever serves on the unix socket at `path`, of whatever API. It connects again by itself.
+///
+/// # Errors
+/// The transport's, when nothing answers there now.
+pub async fn channel(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_path_buf();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(connector).await
 }
 
 /// How long the runtime may take for a call (upstream: `--runtime-request-timeout`).
