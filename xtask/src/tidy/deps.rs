@@ -86,6 +86,7 @@ const MAY: &[(&str, &[&str])] = &[
             "knode-pki",
         ],
     ),
+    ("knode-kubelet-resources", &["knode-api"]),
     ("knode-kubelet-plugins", &["knode-cri", "knode-linux"]),
     ("knode-linux", &[]),
     ("knode-netlink", &["knode-linux"]),
