@@ -108,7 +108,11 @@ impl Listening {
     }
 }
 
-async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
+/// The listener of a unix socket (mode 0660) of whatever API. A socket file left behind by a dead process is replaced.
+///
+/// # Errors
+/// [`ServeError::InUse`], [`ServeError::Bind`].
+pub async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
     let failed = |source| ServeError::Bind {
         path: path.to_path_buf(),
         source,

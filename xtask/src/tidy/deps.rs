@@ -86,7 +86,21 @@ const MAY: &[(&str, &[&str])] = &[
             "knode-pki",
         ],
     ),
+    (
+        "knode-kubelet-csi",
+        &["knode-api", "knode-cri", "knode-linux", "knode-volumes"],
+    ),
     ("knode-kubelet-resources", &["knode-api"]),
+    (
+        "knode-kubelet-devices",
+        &[
+            "knode-api",
+            "knode-client",
+            "knode-cri",
+            "knode-kubelet-plugins",
+            "knode-kubelet-resources",
+        ],
+    ),
     ("knode-kubelet-plugins", &["knode-cri", "knode-linux"]),
     ("knode-linux", &[]),
     ("knode-netlink", &["knode-linux"]),

@@ -1,4 +1,5 @@
 //! Plugins that come, go and change in a directory, and what their handler hears of it.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
