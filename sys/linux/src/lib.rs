@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod openat;
 pub mod overlay;
 pub mod port;
+pub mod process;
 pub mod signal;
 pub mod sync;
 pub mod tty;

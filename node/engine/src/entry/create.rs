@@ -1,29 +1,53 @@
 //! The single-shot creator: one call of libcontainer in a process of its own, because that library changes
-//! its caller (working directory, dumpable flag) and clones without regard to threads.
+//! its caller (working directory, dumpable flag) and clones without regard to threads. It is a copy of the shim:
+//! executing this large program anew takes longer than all that it does.
 
 use std::fs;
-use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use oci_spec::runtime::Spec;
 
-use super::args::{CreateArgs, Target};
 use super::executor::ProgramExecutor;
-use super::join;
 use super::report::Report;
-use super::{stage, tenant};
+use super::{enter, stage};
 use crate::crash;
 use crate::error::chain;
+use crate::runtime::OciProgram;
+
+/// What a creator makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A container out of the bundle in this directory.
+    Bundle(PathBuf),
+    /// The process in this file, in a running container.
+    Process(PathBuf),
+}
+
+/// What a creator is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CreateArgs {
+    /// Container id.
+    pub(crate) id: String,
+    /// Directory below which libcontainer keeps its state.
+    pub(crate) runtime_root: PathBuf,
+    /// What to make.
+    pub(crate) target: Target,
+    /// Socket that is sent the terminal.
+    pub(crate) console: Option<PathBuf>,
+    /// Score for the kernel's out-of-memory killer.
+    pub(crate) oom_score_adj: Option<i32>,
+    /// A command whose orphans stay below it, so that all can be killed.
+    pub(crate) keeps_orphans: bool,
+    /// The OCI runtime that makes it, `None` for the linked-in one.
+    pub(crate) program: Option<OciProgram>,
+}
 
 /// Makes what `args` say and reports over the status pipe.
-pub(super) fn run(args: CreateArgs) {
-    let report = match knode_linux::fds::inherited(args.status_fd) {
-        Ok(pipe) => Report::new(pipe),
-        Err(error) => return eprintln!("create: status pipe {}: {error}", args.status_fd),
-    };
+pub(crate) fn run(args: &CreateArgs, status: OwnedFd) {
+    let report = Report::new(status);
     if let Err(error) = knode_linux::signal::reset() {
         return report.failed(&format!("resetting signals: {error}"));
     }
@@ -37,14 +61,14 @@ pub(super) fn run(args: CreateArgs) {
         set_oom_score(score, &report);
     }
     if let Some(program) = &args.program {
-        return match crate::runtime::make(program, &args) {
+        return match crate::runtime::make(program, args) {
             Ok(pid) => report.started(pid),
             Err(error) => report.failed(&chain(&error)),
         };
     }
     let made = match &args.target {
-        Target::Bundle(bundle) => container(&args, bundle, &report),
-        Target::Process(process) => command(&args, process, &report),
+        Target::Bundle(bundle) => container(args, bundle, &report),
+        Target::Process(process) => enter::run(args, process, &report),
     };
     match made {
         Ok(pid) => report.started(pid),
@@ -88,38 +112,4 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
         .pid()
         .map(|pid| pid.as_raw())
         .ok_or_else(|| LibcontainerError::Other("no process was made".into()))
-}
-
-fn command(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, LibcontainerError> {
-    let spec = container_spec(&args.runtime_root.join(&args.id)).map_err(LibcontainerError::OtherIO)?;
-    if let Some(spec) = &spec {
-        join::ahead(spec);
-    }
-    let seccomp = spec.and_then(|spec| spec.linux().as_ref()?.seccomp().clone());
-    let executor = ProgramExecutor {
-        report: report.clone(),
-        // A command must not escape the container's filter.
-        seccomp: seccomp.map(Box::new),
-        keeps_orphans: args.keeps_orphans,
-    };
-    if tenant::is_needed(&args.runtime_root.join(&args.id)) {
-        return tenant::run(args, process, executor);
-    }
-    let pid = builder(args, executor)?
-        .as_tenant()
-        .with_detach(true)
-        .as_sibling(true)
-        .with_process(Some(PathBuf::from(process)))
-        .build()?;
-    Ok(pid.as_raw())
-}
-
-/// The container's own specification.
-fn container_spec(state: &Path) -> io::Result<Option<Spec>> {
-    let state: serde_json::Value = serde_json::from_slice(&fs::read(state.join("state.json"))?)?;
-    let Some(bundle) = state.get("bundle").and_then(|bundle| bundle.as_str()) else {
-        return Ok(None);
-    };
-    let spec = Spec::load(Path::new(bundle).join("config.json"));
-    spec.map(Some).map_err(io::Error::other)
 }

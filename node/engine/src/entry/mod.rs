@@ -1,15 +1,14 @@
-//! The entry points that this program is executed anew for.
+//! The entry points that this program is executed anew for, and what a copy of the shim does to start a container.
 //!
 //! `main` calls [`dispatch`] before anything else: these processes must stay small and single-threaded.
 
 pub mod args;
-mod create;
+pub(crate) mod create;
+mod enter;
 mod executor;
-mod join;
 mod pod;
 mod report;
 pub(crate) mod stage;
-mod tenant;
 pub(crate) mod users;
 
 use std::ffi::OsString;
@@ -24,10 +23,6 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
         Ok(Entry::PodInit(users)) => pod::init(users.as_deref()),
         Ok(Entry::Users(settings)) => users::hold(&settings),
         Ok(Entry::PodWait) => pod::wait(),
-        Ok(Entry::Create(create)) => {
-            create::run(create);
-            Ok(())
-        }
         Err(error) => {
             eprintln!("{error}");
             return Some(2);

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::OciProgram;
-use crate::entry::args::{CreateArgs, Target};
+use crate::entry::create::{CreateArgs, Target};
 
 /// Where programs that a runtime executes itself (hooks) are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -244,7 +244,6 @@ mod tests {
             console: None,
             oom_score_adj: None,
             keeps_orphans: false,
-            status_fd: -1,
             program: None,
         };
         let error = make(&program, &args).unwrap_err();

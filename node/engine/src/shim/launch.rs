@@ -9,16 +9,16 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use knode_linux::fds;
+use knode_linux::{fds, process};
 
 use super::containers::{Container, Io};
 use super::log::Log;
 use super::protocol::{Answer, Message, StartContainer, StartExec};
 use super::{Shim, now_nanos, tree};
 use crate::crash;
-use crate::entry::args::{self, CreateArgs};
+use crate::entry::args;
+use crate::entry::create::{self, CreateArgs, Target};
 
 /// A creator at work.
 pub(super) struct Launch {
@@ -85,7 +85,7 @@ impl Shim {
             .then(|| Console::listen(&start.bundle, "console.sock"))
             .transpose()?;
         let (stdio, ends) = Stdio3::for_container(start)?;
-        let spawned = spawn(start_args(start, console.as_ref()), stdio)?;
+        let spawned = spawn(&start_args(start, console.as_ref()), &stdio)?;
         crash::point("shim.spawned");
         let io = Io {
             log,
@@ -121,11 +121,11 @@ impl Shim {
         let (console, stdio, terminal_to) = if start.tty {
             let directory = start.process_file.parent().unwrap_or(Path::new("/"));
             let console = Console::listen(directory, &format!("{}.sock", start.id))?;
-            (Some(console), Stdio3::null(), fds.pop())
+            (Some(console), Stdio3::null()?, fds.pop())
         } else {
-            (None, Stdio3::from_fds(fds), None)
+            (None, Stdio3::from_fds(fds)?, None)
         };
-        let spawned = spawn(exec_args(start, console.as_ref()), stdio)?;
+        let spawned = spawn(&exec_args(start, console.as_ref()), &stdio)?;
         let what = What::Exec {
             id: start.id.clone(),
             container: start.container.clone(),
@@ -356,12 +356,8 @@ impl Drop for Console {
     }
 }
 
-/// Standard streams of a creator, which the process it makes inherits.
-struct Stdio3 {
-    stdin: Stdio,
-    stdout: Stdio,
-    stderr: Stdio,
-}
+/// Standard streams of a creator, which the process it makes inherits: input, output, error output.
+struct Stdio3([OwnedFd; 3]);
 
 /// The other ends of them.
 #[derive(Default)]
@@ -372,27 +368,21 @@ struct Ends {
 }
 
 impl Stdio3 {
-    fn null() -> Self {
-        Self {
-            stdin: Stdio::null(),
-            stdout: Stdio::null(),
-            stderr: Stdio::null(),
-        }
+    fn null() -> io::Result<Self> {
+        Ok(Self([null()?, null()?, null()?]))
     }
 
-    fn from_fds(fds: Vec<OwnedFd>) -> Self {
-        let mut fds = fds.into_iter();
-        let mut next = || fds.next().map_or_else(Stdio::null, Stdio::from);
-        Self {
-            stdin: next(),
-            stdout: next(),
-            stderr: next(),
-        }
+    /// Of exactly three descriptors.
+    fn from_fds(fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let three = <[OwnedFd; 3]>::try_from(fds);
+        three
+            .map(Self)
+            .map_err(|_| io::Error::other("a command has three streams"))
     }
 
     fn for_container(start: &StartContainer) -> io::Result<(Self, Ends)> {
         if start.tty {
-            return Ok((Self::null(), Ends::default()));
+            return Ok((Self::null()?, Ends::default()));
         }
         let (stdout, stdout_writer) = io::pipe()?;
         let (stderr, stderr_writer) = io::pipe()?;
@@ -404,22 +394,20 @@ impl Stdio3 {
         let stdin = if start.stdin {
             let (reader, writer) = io::pipe()?;
             ends.stdin = Some(File::from(OwnedFd::from(writer)));
-            Stdio::from(reader)
+            reader.into()
         } else {
-            Stdio::null()
+            null()?
         };
         for end in [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().flatten() {
             fds::set_nonblocking(end)?;
         }
-        Ok((
-            Self {
-                stdin,
-                stdout: stdout_writer.into(),
-                stderr: stderr_writer.into(),
-            },
-            ends,
-        ))
+        Ok((Self([stdin, stdout_writer.into(), stderr_writer.into()]), ends))
     }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    let file = File::options().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from)
 }
 
 /// What a creator that was killed has left is in the way of the next.
@@ -434,11 +422,10 @@ fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
     CreateArgs {
         id: start.id.clone(),
         runtime_root: start.runtime_root.clone(),
-        target: args::Target::Bundle(start.bundle.clone()),
+        target: Target::Bundle(start.bundle.clone()),
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: false,
-        status_fd: -1,
         program: start.program.clone(),
     }
 }
@@ -447,31 +434,31 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
     CreateArgs {
         id: start.container.clone(),
         runtime_root: start.runtime_root.clone(),
-        target: args::Target::Process(start.process_file.clone()),
+        target: Target::Process(start.process_file.clone()),
         console: console.map(|console| console.path.clone()),
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: start.keeps_orphans,
-        status_fd: -1,
         program: start.program.clone(),
     }
 }
 
-/// Executes this program anew as creator; gives its process and the read end of its status pipe.
-fn spawn(mut args: CreateArgs, stdio: Stdio3) -> io::Result<(i32, File)> {
+/// Makes a creator of a copy of this process, which has one thread; gives its number and the read end of its status
+/// pipe. It is not waited for by its number: all children are reaped in one place.
+fn spawn(args: &CreateArgs, stdio: &Stdio3) -> io::Result<(i32, File)> {
     let (status, writer) = io::pipe()?;
-    args.status_fd = fds::inheritable(&writer)?;
-    let mut command = Command::new("/proc/self/exe");
-    command.args(args.to_command_line()).env_clear();
-    crash::inherit(&mut command);
-    // Not waited for by its id: all children are reaped in one place.
-    let child = command
-        .stdin(stdio.stdin)
-        .stdout(stdio.stdout)
-        .stderr(stdio.stderr)
-        .spawn()?;
+    let writer = OwnedFd::from(writer);
+    let Stdio3([stdin, stdout, stderr]) = stdio;
+    let creator = process::fork(|| match process::keep_only([stdin, stdout, stderr], &writer) {
+        Ok(status) => {
+            create::run(args, status);
+            0
+        }
+        // The end of the pipe says that there is no container; whoever listens is told no more than that.
+        Err(_) => 1,
+    })?;
     let status = File::from(OwnedFd::from(status));
     fds::set_nonblocking(&status)?;
-    Ok((i32::try_from(child.id()).unwrap_or_default(), status))
+    Ok((creator, status))
 }
 
 /// Reads what came over a status pipe: lines of `pid N`, `oom-score-refused` and `error TEXT`.

@@ -81,14 +81,15 @@ impl Cgroups {
         Ok(found)
     }
 
-    /// Moves the calling process, which must have one thread, into `group` in every hierarchy of version 1 that has
-    /// it; a process of several threads is torn apart. False in version 2, where there is no such way.
+    /// Moves the calling process, which must have one thread, into `group`: in version 1 in every hierarchy that has
+    /// it, and without the grace period that moving whole processes takes there. A process of several threads is torn
+    /// apart.
     ///
     /// # Errors
-    /// Those of the kernel; hierarchies that were joined before stay joined.
-    pub fn join_alone(&self, group: &Path) -> io::Result<bool> {
+    /// Those of the kernel; hierarchies that were joined before stay joined. `NotFound` when version 2 has no such group.
+    pub fn join_alone(&self, group: &Path) -> io::Result<()> {
         if self.version == Version::V2 {
-            return Ok(false);
+            return self.write("", group, "cgroup.procs", "0");
         }
         for directory in self.directories(group)? {
             // The number 0 is that of the writer, which is spared waiting for others.
@@ -100,7 +101,7 @@ impl Cgroups {
                 other => other?,
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Moves the calling process to where it is. Nothing comes of that, but the kernel's lock for moving processes,
