@@ -1,5 +1,6 @@
 //! Changes to new objects that upstream's admission plugins make. Pure: what must be looked up (service
 //! account, priority class) comes as a parameter.
+use knode_api::quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::defaults::pods::account_alias;
@@ -141,6 +142,70 @@ pub fn priority(pod: &mut Value, class: Option<&Value>) -> Result<(), String> {
     Ok(())
 }
 
+/// Gives a pod what its runtime class says: overhead, and where it may run. `class` is the RuntimeClass that the pod names
+/// (upstream: `plugin/pkg/admission/runtimeclass`).
+///
+/// # Errors
+/// Upstream's words where the pod says otherwise.
+pub fn runtime_class(pod: &mut Value, class: Option<&Value>) -> Result<(), String> {
+    let fixed = class
+        .and_then(|class| class.pointer("/overhead/podFixed"))
+        .filter(|fixed| fixed.is_object());
+    let given = pod
+        .pointer("/spec/overhead")
+        .filter(|overhead| overhead.is_object());
+    match (fixed, given) {
+        (None, Some(_)) => {
+            return Err(
+                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead".into(),
+            );
+        }
+        (Some(fixed), Some(given)) if !same_amounts(fixed, given) => {
+            return Err("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".into());
+        }
+        (Some(fixed), None) => child(pod, "spec")["overhead"] = fixed.clone(),
+        _ => {}
+    }
+    match class.and_then(|class| class.get("scheduling")) {
+        Some(scheduling) => schedule(child(pod, "spec"), scheduling),
+        None => Ok(()),
+    }
+}
+
+fn same_amounts(one: &Value, other: &Value) -> bool {
+    let amounts = |of: &Value| -> Vec<(String, Option<Quantity>)> {
+        let all = of.as_object().into_iter().flatten();
+        all.map(|(name, text)| {
+            (
+                name.clone(),
+                Quantity::parse(text.as_str().unwrap_or_default()).ok(),
+            )
+        })
+        .collect()
+    };
+    amounts(one) == amounts(other)
+}
+
+fn schedule(spec: &mut Value, scheduling: &Value) -> Result<(), String> {
+    for (key, value) in map(scheduling, "/nodeSelector").into_iter().flatten() {
+        let selector = child(spec, "nodeSelector");
+        let wanted = value.as_str().unwrap_or_default();
+        let own = selector.get(key).and_then(Value::as_str);
+        if let Some(own) = own.filter(|own| *own != wanted) {
+            return Err(format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {wanted}; pod.spec.nodeSelector[{key}] = {own}"
+            ));
+        }
+        selector[key.as_str()] = value.clone();
+    }
+    for toleration in list(scheduling, "/tolerations") {
+        if !list(spec, "/tolerations").contains(toleration) {
+            push(spec, "tolerations", toleration.clone());
+        }
+    }
+    Ok(())
+}
+
 /// Taints a new node not ready, so that nothing is placed there before it reports.
 pub fn new_node_taint(node: &mut Value) {
     const KEY: &str = "node.kubernetes.io/not-ready";
@@ -213,5 +278,35 @@ mod tests {
         );
         let class = json!({"metadata": {"name": "high"}, "value": 10});
         assert!(priority(&mut pod, Some(&class)).is_err());
+    }
+
+    #[test]
+    fn a_runtime_class_gives_overhead_and_place() {
+        let class = json!({"overhead": {"podFixed": {"cpu": "250m", "memory": "1024Mi"}}, "scheduling": {
+            "nodeSelector": {"runtime": "vm"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}});
+        let mut pod = json!({"spec": {"nodeSelector": {"disk": "ssd"}}});
+        runtime_class(&mut pod, Some(&class)).unwrap();
+        let spec = json!({"nodeSelector": {"disk": "ssd", "runtime": "vm"}, "tolerations": [
+            {"key": "vm", "operator": "Exists"}], "overhead": {"cpu": "250m", "memory": "1024Mi"}});
+        assert_eq!(pod["spec"], spec);
+        pod["spec"]["overhead"]["memory"] = "1Gi".into();
+        runtime_class(&mut pod, Some(&class)).unwrap();
+        assert_eq!(
+            pod["spec"]["tolerations"].as_array().unwrap().len(),
+            1,
+            "given twice"
+        );
+        for (spec, class, words) in [
+            (json!({"overhead": {"cpu": "1"}}), Some(&class), "doesn't match"),
+            (json!({"overhead": {"cpu": "1"}}), None, "without corresponding"),
+            (
+                json!({"nodeSelector": {"runtime": "x"}}),
+                Some(&class),
+                "conflict: ",
+            ),
+        ] {
+            let error = runtime_class(&mut json!({"spec": spec}), class).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

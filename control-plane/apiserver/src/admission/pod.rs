@@ -1,4 +1,4 @@
-//! New pods: service account, priority, tolerations.
+//! New pods: service account, priority, tolerations, runtime class.
 
 use std::time::Duration;
 
@@ -26,7 +26,20 @@ pub(super) async fn admit(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(),
     }
     settle_priority(core, ask, pod)?;
     admission::default_tolerations(pod);
-    Ok(())
+    settle_runtime_class(core, ask, pod)
+}
+
+fn settle_runtime_class(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), Failure> {
+    let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let refuse = |why: String| ask.forbidden(&pod_name, &why);
+    let class = match pod["spec"]["runtimeClassName"].as_str() {
+        None => None,
+        Some(name) => match core.cached("node.k8s.io", "runtimeclasses", name) {
+            Some(class) => Some(class.value()),
+            None => return Err(refuse(format!("pod rejected: RuntimeClass \"{name}\" not found"))),
+        },
+    };
+    admission::runtime_class(pod, class.as_ref()).map_err(refuse)
 }
 
 async fn settle_account(core: &Core, ask: &Ask, pod: &mut Value) -> Result<(), Failure> {

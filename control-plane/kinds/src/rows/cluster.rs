@@ -60,6 +60,7 @@ pub(super) static RUNTIME_CLASS: Kind = Kind {
     namespaced: false,
     storage: Storage::Stored("runtimeclasses"),
     columns: &[NAME, column("Handler", "string", 0, others::handler), AGE],
+    strategy: &cluster::RuntimeClasses,
     ..BASE
 };
 

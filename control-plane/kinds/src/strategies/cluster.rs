@@ -70,6 +70,18 @@ impl Strategy for PriorityClasses {
     }
 }
 
+pub(crate) struct RuntimeClasses;
+
+impl Strategy for RuntimeClasses {
+    fn validate(&self, class: &Value) -> Vec<FieldError> {
+        validation::cluster::runtime_class(class)
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        validation::cluster::runtime_class_update(new, old)
+    }
+}
+
 pub(crate) struct ResourceSlices;
 
 impl Strategy for ResourceSlices {

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::{Errors, name_rule, one_of, probes, required_text, resources};
 use crate::value::{flag, list, map, number, text};
 
+/// A container has no more rules for restarts.
+const MAX_RULES: usize = 20;
+
 /// What containers of a pod see of it.
 pub(crate) struct Scope<'a> {
     pub volumes: BTreeSet<&'a str>,
@@ -27,6 +30,7 @@ pub(crate) fn main<'a>(errors: &mut Errors, spec: &'a Value, path: &Path<'_>, sc
         let at = path.index(i);
         common(errors, container, &at, scope);
         unique_name(errors, container, &at, &mut seen);
+        restarts(errors, container, &at);
         lifecycle(errors, container, &at, scope);
         probes::all(errors, container, &at, scope.grace_seconds);
     }
@@ -42,14 +46,7 @@ pub(crate) fn init<'a>(errors: &mut Errors, spec: &'a Value, path: &Path<'_>, sc
     for (i, container) in list(spec, "/initContainers").iter().enumerate() {
         let at = path.index(i);
         common(errors, container, &at, scope);
-        one_of(
-            errors,
-            container,
-            &at,
-            "restartPolicy",
-            &["Always", "Never", "OnFailure"],
-            false,
-        );
+        restarts(errors, container, &at);
         unique_name(errors, container, &at, &mut seen);
         if text(container, "/restartPolicy") == "Always" {
             lifecycle(errors, container, &at, scope);
@@ -61,6 +58,37 @@ pub(crate) fn init<'a>(errors: &mut Errors, spec: &'a Value, path: &Path<'_>, sc
                     errors.push(FieldError::forbidden(at.child(field), forbidden));
                 }
             }
+        }
+    }
+}
+
+/// A container's own policy of restarts, and rules by exit codes.
+fn restarts(errors: &mut Errors, container: &Value, at: &Path<'_>) {
+    let policies = ["Always", "Never", "OnFailure"];
+    one_of(errors, container, at, "restartPolicy", &policies, false);
+    let rules = list(container, "/restartPolicyRules");
+    if !rules.is_empty() && text(container, "/restartPolicy").is_empty() {
+        let words = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(at.child("restartPolicy"), words));
+    }
+    let path = at.child("restartPolicyRules");
+    if rules.len() > MAX_RULES {
+        errors.push(FieldError::too_many(path, rules.len(), MAX_RULES));
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let at = path.index(i);
+        one_of(
+            errors,
+            rule,
+            &at,
+            "action",
+            &["Restart", "RestartAllContainers"],
+            true,
+        );
+        let codes = at.child("exitCodes");
+        match rule.get("exitCodes") {
+            None => errors.push(FieldError::required(codes, "must be specified")),
+            Some(found) => one_of(errors, found, &codes, "operator", &["In", "NotIn"], true),
         }
     }
 }
@@ -258,6 +286,12 @@ fn env_source(errors: &mut Errors, variable: &Value, from: &Value, at: &Path<'_>
     if let Some(resource) = from.get("resourceFieldRef") {
         let at = at.child("resourceFieldRef");
         required_text(errors, resource, &at, "resource");
+    }
+    if let Some(file) = from.get("fileKeyRef") {
+        let at = at.child("fileKeyRef");
+        for field in ["volumeName", "path", "key"] {
+            required_text(errors, file, &at, field);
+        }
     }
     for kind in ["configMapKeyRef", "secretKeyRef"] {
         if let Some(reference) = from.get(kind) {

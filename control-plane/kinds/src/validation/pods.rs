@@ -34,6 +34,7 @@ pub(crate) fn spec(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     containers::main(errors, spec, &path.child("containers"), &scope);
     containers::init(errors, spec, &path.child("initContainers"), &scope);
     containers::ephemeral(errors, spec, &path.child("ephemeralContainers"), &scope);
+    env_files(errors, spec, path);
     one_of(
         errors,
         spec,
@@ -131,6 +132,36 @@ fn gates(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
             errors.push(FieldError::duplicate(at.index(i), name));
         }
         seen.push(name);
+    }
+}
+
+/// Files that environments are taken from lie in volumes of type emptyDir.
+fn env_files(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+    let volumes = list(spec, "/volumes");
+    for kind in ["initContainers", "containers", "ephemeralContainers"] {
+        let of_kind = spec.get(kind).and_then(Value::as_array);
+        for (i, container) in of_kind.into_iter().flatten().enumerate() {
+            for (j, variable) in list(container, "/env").iter().enumerate() {
+                let name = text(variable, "/valueFrom/fileKeyRef/volumeName");
+                if name.is_empty() {
+                    continue;
+                }
+                let all = path.child(kind);
+                let one = all.index(i);
+                let env = one.child("env");
+                let variable = env.index(j);
+                let from = variable.child("valueFrom");
+                let file = from.child("fileKeyRef");
+                match volumes.iter().find(|volume| text(volume, "/name") == name) {
+                    None => errors.push(FieldError::not_found(file.child("volumeName"), name)),
+                    Some(volume) if volume.get("emptyDir").is_none() => {
+                        let words = "referenced volume must be of type emptyDir";
+                        errors.push(FieldError::invalid(file.child("volumeName"), name, words));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
     }
 }
 
@@ -394,6 +425,8 @@ pub(crate) fn resize_update(new: &Value, old: &Value) -> Errors {
         ));
     }
     let mut frozen = old["spec"].clone();
+    crate::value::keep(&mut frozen, &new["spec"], "resources");
+    super::resources::requirements(&mut errors, &new["spec"], &path.child("resources"));
     for field in ["containers", "initContainers"] {
         let resources = new["spec"]
             .get(field)

@@ -50,7 +50,8 @@ fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn amounts(errors: &mut Errors, all: Option<&Map<String, Value>>, path: &Path<'_>) {
+/// A list of amounts by name.
+pub(crate) fn amounts(errors: &mut Errors, all: Option<&Map<String, Value>>, path: &Path<'_>) {
     for (name, text) in all.into_iter().flatten() {
         amount(errors, name, text, path);
     }

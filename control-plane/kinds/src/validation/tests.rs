@@ -24,6 +24,59 @@ fn with(extra: Value) -> Value {
 }
 
 #[test]
+fn files_of_variables_lie_in_empty_directories() {
+    let env =
+        json!([{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "A"}}}]);
+    let with_volume = |source: Value| {
+        let mut spec = with(json!({"env": env}));
+        spec["volumes"] = json!([source]);
+        pod_errors(spec)
+    };
+    let at = "spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName";
+    let other = json!({"name": "other", "emptyDir": {}});
+    assert_eq!(with_volume(other), [format!("{at}: Not found: \"v\"")]);
+    let secret = json!({"name": "v", "secret": {"secretName": "s"}});
+    let words = format!("{at}: Invalid value: \"v\": referenced volume must be of type emptyDir");
+    assert_eq!(with_volume(secret), [words]);
+    assert!(with_volume(json!({"name": "v", "emptyDir": {}})).is_empty());
+}
+
+#[test]
+fn rules_for_restarts_stand_beside_a_policy() {
+    let rule = |action: &str| json!([{"action": action, "exitCodes": {"operator": "In", "values": [1]}}]);
+    let at = "spec.containers[0]";
+    assert_eq!(
+        one(with(json!({"restartPolicyRules": rule("Restart")}))),
+        format!("{at}.restartPolicy: Required value: must specify restartPolicy when restart rules are used")
+    );
+    let known = with(json!({"restartPolicy": "Never", "restartPolicyRules": rule("RestartAllContainers")}));
+    assert!(pod_errors(known).is_empty());
+    let unknown = one(with(
+        json!({"restartPolicy": "Never", "restartPolicyRules": rule("Reboot")}),
+    ));
+    assert!(unknown.starts_with(&format!("{at}.restartPolicyRules[0].action: Unsupported value")));
+}
+
+#[test]
+fn a_runtime_class_keeps_its_handler() {
+    let strategy = find("node.k8s.io", "v1", "runtimeclasses").unwrap().strategy;
+    let class = |handler: &str| json!({"metadata": {"name": "a"}, "handler": handler});
+    assert!(strategy.validate(&class("runc")).is_empty());
+    let words = |errors: Vec<knode_api::field::FieldError>| {
+        errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert!(words(strategy.validate(&class("Not A Name"))).starts_with("handler: Invalid value"));
+    assert_eq!(
+        words(strategy.validate_update(&class("crun"), &class("runc"))),
+        "handler: Invalid value: \"crun\": field is immutable"
+    );
+}
+
+#[test]
 fn containers() {
     assert_eq!(
         one(json!({"containers": [{"name": "c", "image": "b"}, {"name": "c", "image": "b"}]})),
