@@ -101,6 +101,7 @@ const MAY: &[(&str, &[&str])] = &[
             "knode-kubelet-resources",
         ],
     ),
+    ("knode-kubelet-dra", &["knode-cri", "knode-kubelet-plugins"]),
     ("knode-kubelet-plugins", &["knode-cri", "knode-linux"]),
     ("knode-linux", &[]),
     ("knode-netlink", &["knode-linux"]),
