@@ -33,6 +33,15 @@ impl RootDir {
         self.open_with(relative, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
     }
 
+    /// Opens the file `relative` for reading, without waiting for the other end of a pipe.
+    ///
+    /// # Errors
+    /// As [`RootDir::open_dir`].
+    pub fn open_file(&self, relative: &Path) -> io::Result<std::fs::File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        self.open_with(relative, flags, Mode::empty()).map(Into::into)
+    }
+
     /// Opens `relative` with any flags; `O_CLOEXEC` is added.
     ///
     /// # Errors

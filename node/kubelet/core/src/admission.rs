@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use knode_api::quantity::Quantity;
 
 use crate::model::Rejection;
-use crate::pod::PodExt;
+use crate::pod::{PodExt, RESTART_ALL};
 use crate::qos::{Amounts, Qos, add, class, pod_total};
 use crate::status::EVICTED;
 
@@ -96,13 +96,13 @@ fn unsupported(pod: &Pod) -> Option<&'static str> {
         .as_ref()
         .is_some_and(|claims| !claims.is_empty());
     let rules = pod.all_containers().any(|(_, container)| {
-        let rules = container.restart_policy_rules.as_ref();
-        rules.is_some_and(|rules| rules.iter().any(|rule| rule.action != "Restart"))
+        let mut rules = container.restart_policy_rules.iter().flatten();
+        rules.any(|rule| !matches!(rule.action.as_str(), "Restart" | RESTART_ALL))
     });
     match () {
         () if claims => Some("resourceClaims"),
         () if windows => Some("os: windows"),
-        () if rules => Some("restartPolicyRules with another action than Restart"),
+        () if rules => Some("restartPolicyRules with an unknown action"),
         () => None,
     }
 }

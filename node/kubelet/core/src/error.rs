@@ -69,6 +69,9 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+    /// A file that the environment is taken from cannot be used.
+    #[error("{0}")]
+    EnvFile(String),
     /// The API could not be asked.
     #[error("{0}")]
     Object(#[source] ObjectError),

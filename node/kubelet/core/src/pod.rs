@@ -12,6 +12,9 @@ use crate::static_pods::SOURCE;
 /// The lowest priority of what the cluster itself needs.
 const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
+/// What a rule says of an end that starts the whole pod anew in place.
+pub(crate) const RESTART_ALL: &str = "RestartAllContainers";
+
 /// Where in the pod a container stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ContainerKind {
@@ -72,11 +75,16 @@ pub trait PodExt {
     /// The policy that counts after an end with this exit code: a rule of the container that matches goes before
     /// everything else.
     fn policy_after(&self, container: &Container, exit_code: i32) -> RestartPolicy {
-        let mut rules = container.restart_policy_rules.iter().flatten();
-        match rules.any(|rule| rule.action == "Restart" && matches(rule, exit_code)) {
-            true => RestartPolicy::Always,
-            false => self.policy_of(container),
+        match self.rule_after(container, exit_code) {
+            Some("Restart" | RESTART_ALL) => RestartPolicy::Always,
+            _ => self.policy_of(container),
         }
+    }
+    /// What the first of the container's rules that matches this exit code says.
+    fn rule_after<'a>(&self, container: &'a Container, exit_code: i32) -> Option<&'a str> {
+        let mut rules = container.restart_policy_rules.iter().flatten();
+        let rule = rules.find(|rule| matches(rule, exit_code))?;
+        Some(&rule.action)
     }
     /// Init containers and sidecars in order.
     fn init_containers(&self) -> &[Container] {

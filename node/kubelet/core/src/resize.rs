@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use knode_api::quantity::Quantity;
 
 use crate::pod::PodExt;
-use crate::qos::{Amounts, add, amounts, pod_total};
+use crate::qos::{Amounts, add, amounts_in, own_resources, pod_total};
 
 /// What becomes of a wish for other resources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,18 +86,25 @@ pub fn judge<'a>(
     deferred.map_or(Verdict::Granted, Verdict::Deferred)
 }
 
-/// Whether each container of `one` has the resources of that in `other`.
+/// Whether `one` and each of its containers have the resources of `other` and that in it.
 pub fn same(one: &Pod, other: &Pod) -> bool {
-    one.all_containers().all(|(_, container)| {
-        let before = other.container(&container.name);
-        before.is_none_or(|(_, before)| resources(&before) == resources(container))
-    })
+    same_whole(own_resources(one), own_resources(other))
+        && one.all_containers().all(|(_, container)| {
+            let before = other.container(&container.name);
+            before.is_none_or(|(_, before)| resources(&before) == resources(container))
+        })
 }
 
-/// `pod` with the resources that its containers have in `held`.
+/// Whether what a pod has as a whole is the same.
+pub fn same_whole(one: Option<&ResourceRequirements>, other: Option<&ResourceRequirements>) -> bool {
+    mutable(one) == mutable(other)
+}
+
+/// `pod` with the resources that it and its containers have in `held`.
 pub fn with_resources(pod: &Pod, held: &Pod) -> Pod {
     let mut kept = pod.clone();
     let spec = kept.spec.get_or_insert_default();
+    spec.resources = own_resources(held).cloned();
     let all = spec
         .init_containers
         .iter_mut()
@@ -113,8 +120,12 @@ pub fn with_resources(pod: &Pod, held: &Pod) -> Pod {
 
 /// What is compared of a container's resources: those that can change while it runs.
 fn resources(container: &Container) -> [Amounts; 2] {
+    mutable(container.resources.as_ref())
+}
+
+fn mutable(resources: Option<&ResourceRequirements>) -> [Amounts; 2] {
     [false, true].map(|limits| {
-        let mut all = amounts(container, limits);
+        let mut all = amounts_in(resources, limits);
         all.retain(|name, _| matches!(name.as_str(), "cpu" | "memory"));
         all
     })
@@ -143,6 +154,66 @@ pub fn way(container: &Container, applied: &ResourceRequirements) -> Way {
     }
 }
 
+/// The text of an Event about a resize, as upstream's `pkg/kubelet/events/resize.go` writes it: what each container is to
+/// have, as JSON.
+pub fn message(what: &str, pod: &Pod, error: Option<&str>) -> String {
+    let one = |container: &Container| {
+        let resources = container.resources.as_ref();
+        let list = |of: Option<&BTreeMap<String, ApiQuantity>>| of.filter(|list| !list.is_empty()).cloned();
+        // The order of the fields is that of upstream's structs.
+        let resources = Ordered(vec![
+            (
+                "limits",
+                json_of(list(resources.and_then(|all| all.limits.as_ref()))),
+            ),
+            (
+                "requests",
+                json_of(list(resources.and_then(|all| all.requests.as_ref()))),
+            ),
+        ]);
+        Ordered(vec![
+            ("name", Some(quoted(&container.name))),
+            ("resources", Some(resources.text())),
+        ])
+        .text()
+    };
+    let all = |containers: &[Container]| {
+        let all: Vec<String> = containers.iter().map(one).collect();
+        (!all.is_empty()).then(|| format!("[{}]", all.join(",")))
+    };
+    let generation = pod.generation().unwrap_or_default();
+    let text = Ordered(vec![
+        ("initContainers", all(pod.init_containers())),
+        ("containers", all(pod.main_containers())),
+        ("generation", Some(generation.to_string())),
+        ("error", error.filter(|error| !error.is_empty()).map(quoted)),
+    ]);
+    format!("Pod resize {what}: {}", text.text())
+}
+
+/// Fields of a JSON object with their values as JSON, in order; those without one are left out.
+struct Ordered(Vec<(&'static str, Option<String>)>);
+
+impl Ordered {
+    fn text(&self) -> String {
+        let fields = self.0.iter();
+        let fields = fields.filter_map(|(name, value)| Some(format!("\"{name}\":{}", value.as_ref()?)));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    }
+}
+
+fn json_of(list: Option<BTreeMap<String, ApiQuantity>>) -> Option<String> {
+    let list = list?;
+    let all = list
+        .iter()
+        .map(|(name, amount)| format!("{}:{}", quoted(name), quoted(&amount.0)));
+    Some(format!("{{{}}}", all.collect::<Vec<_>>().join(",")))
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -166,6 +237,33 @@ mod tests {
         assert_eq!(judge(&pod("501m", "512Mi")), Verdict::Deferred(cpu.into()));
         let memory = "Node didn't have enough capacity: memory, requested: 2147483648, capacity: 1073741824";
         assert_eq!(judge(&pod("501m", "2Gi")), Verdict::Infeasible(memory.into()));
+    }
+
+    #[test]
+    fn an_event_says_what_is_wanted_as_upstream_writes_it() {
+        let mut pod = pod("80m", "1Gi");
+        pod.metadata.generation = Some(2);
+        assert_eq!(
+            message("started", &pod, None),
+            r#"Pod resize started: {"containers":[{"name":"c","resources":{"requests":{"cpu":"80m","memory":"1Gi"}}}],"generation":2}"#
+        );
+        assert!(
+            message("Deferred", &pod, Some("no \"room\""))
+                .ends_with(r#","generation":2,"error":"no \"room\""}"#)
+        );
+    }
+
+    #[test]
+    fn what_a_pod_has_as_a_whole_is_a_wish_too() {
+        let whole = |cpu: &str| -> Pod {
+            let mut pod = pod("100m", "1Gi");
+            let resources = json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+            pod.spec.get_or_insert_default().resources = serde_json::from_value(resources).unwrap();
+            pod
+        };
+        let (old, new) = (whole("1"), whole("2"));
+        assert!(same(&old, &whole("1000m")) && !same(&old, &new));
+        assert!(same(&with_resources(&new, &old), &old));
     }
 
     #[test]

@@ -344,6 +344,20 @@ async fn a_running_pod_is_resized_now_later_or_never() {
         .filter(|event| event.contains("ResizeInfeasible"))
         .count();
     assert_eq!(told, 1, "{events:?}");
+    // A beginning and an end of each of the two that were granted, in upstream's words.
+    let started: Vec<&String> = events
+        .iter()
+        .filter(|event| event.contains("Pod resize started: "))
+        .collect();
+    assert_eq!(started.len(), 2, "{events:?}");
+    assert!(
+        started[0].contains(r#"{"containers":[{"name":"c","resources":{"#),
+        "{started:?}"
+    );
+    let completed = events
+        .iter()
+        .filter(|event| event.contains("Normal ResizeCompleted|Pod resize completed: "));
+    assert_eq!(completed.count(), 2, "{events:?}");
 }
 
 #[tokio::test(start_paused = true)]

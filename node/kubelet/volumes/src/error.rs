@@ -44,6 +44,16 @@ pub enum VolumeError {
     /// The API could not be asked.
     #[error("{0}")]
     Object(#[source] ObjectError),
+    /// No trust bundle of a signer has the labels asked for.
+    #[error(
+        "combination of signerName {signer:?} and labelSelector {selector:?} matched zero ClusterTrustBundles"
+    )]
+    NoTrustBundle {
+        /// The signer.
+        signer: String,
+        /// The selector.
+        selector: String,
+    },
     /// No token could be had.
     #[error("failed to fetch token: {0}")]
     Token(#[source] ObjectError),

@@ -18,7 +18,7 @@ mod volumes;
 
 pub use error::VolumeError;
 pub use fields::{FieldError, PodFields, format_map, resource_value};
-pub use objects::{ObjectError, Objects, Token, TokenQuery};
+pub use objects::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 pub use paths::PodPaths;
 pub use payload::{Payload, PayloadFile};
 pub use plan::{

@@ -28,6 +28,20 @@ pub struct TokenQuery {
     pub expiration_seconds: i64,
 }
 
+/// Which trust bundles a projected source asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustQuery {
+    /// The one of this name.
+    Name(String),
+    /// Those of a signer with these labels, as a label selector is written in a query; none matches all.
+    Signer {
+        /// `spec.signerName`
+        signer: String,
+        /// The selector.
+        selector: String,
+    },
+}
+
 /// A token and when it ends.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
@@ -52,6 +66,8 @@ pub trait Objects: Send + Sync + 'static {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<Arc<ConfigMap>>, ObjectError>;
     /// One secret.
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ObjectError>;
+    /// Certificates of the cluster's trust bundles in PEM, one text a bundle; none if there is no such bundle.
+    async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError>;
     /// A new token.
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError>;
 }

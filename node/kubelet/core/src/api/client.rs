@@ -1,6 +1,7 @@
 //! The API over a client.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -8,8 +9,9 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccount};
 use knode_client::{Api, ApiError, Cache, Change, Client, EventRecorder, WatchConfig, watch};
-use knode_volumes::{ObjectError, Objects, Token, TokenQuery};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use knode_volumes::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
+use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request;
 use serde_json::Value;
 
 use super::objects::Watched;
@@ -25,6 +27,8 @@ pub struct ClientApi {
     recorder: EventRecorder,
     services: Cache<Service>,
     objects: Watched,
+    /// Handlers of runtime classes as they were last seen, for when the API does not answer.
+    handlers: Mutex<BTreeMap<String, String>>,
 }
 
 impl ClientApi {
@@ -37,9 +41,23 @@ impl ClientApi {
                 WatchConfig::fields("spec.clusterIP!=None"),
             ),
             objects: Watched::new(client.clone()),
+            handlers: Mutex::default(),
             node_name: node_name.to_owned(),
             client,
         }
+    }
+
+    /// Reads what no type is kept for; `None` if it does not exist.
+    async fn read(&self, request: http::Request<Vec<u8>>) -> Result<Option<Value>, ApiError> {
+        match self.client.request::<Value>(request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if knode_client::is_not_found(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn handlers(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pod_api(&self, namespace: &str) -> Api<Pod> {
@@ -79,6 +97,29 @@ impl Objects for ClientApi {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
         self.objects.secret(namespace, name).await
+    }
+
+    async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError> {
+        const PATH: &str = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+        let all = Request::new(PATH);
+        let request = match query {
+            TrustQuery::Name(name) => all.get(name, &GetParams::default()),
+            TrustQuery::Signer { signer, selector } => {
+                let query = ListParams::default().fields(&format!("spec.signerName={signer}"));
+                all.list(&query.labels(selector))
+            }
+        };
+        let request = request.map_err(|error| ObjectError(error.to_string()))?;
+        let answer = self.read(request).await;
+        let found = answer
+            .map_err(|error| ObjectError(text(&error)))?
+            .unwrap_or_default();
+        let one = std::slice::from_ref(&found);
+        let all = found["items"].as_array().map_or(one, Vec::as_slice);
+        let texts = all
+            .iter()
+            .filter_map(|bundle| bundle["spec"]["trustBundle"].as_str());
+        Ok(texts.map(ToOwned::to_owned).collect())
     }
 
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
@@ -154,6 +195,26 @@ impl PodApi for ClientApi {
         };
         self.recorder
             .record(object, event.kind, &event.reason, event.message.clone());
+    }
+
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        let classes = Request::new("/apis/node.k8s.io/v1/runtimeclasses");
+        let request = classes.get(class, &GetParams::default());
+        match self
+            .read(request.map_err(|error| ObjectError(error.to_string()))?)
+            .await
+        {
+            Ok(Some(found)) => {
+                let handler = found["handler"].as_str().unwrap_or_default().to_owned();
+                self.handlers().insert(class.to_owned(), handler.clone());
+                Ok(Some(handler))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => match self.handlers().get(class) {
+                Some(known) => Ok(Some(known.clone())),
+                None => Err(ObjectError(text(&error))),
+            },
+        }
     }
 
     async fn services(&self, namespace: &str, links: bool) -> Vec<ServiceLink> {

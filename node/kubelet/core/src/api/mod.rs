@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
-use knode_volumes::Objects;
+use knode_volumes::{ObjectError, Objects};
 use serde_json::Value;
 
 use crate::env::ServiceLink;
@@ -50,6 +50,8 @@ pub trait PodApi: Objects {
     async fn create(&self, pod: &Pod) -> Result<Pod, PodApiError>;
     /// Writes an event; never waits.
     fn event(&self, pod: &Pod, event: &PodEvent);
+    /// The runtime handler that a runtime class names; `None` if there is no such class.
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError>;
     /// Services with a cluster address: those of the namespace, and `default/kubernetes`, if its own
     /// namespace has none of that name. Waits until they are known.
     async fn services(&self, namespace: &str, links: bool) -> Vec<ServiceLink>;
@@ -82,6 +84,13 @@ impl Objects for AsObjects {
         name: &str,
     ) -> Result<Option<Arc<k8s_openapi::api::core::v1::Secret>>, knode_volumes::ObjectError> {
         self.0.secret(namespace, name).await
+    }
+
+    async fn trust_bundles(
+        &self,
+        query: &knode_volumes::TrustQuery,
+    ) -> Result<Vec<String>, knode_volumes::ObjectError> {
+        self.0.trust_bundles(query).await
     }
 
     async fn token(

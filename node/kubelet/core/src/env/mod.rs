@@ -2,13 +2,14 @@
 //! Pure: what it needs of the API comes in.
 
 mod expand;
+pub(crate) mod file;
 mod services;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Secret};
 use knode_volumes::PodFields;
 
 use crate::error::ConfigError;
@@ -41,6 +42,18 @@ impl Environment {
             .map(|(_, value)| value.as_str())
     }
 
+    /// These variables, and those of `first` before them that are not among them.
+    pub fn over(self, first: &[(String, String)]) -> Self {
+        if first.is_empty() {
+            return self;
+        }
+        let mut all = Self::default();
+        for (name, value) in first.iter().chain(&self.variables) {
+            all.set(name, value);
+        }
+        all
+    }
+
     /// All variables.
     pub fn iter(&self) -> impl Iterator<Item = &(String, String)> {
         self.variables.iter()
@@ -54,6 +67,15 @@ pub struct EnvObjects {
     pub config_maps: BTreeMap<String, Option<Arc<ConfigMap>>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Option<Arc<Secret>>>,
+    /// Files of variables by volume and path, or why they cannot be read.
+    pub files: BTreeMap<(String, String), Result<String, String>>,
+}
+
+/// Volumes and paths of the files that a container's environment is taken from.
+pub fn files_of(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    let sources = container.env.iter().flatten();
+    let refs = sources.filter_map(|variable| variable.value_from.as_ref()?.file_key_ref.as_ref());
+    refs.map(|file| (file.volume_name.as_str(), file.path.as_str()))
 }
 
 /// Names of the config maps and secrets that a container's environment refers to.
@@ -183,7 +205,35 @@ fn value_from(
         let names = ("secret", "Secret", wanted.name.as_str());
         return key(found, names, &wanted.key, namespace, wanted.optional);
     }
-    Err(ConfigError::Unsupported("env source fileKeyRef"))
+    if let Some(wanted) = &source.file_key_ref {
+        return of_file(wanted, objects);
+    }
+    Err(ConfigError::Unsupported("env source"))
+}
+
+/// The value of a key in a file of a volume.
+fn of_file(wanted: &FileKeySelector, objects: &EnvObjects) -> Result<Option<String>, ConfigError> {
+    let known = objects
+        .files
+        .get(&(wanted.volume_name.clone(), wanted.path.clone()));
+    let text = match known {
+        Some(Ok(text)) => text,
+        Some(Err(why)) => return Err(ConfigError::EnvFile(why.clone())),
+        None => {
+            return Err(ConfigError::EnvFile(format!(
+                "cannot find the volume {:?} referenced by FileKeyRef",
+                wanted.volume_name
+            )));
+        }
+    };
+    let found = file::value(text, &wanted.key).map_err(ConfigError::EnvFile)?;
+    match found {
+        None if wanted.optional != Some(true) => Err(ConfigError::EnvFile(format!(
+            "environment variable key {:?} not found in file {:?}",
+            wanted.key, wanted.path
+        ))),
+        found => Ok(found),
+    }
 }
 
 fn key(

@@ -56,7 +56,39 @@ fn objects() -> EnvObjects {
             "sec".to_owned(),
             Some(Arc::new(serde_json::from_value(secret).unwrap())),
         )]),
+        files: BTreeMap::from([(
+            ("v".to_owned(), "config.env".to_owned()),
+            Ok("A='from a file'\n".to_owned()),
+        )]),
     }
+}
+
+#[test]
+fn a_variable_comes_from_a_file_of_a_volume() {
+    let of = |volume: &str, key: &str, optional: bool| {
+        let reference = json!({"volumeName": volume, "path": "config.env", "key": key, "optional": optional});
+        build(
+            json!({"name": "c", "env": [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]}),
+            &objects(),
+        )
+    };
+    assert!(of("v", "A", false).unwrap().contains(&"X=from a file".to_owned()));
+    assert!(
+        !of("v", "B", true)
+            .unwrap()
+            .iter()
+            .any(|line| line.starts_with("X="))
+    );
+    let missing = of("v", "B", false).unwrap_err();
+    assert_eq!(
+        missing,
+        "environment variable key \"B\" not found in file \"config.env\""
+    );
+    let unknown = of("other", "A", false).unwrap_err();
+    assert_eq!(
+        unknown,
+        "cannot find the volume \"other\" referenced by FileKeyRef"
+    );
 }
 
 #[test]

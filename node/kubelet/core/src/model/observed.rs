@@ -248,6 +248,8 @@ pub struct Observed {
     pub stops: BTreeMap<String, Stop>,
     /// Containers that the kubelet stopped, by id.
     pub stopped: BTreeSet<String>,
+    /// Containers from before the pod began anew in place, by id.
+    pub void: BTreeSet<String>,
     /// The node refused the pod.
     pub rejected: Option<Rejection>,
     /// Other resources than those that the node has granted, which the API asks for.
@@ -256,6 +258,10 @@ pub struct Observed {
     pub judge_at: Option<Timestamp>,
     /// What running containers run with, by id.
     pub applied: BTreeMap<String, ResourceRequirements>,
+    /// What the pod as a whole had when the limits of each running container were last set, by id.
+    pub applied_whole: BTreeMap<String, Option<ResourceRequirements>>,
+    /// The generation whose resources are granted and are not all in force yet.
+    pub resizing: Option<i64>,
     /// When a change of limits that failed is tried again, and why it failed.
     pub resize_failed: Option<(Timestamp, String)>,
     /// The node ends the pod.
@@ -285,10 +291,15 @@ impl Observed {
         self.containers.iter().find(|container| container.name == name)
     }
 
-    /// The newest container of that name that belongs to the newest sandbox.
+    /// The newest container of that name, unless the pod has begun anew since.
+    pub fn standing(&self, name: &str) -> Option<&ContainerRecord> {
+        self.latest(name).filter(|container| !self.void.contains(&container.id))
+    }
+
+    /// The newest container of that name that belongs to the newest sandbox, unless the pod has begun anew since.
     pub fn current(&self, name: &str) -> Option<&ContainerRecord> {
         let sandbox = self.sandboxes.first()?;
-        self.latest(name)
+        self.standing(name)
             .filter(|container| container.sandbox_id == sandbox.id)
     }
 
@@ -348,8 +359,10 @@ impl Observed {
         self.containers.retain(|container| container.id != id);
         self.probes.remove(id);
         self.applied.remove(id);
+        self.applied_whole.remove(id);
         self.stops.remove(id);
         self.stopped.remove(id);
+        self.void.remove(id);
     }
 
     /// Whether anything of this kind is under way.

@@ -66,6 +66,8 @@ pub enum Action {
     Event(PodEvent),
     /// Remember that the event about the deadline is written.
     NoteDeadline,
+    /// Count all containers but those for debugging as never started: the pod begins anew.
+    Reset,
     /// Let the runtime change the limits of a container to what the pod says.
     Resize {
         /// Its id.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::action::Action;
-use super::{garbage, order, probing, resizing, stage};
+use super::{garbage, order, probing, resizing, restart_all, stage};
 use crate::model::{Observed, Op, VolumeState};
 use crate::pod::PodExt;
 
@@ -15,7 +15,10 @@ pub(super) fn plan(pod: &Pod, observed: &Observed, now: Timestamp, out: &mut Vec
     probing::plan(pod, observed, now, out);
     resizing::plan(pod, observed, now, out);
     garbage::plan(pod, observed, out);
-    if volumes(observed, now, out) && sandbox(pod, observed, now, out) {
+    if volumes(observed, now, out)
+        && sandbox(pod, observed, now, out)
+        && !restart_all::plan(pod, observed, out)
+    {
         order::plan(pod, observed, now, out);
     }
 }

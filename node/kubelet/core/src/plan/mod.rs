@@ -9,6 +9,7 @@ mod garbage;
 mod order;
 mod probing;
 mod resizing;
+mod restart_all;
 mod stage;
 
 use jiff::Timestamp;
@@ -19,6 +20,8 @@ use crate::model::Observed;
 pub use action::{Action, PodEvent};
 pub(crate) use ending::DEADLINE;
 pub(crate) use order::has_started;
+pub(crate) use resizing::is_resizing;
+pub(crate) use restart_all::{is_under_way, reset};
 pub use stage::{Stage, past_deadline, stage};
 pub(crate) use stage::{done_for_good, start_time};
 

@@ -146,7 +146,7 @@ impl Starts<'_> {
 
     fn mains(&mut self) {
         for container in self.pod.main_containers() {
-            let latest = self.observed.latest(&container.name);
+            let latest = self.observed.standing(&container.name);
             let current = self.observed.current(&container.name);
             let runs = current.is_some_and(|record| record.state == ContainerState::Running);
             if !runs && !latest.is_some_and(|record| self.is_done(container, record)) {

@@ -67,7 +67,7 @@ pub(crate) fn done_for_good(policy: RestartPolicy, record: &ContainerRecord) -> 
 fn finished(pod: &Pod, observed: &Observed) -> bool {
     let mains = pod.main_containers();
     let done = |container: &Container| {
-        let record = observed.latest(&container.name);
+        let record = observed.standing(&container.name);
         record.is_some_and(|record| done_for_good(pod.policy_after(container, record.exit_code), record))
     };
     if !mains.is_empty() && mains.iter().all(done) {

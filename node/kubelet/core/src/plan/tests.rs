@@ -332,3 +332,57 @@ fn limits_are_changed_once_and_a_failure_waits() {
     assert_eq!(wakes(&pod, &observed, 109), [110]);
     assert_eq!(actions(&pod, &observed, 110), [wanted]);
 }
+
+#[test]
+fn a_rule_starts_all_containers_anew_in_place() {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let pod = pod(
+        "Never",
+        json!({"initContainers": [{"name": "i"}], "containers": [
+            {"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}, {"name": "b"}]}),
+    );
+    let mut observed = ready();
+    observed.put_container(record("i", 0, ContainerState::Exited, 0));
+    observed.put_container(record("a", 0, ContainerState::Exited, 42));
+    observed.put_container(record("b", 0, ContainerState::Running, 0));
+    assert_eq!(stage(&pod, &observed, at(111)), Stage::Active);
+    assert_eq!(actions(&pod, &observed, 111), ["stop b0 30"]);
+    observed.stops.insert("b0".to_owned(), Stop { grace: 30 });
+    observed.stopped.insert("b0".to_owned());
+    assert!(actions(&pod, &observed, 112).is_empty(), "said twice");
+    observed.put_container(record("b", 0, ContainerState::Exited, 137));
+    assert_eq!(actions(&pod, &observed, 113), ["Reset"]);
+    let void: Vec<String> = super::reset(&pod, &observed).collect();
+    observed.void.extend(void);
+    assert_eq!(stage(&pod, &observed, at(114)), Stage::Active);
+    assert_eq!(
+        actions(&pod, &observed, 114),
+        ["start i 1"],
+        "init containers run again"
+    );
+    observed.put_container(record("i", 1, ContainerState::Exited, 0));
+    assert_eq!(actions(&pod, &observed, 115), ["start a 1"]);
+    observed.put_container(record("a", 1, ContainerState::Exited, 0));
+    assert_eq!(actions(&pod, &observed, 116), ["start b 1"]);
+    observed.put_container(record("b", 1, ContainerState::Exited, 0));
+    assert_eq!(
+        stage(&pod, &observed, at(117)),
+        Stage::Ending,
+        "it has run to its end"
+    );
+}
+
+#[test]
+fn of_rules_the_first_that_matches_counts() {
+    let rule = |action: &str, operator: &str| json!({"action": action, "exitCodes": {"operator": operator, "values": [3]}});
+    let rules = json!([rule("Restart", "In"), rule("RestartAllContainers", "NotIn")]);
+    let pod = pod(
+        "Never",
+        json!({"containers": [{"name": "a", "restartPolicy": "Never", "restartPolicyRules": rules}]}),
+    );
+    for (code, wanted) in [(3, "start a 1"), (4, "Reset")] {
+        let mut observed = ready();
+        observed.put_container(record("a", 0, ContainerState::Exited, code));
+        assert_eq!(actions(&pod, &observed, 200), [wanted], "after {code}");
+    }
+}

@@ -4,7 +4,10 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use knode_cri as cri;
 
 use crate::pod::PodExt;
-use crate::qos::{Amounts, Qos, amounts, class, pod_total};
+use crate::qos::{
+    Amounts, Qos, amounts, amounts_in, class, containers_total, own_resources, pod_total,
+    total_without_overhead,
+};
 
 const PERIOD_MICROS: i64 = 100_000;
 const MIN_SHARES: i64 = 2;
@@ -40,7 +43,11 @@ fn memory(amounts: &Amounts) -> i64 {
 
 /// Limits of one container. `swap_limited`: memory and swap together may be limited (cgroup v1).
 pub fn of_container(pod: &Pod, container: &Container, node_memory: i64) -> cri::LinuxContainerResources {
-    let (limits, requests) = (amounts(container, true), amounts(container, false));
+    let (mut limits, requests) = (amounts(container, true), amounts(container, false));
+    // A container without a limit may use what the pod as a whole may.
+    for (name, amount) in amounts_in(own_resources(pod), true) {
+        limits.entry(name).or_insert(amount);
+    }
     let limit = memory(&limits);
     cri::LinuxContainerResources {
         cpu_period: PERIOD_MICROS,
@@ -56,13 +63,15 @@ pub fn of_container(pod: &Pod, container: &Container, node_memory: i64) -> cri::
 /// Limits of the pod as a whole: of each resource only if every container is limited.
 pub fn of_pod(pod: &Pod) -> cri::LinuxContainerResources {
     let (limits, requests) = (pod_total(pod, true), pod_total(pod, false));
+    let whole = amounts_in(own_resources(pod), true);
     let limited = |name: &str| {
         let mut all = pod.main_containers().iter();
-        all.all(|container| {
-            amounts(container, true)
-                .get(name)
-                .is_some_and(|amount| !amount.is_zero())
-        })
+        whole.get(name).is_some_and(|amount| !amount.is_zero())
+            || all.all(|container| {
+                amounts(container, true)
+                    .get(name)
+                    .is_some_and(|amount| !amount.is_zero())
+            })
     };
     cri::LinuxContainerResources {
         cpu_period: PERIOD_MICROS,
@@ -77,6 +86,34 @@ pub fn of_pod(pod: &Pod) -> cri::LinuxContainerResources {
     }
 }
 
+/// What a pod's sandbox is told of its containers' resources together, and of its overhead (upstream:
+/// `pkg/kubelet/kuberuntime/kuberuntime_sandbox_linux.go`).
+pub fn of_sandbox(pod: &Pod) -> (cri::LinuxContainerResources, cri::LinuxContainerResources) {
+    let (limits, requests) = (
+        total_without_overhead(pod, true),
+        total_without_overhead(pod, false),
+    );
+    let overhead = pod.spec().and_then(|spec| spec.overhead.as_ref());
+    let overhead = overhead.map(|overhead| {
+        let fixed = k8s_openapi::api::core::v1::ResourceRequirements {
+            limits: Some(overhead.clone()),
+            ..Default::default()
+        };
+        linux(&amounts_in(Some(&fixed), true), &amounts_in(Some(&fixed), false))
+    });
+    (linux(&limits, &requests), overhead.unwrap_or_default())
+}
+
+fn linux(limits: &Amounts, requests: &Amounts) -> cri::LinuxContainerResources {
+    cri::LinuxContainerResources {
+        cpu_period: PERIOD_MICROS,
+        cpu_quota: quota(milli_cpu(limits)),
+        cpu_shares: shares(milli_cpu(requests)),
+        memory_limit_in_bytes: memory(limits),
+        ..cri::LinuxContainerResources::default()
+    }
+}
+
 /// How readily the kernel kills the container when memory runs out (upstream: `pkg/kubelet/qos/policy.go`).
 pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
     let critical = pod.spec().and_then(|spec| spec.priority).unwrap_or(0) >= 2_000_000_000;
@@ -85,11 +122,22 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 
         Qos::Guaranteed => -997,
         Qos::BestEffort => 1000,
         Qos::Burstable => {
-            let request = memory(&amounts(container, false));
+            let request = memory(&amounts(container, false)) + rest_of_memory(pod);
             let share = request.saturating_mul(1000).checked_div(node_memory).unwrap_or(0);
             (1000 - share).clamp(3, 999)
         }
     }
+}
+
+/// What each container has of the memory that the pod as a whole requests beyond its containers' requests.
+fn rest_of_memory(pod: &Pod) -> i64 {
+    let whole = memory(&amounts_in(own_resources(pod), false));
+    if whole == 0 {
+        return 0;
+    }
+    let count = pod.all_containers().count().max(1);
+    let rest = whole - memory(&containers_total(pod, false));
+    rest.max(0) / i64::try_from(count).unwrap_or(1)
 }
 
 /// `/kubepods[/burstable|/besteffort]/pod<uid>` below the kubelet's cgroup root.

@@ -46,6 +46,7 @@ pub fn config(pod: &Pod, attempt: u32, node: &SandboxNode<'_>) -> Result<cri::Po
         .into_iter()
         .flatten()
         .map(|one| (one.name.clone(), one.value.clone()));
+    let (own, overhead) = resources::of_sandbox(pod);
     Ok(cri::PodSandboxConfig {
         metadata: Some(cri::PodSandboxMetadata {
             name: pod.pod_name().to_owned(),
@@ -65,8 +66,8 @@ pub fn config(pod: &Pod, attempt: u32, node: &SandboxNode<'_>) -> Result<cri::Po
             cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
             security_context: Some(security::of_sandbox(pod)?),
             sysctls: sysctls.collect(),
-            overhead: Some(cri::LinuxContainerResources::default()),
-            resources: Some(resources::of_pod(pod)),
+            overhead: Some(overhead),
+            resources: Some(own),
         }),
     })
 }

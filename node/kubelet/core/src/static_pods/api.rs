@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use knode_client::Clock;
-use knode_volumes::{ObjectError, Objects, Token, TokenQuery};
+use knode_volumes::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -158,6 +158,10 @@ impl Objects for WithStatic {
         self.inner.secret(namespace, name).await
     }
 
+    async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError> {
+        self.inner.trust_bundles(query).await
+    }
+
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
         self.inner.token(query).await
     }
@@ -186,6 +190,10 @@ impl PodApi for WithStatic {
 
     fn event(&self, pod: &Pod, event: &PodEvent) {
         self.inner.event(pod, event);
+    }
+
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        self.inner.runtime_handler(class).await
     }
 
     async fn services(&self, namespace: &str, links: bool) -> Vec<ServiceLink> {

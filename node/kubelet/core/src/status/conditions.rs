@@ -5,8 +5,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::model::Observed;
-use crate::pod::{ContainerKind, PodExt, init_kind};
-use crate::resize::{Verdict as Granted, Way, way};
+use crate::plan::{is_resizing, is_under_way};
+use crate::pod::{ContainerKind, PodExt, RESTART_ALL, init_kind};
+use crate::resize::Verdict as Granted;
 
 /// Conditions that the kubelet writes, in its order.
 const OWN: [&str; 5] = [
@@ -19,6 +20,9 @@ const OWN: [&str; 5] = [
 
 /// Conditions about other resources, which are there only while there is something to say.
 const RESIZE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// Says that a container's end starts all of them anew.
+const ANEW: &str = "AllContainersRestarting";
 
 /// What a condition says.
 #[derive(Clone, Default)]
@@ -75,7 +79,8 @@ pub(super) fn conditions(
     let foreign = old
         .iter()
         .filter(|condition| {
-            !OWN.contains(&condition.type_.as_str()) && !RESIZE.contains(&condition.type_.as_str())
+            let kind = condition.type_.as_str();
+            !OWN.contains(&kind) && !RESIZE.contains(&kind) && kind != ANEW
         })
         .cloned();
     let resize = resize(pod, observed)
@@ -85,7 +90,31 @@ pub(super) fn conditions(
         .into_iter()
         .zip(verdicts)
         .map(|(kind, verdict)| condition(pod, old, kind, verdict, now));
-    foreign.chain(resize).chain(own).collect()
+    let anew = beginning_anew(pod, observed, phase).map(|verdict| PodCondition {
+        observed_generation: None,
+        ..condition(pod, old, ANEW, verdict, now)
+    });
+    foreign.chain(resize).chain(own).chain(anew).collect()
+}
+
+/// Whether the pod is starting all its containers anew, if one of them can bring that about.
+fn beginning_anew(pod: &Pod, observed: &Observed, phase: &str) -> Option<Verdict> {
+    let mut rules = pod
+        .all_containers()
+        .flat_map(|(_, container)| container.restart_policy_rules.iter().flatten());
+    if !rules.any(|rule| rule.action == RESTART_ALL) {
+        return None;
+    }
+    Some(match phase {
+        "Succeeded" => Verdict::bad("PodCompleted", None),
+        "Failed" => Verdict::bad("PodFailed", None),
+        _ if is_under_way(pod, observed) => Verdict {
+            good: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+        },
+        _ => Verdict::default(),
+    })
 }
 
 /// Says that the node ended the pod, and why.
@@ -131,10 +160,7 @@ fn resize(pod: &Pod, observed: &Observed) -> Vec<(&'static str, Verdict)> {
         Some(Granted::Deferred(why)) => Some(holds(Some("Deferred"), Some(why.clone()))),
         Some(Granted::Infeasible(why)) => Some(holds(Some("Infeasible"), Some(why.clone()))),
     };
-    let under_way = observed.running().any(|record| {
-        let known = pod.container(&record.name).zip(observed.applied.get(&record.id));
-        known.is_some_and(|((_, container), applied)| way(&container, applied) != Way::Done)
-    });
+    let under_way = is_resizing(pod, observed);
     let failed = observed.resize_failed.as_ref().map(|(_, why)| why.clone());
     let reason = failed.as_ref().map(|_| "Error");
     let progress = under_way.then(|| holds(reason, failed));

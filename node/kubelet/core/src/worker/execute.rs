@@ -109,6 +109,7 @@ impl Worker {
             Action::Event(_)
             | Action::Wait { .. }
             | Action::NoteDeadline
+            | Action::Reset
             | Action::WakeAt(_)
             | Action::Finish => {}
         }

@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{ContainerRecord, ContainerState, Eviction, Observed, Op, Sandbox};
-use crate::plan::{Action, Stage, past_deadline, plan, stage};
+use crate::plan::{Action, Stage, past_deadline, plan, reset, stage};
 use crate::pod::PodExt;
 use crate::status::{status, status_patch};
 
@@ -241,6 +241,11 @@ impl Worker {
             Action::Event(event) => self.context.api.event(&self.pod, &event),
             Action::NoteDeadline => {
                 self.observed.deadline_noted = true;
+                return true;
+            }
+            Action::Reset => {
+                let void: Vec<String> = reset(&self.pod, &self.observed).collect();
+                self.observed.void.extend(void);
                 return true;
             }
             Action::Wait { container, wait } => {

@@ -1,8 +1,9 @@
 //! What operations come back with.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::Pod;
 
+use super::resize::Granted;
 use crate::api::PodApiError;
 use crate::model::{ContainerRecord, ProbeKind, ProbeOutcome, Sandbox};
 
@@ -61,7 +62,7 @@ pub(crate) enum Outcome {
         /// Its id.
         id: String,
         /// What it runs with now, or why not.
-        result: Result<ResourceRequirements, String>,
+        result: Result<Granted, String>,
     },
     /// A probe was run.
     Probed {

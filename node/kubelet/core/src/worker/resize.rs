@@ -10,15 +10,25 @@ use knode_cri as cri;
 use super::context::Context;
 use super::{Outcome, Worker};
 use crate::model::{Op, after};
-use crate::plan::{PodEvent, Stage, stage};
+use crate::plan::{PodEvent, Stage, is_resizing, stage};
 use crate::pod::PodExt;
-use crate::resize::{Verdict, Wish, judge, same, with_resources};
+use crate::qos::own_resources;
+use crate::resize::{Verdict, Wish, judge, message, same, with_resources};
 use crate::spec::resources;
 
 /// Seconds until a wish that could not be granted is looked at again.
 const JUDGE_AGAIN: i64 = 10;
 /// Seconds until a change of limits that failed is tried again.
 const RETRY: i64 = 10;
+
+/// What a container was given.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    /// Its own resources.
+    own: ResourceRequirements,
+    /// Those of the pod as a whole at that time.
+    whole: Option<ResourceRequirements>,
+}
 
 impl Worker {
     /// Before a restart of the kubelet the node may have granted less than the API asks for: the status says what
@@ -40,10 +50,39 @@ impl Worker {
                 container.resources = Some(resources);
             }
         }
+        if let Some(whole) = self.reported_whole() {
+            granted.spec.get_or_insert_default().resources = Some(whole);
+        }
+        self.observed.resizing = self.pod.api_status().and_then(|status| {
+            let mut all = status.conditions.iter().flatten();
+            let known = all.find(|one| one.type_ == "PodResizeInProgress" && one.status == "True");
+            known.map(|one| one.observed_generation.unwrap_or_default())
+        });
         if !same(&granted, &self.pod) {
             self.wish(self.pod.clone(), now);
             self.pod = Arc::new(granted);
         }
+    }
+
+    /// What the API says that the pod has as a whole, of what it asks for as a whole.
+    fn reported_whole(&self) -> Option<ResourceRequirements> {
+        let spec = self.pod.spec()?;
+        // Overhead is in the sums, so that they do not say what the pod itself was granted.
+        let mut whole = spec.resources.clone().filter(|_| spec.overhead.is_none())?;
+        self.observed.running().next()?;
+        let known = self.pod.api_status()?.resources.as_ref()?;
+        let lists = [
+            (&mut whole.limits, &known.limits),
+            (&mut whole.requests, &known.requests),
+        ];
+        for (asked, granted) in lists {
+            for (name, amount) in asked.iter_mut().flatten() {
+                if let Some(held) = granted.as_ref().and_then(|all| all.get(name)) {
+                    *amount = held.clone();
+                }
+            }
+        }
+        Some(whole)
     }
 
     /// What the API says that this very container runs with.
@@ -86,6 +125,7 @@ impl Worker {
 
     /// Looks at a wish that is due. While a container is being started, with what was granted before, it waits.
     pub(super) fn judge(&mut self, now: Timestamp) {
+        self.settle_resize();
         let due = self.observed.judge_at.is_some_and(|at| at <= now);
         let active = stage(&self.pod, &self.observed, now) == Stage::Active;
         let Some(wish) = self.observed.wish.clone() else {
@@ -105,6 +145,13 @@ impl Worker {
         match judge(&wish.pod, others.iter().map(AsRef::as_ref), &allocatable) {
             Verdict::Granted => {
                 self.pod = wish.pod;
+                self.observed.resizing = Some(self.pod.generation().unwrap_or_default());
+                let event = PodEvent::pod(
+                    EventKind::Normal,
+                    "ResizeStarted",
+                    message("started", &self.pod, None),
+                );
+                self.context.api.event(&self.pod, &event);
                 self.observed.wish = None;
                 self.observed.resize_failed = None;
                 self.publish();
@@ -113,14 +160,26 @@ impl Worker {
         }
     }
 
+    /// Says that what was granted is in force.
+    fn settle_resize(&mut self) {
+        if self.observed.resizing.is_none() || is_resizing(&self.pod, &self.observed) {
+            return;
+        }
+        self.observed.resizing = None;
+        let text = message("completed", &self.pod, None);
+        let event = PodEvent::pod(EventKind::Normal, "ResizeCompleted", text);
+        self.context.api.event(&self.pod, &event);
+    }
+
     fn not_granted(&mut self, wish: Wish, verdict: Verdict, now: Timestamp) {
         let told = match &verdict {
             Verdict::Granted => None,
-            Verdict::Deferred(why) => Some(("ResizeDeferred", why)),
-            Verdict::Infeasible(why) => Some(("ResizeInfeasible", why)),
+            Verdict::Deferred(why) => Some(("Deferred", why)),
+            Verdict::Infeasible(why) => Some(("Infeasible", why)),
         };
-        if let Some((reason, why)) = told.filter(|_| wish.verdict.as_ref() != Some(&verdict)) {
-            let event = PodEvent::pod(EventKind::Warning, reason, why.clone());
+        if let Some((what, why)) = told.filter(|_| wish.verdict.as_ref() != Some(&verdict)) {
+            let text = message(what, &wish.pod, Some(why));
+            let event = PodEvent::pod(EventKind::Warning, &format!("Resize{what}"), text);
             self.context.api.event(&self.pod, &event);
         }
         let later = matches!(verdict, Verdict::Deferred(_));
@@ -141,6 +200,9 @@ impl Worker {
         self.observed
             .applied
             .retain(|id, _| running.iter().any(|(one, _)| one == id));
+        self.observed
+            .applied_whole
+            .retain(|id, _| running.iter().any(|(one, _)| one == id));
         for (id, name) in running {
             if self.observed.applied.contains_key(&id) {
                 continue;
@@ -150,22 +212,28 @@ impl Worker {
                 .container(&name)
                 .and_then(|(_, container)| container.resources.clone());
             let applied = self.reported(&id).or(own).unwrap_or_default();
+            let whole = own_resources(&self.pod).cloned();
+            self.observed.applied_whole.insert(id.clone(), whole);
             self.observed.applied.insert(id, applied);
         }
     }
 
-    pub(super) fn resized(&mut self, id: &str, result: Result<ResourceRequirements, String>, now: Timestamp) {
+    pub(super) fn resized(&mut self, id: &str, result: Result<Granted, String>, now: Timestamp) {
         self.observed.busy.remove(&Op::Resize(id.to_owned()));
         match result {
-            Ok(applied) => {
+            Ok(Granted { own, whole }) => {
                 self.observed.resize_failed = None;
+                if let Some(known) = self.observed.applied_whole.get_mut(id) {
+                    *known = whole;
+                }
                 if let Some(known) = self.observed.applied.get_mut(id) {
-                    *known = applied;
+                    *known = own;
                 }
             }
             Err(error) => {
                 tracing::warn!(pod = %self.pod.full_name(), container = id, error, "cannot change the container's limits");
-                let event = PodEvent::pod(EventKind::Warning, "ResizeError", error.clone());
+                let text = message("error", &self.pod, Some(&error));
+                let event = PodEvent::pod(EventKind::Warning, "ResizeError", text);
                 self.context.api.event(&self.pod, &event);
                 self.observed.resize_failed = Some((after(now, RETRY), error));
             }
@@ -186,13 +254,7 @@ pub(super) async fn run(
     Outcome::Resized { id, result }
 }
 
-async fn change(
-    context: &Context,
-    pod: &Pod,
-    id: &str,
-    name: &str,
-    memory: i64,
-) -> Result<ResourceRequirements, String> {
+async fn change(context: &Context, pod: &Pod, id: &str, name: &str, memory: i64) -> Result<Granted, String> {
     let Some((_, container)) = pod.container(name) else {
         return Err(format!("the pod has no container {name}"));
     };
@@ -211,5 +273,8 @@ async fn change(
     let updated = context.runtime().update_container_resources(request).await;
     updated.map_err(|error| error.to_string())?;
     whole().map_err(|error| format!("cgroup {parent}: {error}"))?;
-    Ok(container.resources.clone().unwrap_or_default())
+    Ok(Granted {
+        own: container.resources.clone().unwrap_or_default(),
+        whole: own_resources(pod).cloned(),
+    })
 }

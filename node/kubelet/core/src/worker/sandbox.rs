@@ -39,7 +39,7 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
         .cgroups
         .apply(&parent, &limits)
         .map_err(|error| format!("cgroup {parent}: {error}"))?;
-    let runtime_handler = handler(pod)?;
+    let runtime_handler = handler(context, pod).await?;
     let request = cri::RunPodSandboxRequest {
         config: Some(config),
         runtime_handler,
@@ -65,12 +65,16 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
         .ok_or_else(|| "the runtime gave no status".to_owned())
 }
 
-/// The runtime handler of the pod's RuntimeClass.
-fn handler(pod: &Pod) -> Result<String, String> {
-    match pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()) {
-        None | Some("") => Ok(String::new()),
-        Some(name) => Err(format!("unsupported: runtimeClassName \"{name}\"")),
-    }
+/// The runtime handler of the pod's RuntimeClass (upstream: `pkg/kubelet/runtimeclass`).
+async fn handler(context: &Context, pod: &Pod) -> Result<String, String> {
+    let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref());
+    let Some(class) = class.filter(|class| !class.is_empty()) else {
+        return Ok(String::new());
+    };
+    let found = context.api.runtime_handler(class).await;
+    found
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| format!("runtimeclass.node.k8s.io \"{class}\" not found"))
 }
 
 /// The configuration of the pod's sandbox.

@@ -13,7 +13,7 @@ use super::context::{Context, FieldSource};
 use super::image::{Present, Subject};
 use super::outcome::StartFailure;
 use super::{Outcome, files, hooks, mounts, sandbox};
-use crate::env::{EnvObjects, Environment, environment, objects_of};
+use crate::env::{EnvObjects, Environment, environment, files_of, objects_of};
 use crate::error::ConfigError;
 use crate::model::{ContainerRecord, ContainerState};
 use crate::pod::{ContainerKind, PodExt};
@@ -172,6 +172,12 @@ async fn variables(
             .await
             .map_err(ConfigError::Object)?;
         objects.secrets.insert(name, found);
+    }
+    for (volume, path) in files_of(container) {
+        if let Some((directory, _)) = context.volumes.host_path(pod, volume) {
+            let text = crate::env::file::read(&directory, path);
+            objects.files.insert((volume.to_owned(), path.to_owned()), text);
+        }
     }
     let links = pod
         .spec()

@@ -13,7 +13,7 @@ use knode_client::Clock;
 use knode_kubelet::env::{ServiceLink, ServicePort};
 use knode_kubelet::plan::PodEvent;
 use knode_kubelet::{PodApi, PodApiError, PodChange};
-use knode_volumes::{ObjectError, Objects, Token, TokenQuery};
+use knode_volumes::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -230,6 +230,10 @@ impl Objects for FakeApi {
         Ok(self.with(|state| state.secrets.get(name).cloned()))
     }
 
+    async fn trust_bundles(&self, _: &TrustQuery) -> Result<Vec<String>, ObjectError> {
+        Ok(Vec::new())
+    }
+
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
         let expires = self.clock.now() + SignedDuration::from_secs(query.expiration_seconds);
         Ok(Token {
@@ -301,6 +305,10 @@ impl PodApi for FakeApi {
                 .events
                 .push((pod.metadata.name.clone().unwrap_or_default(), text))
         });
+    }
+
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        Ok(class.strip_prefix("with-").map(ToOwned::to_owned))
     }
 
     async fn services(&self, _: &str, _: bool) -> Vec<ServiceLink> {

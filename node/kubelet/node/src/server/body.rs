@@ -48,13 +48,6 @@ pub(super) fn method_not_allowed() -> Answer {
     text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
 }
 
-pub(super) fn unsupported(what: &str) -> Answer {
-    text(
-        StatusCode::NOT_IMPLEMENTED,
-        format!("{what} is not supported by this kubelet\n"),
-    )
-}
-
 /// A runtime's error, as upstream's streaming code answers it.
 pub(super) fn runtime_error(error: &knode_cri::CriError) -> Answer {
     let status = match error.code {

@@ -9,10 +9,10 @@ use knode_cri::{ContainerFilter, ContainerState, ContainerStateValue, ListContai
 use serde_json::{Value, json};
 
 use super::body::{
-    Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text, unsupported,
+    Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text,
 };
 use super::route::{Route, query, route};
-use super::{Kubelet, logs, metrics, probes, stats, streams, system_logs};
+use super::{Kubelet, checkpoint, logs, metrics, probes, stats, streams, system_logs};
 
 pub(super) async fn handle(
     kubelet: Arc<Kubelet>,
@@ -50,7 +50,7 @@ pub(super) async fn handle(
             streams::port_forward(&kubelet, &target, Request::from_parts(parts, body)).await
         }
         Route::Run(target) => streams::run(&kubelet, &target, &query).await,
-        Route::Unsupported(what) => unsupported(what),
+        Route::Checkpoint(target) => checkpoint::checkpoint(&kubelet, &target, &query).await,
         Route::Unknown => not_found(),
     }
 }
@@ -60,8 +60,8 @@ fn method_fits(route: &Route, method: &Method) -> bool {
         Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => {
             *method == Method::GET || *method == Method::POST
         }
-        Route::Run(_) => *method == Method::POST,
-        Route::Unsupported(_) | Route::Unknown => true,
+        Route::Run(_) | Route::Checkpoint(_) => *method == Method::POST,
+        Route::Unknown => true,
         _ => *method == Method::GET || *method == Method::HEAD,
     }
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod checkpoint;
 mod handlers;
 mod listen;
 pub mod logs;

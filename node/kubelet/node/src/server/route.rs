@@ -29,8 +29,7 @@ pub(super) enum Route {
     Attach(Target),
     PortForward(Target),
     Run(Target),
-    /// Upstream has it and this kubelet has not.
-    Unsupported(&'static str),
+    Checkpoint(Target),
     Unknown,
 }
 
@@ -47,7 +46,9 @@ pub(super) fn route(path: &str) -> Route {
         ["metrics", "cadvisor"] => Route::CadvisorMetrics,
         ["metrics", "probes"] => Route::ProbeMetrics,
         ["logs", rest @ ..] => Route::SystemLogs(decode_path(&rest.join("/"))),
-        ["checkpoint", ..] => Route::Unsupported("/checkpoint"),
+        ["checkpoint", namespace, pod, container] => {
+            Route::Checkpoint(target(namespace, pod, None, container))
+        }
         ["containerLogs", namespace, pod, container] => {
             Route::ContainerLogs(target(namespace, pod, None, container))
         }

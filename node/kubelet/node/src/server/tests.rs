@@ -28,7 +28,8 @@ fn paths_lead_where_upstreams_lead() {
     assert!(matches!(route("/portForward/ns/pod"), Route::PortForward(_)));
     assert_eq!(route("/logs/a%20b+c/d"), Route::SystemLogs("a b+c/d".to_owned()));
     assert_eq!(route("/metrics/cadvisor"), Route::CadvisorMetrics);
-    assert!(matches!(route("/checkpoint/n/p/c"), Route::Unsupported(_)));
+    assert!(matches!(route("/checkpoint/n/p/c"), Route::Checkpoint(_)));
+    assert_eq!(route("/checkpoint/n/p"), Route::Unknown);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From the pod's specification to typed volumes. Pure.
 
 mod references;
+pub(crate) mod trust;
 
 use k8s_openapi::api::core::v1::{
     ConfigMapProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, Pod, ResourceFieldSelector,
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::error::VolumeError;
+use crate::objects::TrustQuery;
 
 pub use references::{References, references};
 
@@ -118,6 +120,17 @@ pub enum ProjectedSource {
         audience: Option<String>,
         /// Lifetime in seconds.
         expiration_seconds: i64,
+        /// Path of the file.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Certificates of trust bundles.
+    TrustBundle {
+        /// Which ones; none matches nothing.
+        query: Option<TrustQuery>,
+        /// Without any the file is empty.
+        optional: bool,
         /// Path of the file.
         path: String,
         /// Permission bits.
@@ -299,10 +312,17 @@ fn projected(source: &VolumeProjection, default_mode: Option<i32>) -> Result<Pro
             mode: mode(default_mode),
         });
     }
-    let what = match (&source.cluster_trust_bundle, &source.pod_certificate) {
-        (Some(_), _) => "projected clusterTrustBundle",
-        (_, Some(_)) => "projected podCertificate",
-        _ => "projected source",
+    if let Some(source) = &source.cluster_trust_bundle {
+        return Ok(ProjectedSource::TrustBundle {
+            query: trust::query(source),
+            optional: source.optional.unwrap_or(false),
+            path: source.path.clone(),
+            mode: mode(default_mode),
+        });
+    }
+    let what = match &source.pod_certificate {
+        Some(_) => "projected podCertificate",
+        None => "projected source",
     };
     Err(VolumeError::Unsupported {
         what: what.to_owned(),

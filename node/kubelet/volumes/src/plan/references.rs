@@ -45,11 +45,13 @@ fn of_volume(kind: &VolumeKind, found: &mut References) {
                 match source {
                     ProjectedSource::ConfigMap(object) => drop(found.config_maps.insert(object.name.clone())),
                     ProjectedSource::Secret(object) => drop(found.secrets.insert(object.name.clone())),
-                    ProjectedSource::DownwardApi(_) | ProjectedSource::Token { .. } => {}
+                    ProjectedSource::DownwardApi(_)
+                    | ProjectedSource::Token { .. }
+                    | ProjectedSource::TrustBundle { .. } => {}
                 }
             }
         }
-        VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } | VolumeKind::DownwardApi(_) => {}
+        _ => {}
     }
 }
 

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Volumes, fs_group, uid};
 use crate::error::VolumeError;
 use crate::fields::PodFields;
-use crate::objects::TokenQuery;
+use crate::objects::{TokenQuery, TrustQuery};
 use crate::payload::{Payload, PayloadFile, checked, of_config_map, of_secret};
-use crate::plan::{DownwardSource, ObjectRef, ProjectedSource, VolumeKind};
+use crate::plan::{DownwardSource, ObjectRef, ProjectedSource, VolumeKind, trust};
 
 impl Volumes {
     /// All files of a content volume.
@@ -23,7 +23,7 @@ impl Volumes {
             VolumeKind::Secret(object) => self.secret(fields.pod, object).await,
             VolumeKind::DownwardApi(source) => downward(source, fields),
             VolumeKind::Projected { sources } => self.projected(sources, fields, now).await,
-            VolumeKind::EmptyDir { .. } | VolumeKind::HostPath { .. } => Ok(Payload::new()),
+            _ => Ok(Payload::new()),
         }
     }
 
@@ -40,6 +40,12 @@ impl Volumes {
                 ProjectedSource::ConfigMap(object) => self.config_map(fields.pod, object).await,
                 ProjectedSource::Secret(object) => self.secret(fields.pod, object).await,
                 ProjectedSource::DownwardApi(source) => downward(source, fields),
+                ProjectedSource::TrustBundle {
+                    query,
+                    optional,
+                    path,
+                    mode,
+                } => self.trust_bundle(query.as_ref(), *optional, path, *mode).await,
                 ProjectedSource::Token {
                     audience,
                     expiration_seconds,
@@ -92,6 +98,29 @@ impl Volumes {
                 name: object.name.clone(),
             }),
         }
+    }
+
+    async fn trust_bundle(
+        &self,
+        query: Option<&TrustQuery>,
+        optional: bool,
+        path: &str,
+        mode: u32,
+    ) -> Result<Payload, VolumeError> {
+        let path = checked(path)?.to_owned();
+        let found = match query {
+            Some(query) => self
+                .objects
+                .trust_bundles(query)
+                .await
+                .map_err(VolumeError::Object)?,
+            None => Vec::new(),
+        };
+        if found.is_empty() && !optional {
+            return Err(trust::missing(query));
+        }
+        let text = trust::together(&found);
+        Ok(Payload::from([(path, PayloadFile::new(text, mode))]))
     }
 
     async fn token(

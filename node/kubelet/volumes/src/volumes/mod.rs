@@ -28,6 +28,16 @@ pub struct Volumes {
     tokens: Mutex<Tokens>,
 }
 
+/// How often trust bundles are looked at, as often as upstream syncs a pod.
+const BUNDLES_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Whether a volume of the pod shows trust bundles.
+fn follows_bundles(pod: &Pod) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let sources = volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref());
+    sources.flatten().any(|source| source.cluster_trust_bundle.is_some())
+}
+
 /// What [`Volumes::set_up`] has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetUp {
@@ -76,7 +86,9 @@ impl Volumes {
         if !failed.is_empty() {
             return Err(failed);
         }
-        done.refresh_at = self.lock().next_refresh(uid(fields.pod));
+        let renewed = follows_bundles(fields.pod).then(|| now.checked_add(BUNDLES_AGAIN).ok());
+        let tokens = self.lock().next_refresh(uid(fields.pod));
+        done.refresh_at = [renewed.flatten(), tokens].into_iter().flatten().min();
         Ok(done)
     }
 

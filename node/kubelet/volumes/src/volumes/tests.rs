@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::objects::{ObjectError, Token, TokenQuery};
+use crate::objects::{ObjectError, Token, TokenQuery, TrustQuery};
 
 /// Objects that a test changes as it goes.
 #[derive(Default)]
@@ -43,6 +43,12 @@ impl Objects for Fake {
 
     async fn secret(&self, _: &str, name: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
         Ok(self.secrets.lock().unwrap().get(name).cloned())
+    }
+
+    async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError> {
+        let TrustQuery::Name(name) = query else { return Ok(Vec::new()) };
+        let text = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        Ok(name.strip_prefix("of-").map(text).into_iter().collect())
     }
 
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
@@ -137,7 +143,8 @@ async fn the_service_account_volume_lies_in_memory_and_renews_its_token() {
         done,
         SetUp {
             changed: true,
-            refresh_at: Some(Timestamp::from_second(1000 + 2885).unwrap())
+            refresh_at: Some(Timestamp::from_second(1000 + 2885).unwrap()),
+            ..SetUp::default()
         }
     );
     let path = bench.path(&pod, "api");
@@ -293,4 +300,23 @@ async fn tear_down_unmounts_and_removes_but_never_through_a_mount() {
     assert!(!bench.volumes.paths.pod("u").exists());
     assert_eq!(fs::read_to_string(foreign.join("precious")).unwrap(), "x");
     bench.volumes.tear_down("u").unwrap();
+}
+
+#[tokio::test]
+async fn trust_bundles_come_as_one_file_and_are_looked_at_again() {
+    let bench = Bench::new("bundles");
+    let volume = |name: &str, optional: bool| {
+        let source = json!({"clusterTrustBundle": {"path": "ca.pem", "name": name, "optional": optional}});
+        pod(json!([{"name": "v", "projected": {"sources": [source]}}]), json!({}))
+    };
+    let missing = bench.set_up(&volume("none", false), 1000).await.unwrap_err();
+    assert_eq!(missing, "v: clustertrustbundle.certificates.k8s.io \"none\" not found");
+    let found = volume("of-AAAA", false);
+    let done = bench.set_up(&found, 1000).await.unwrap();
+    assert_eq!(done.refresh_at, Timestamp::from_second(1060).ok());
+    let text = fs::read_to_string(bench.path(&found, "v").join("ca.pem")).unwrap();
+    assert_eq!(text, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let empty = volume("none", true);
+    bench.set_up(&empty, 1000).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path(&empty, "v").join("ca.pem")).unwrap(), "");
 }
