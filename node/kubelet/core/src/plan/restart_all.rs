@@ -46,7 +46,7 @@ pub(crate) fn is_under_way(pod: &Pod, observed: &Observed) -> bool {
 /// Ids of the containers that count as never started from now on.
 pub(crate) fn reset<'a>(pod: &'a Pod, observed: &'a Observed) -> impl Iterator<Item = String> + 'a {
     let all = observed.containers.iter();
-    all.filter(|record| concerns(pod, record))
+    all.filter(move |record| concerns(pod, record))
         .map(|record| record.id.clone())
 }
 
