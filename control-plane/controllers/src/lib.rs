@@ -21,6 +21,7 @@ mod runner;
 mod service_account;
 mod tokens;
 mod unseen;
+mod volume;
 
 pub use config::{ControllersConfig, PodRange};
 pub use error::{Error, Result};

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::{ControllersConfig, Result};
 use crate::{
     bootstrap_signer, csr, daemon_set, endpoint_slice, gc, namespace, node, pod_gc, root_ca, service_account,
-    tokens,
+    tokens, volume,
 };
 
 /// Keys that are worked on at the same time in one controller.
@@ -124,7 +124,7 @@ impl Shared {
     }
 
     /// As this controller's service account.
-    fn acting_as(&self, account: &str) -> Self {
+    pub(crate) fn acting_as(&self, account: &str) -> Self {
         Self {
             client: (self.config.clients)(account),
             ..self.clone()
@@ -209,6 +209,7 @@ pub async fn run(config: ControllersConfig, shutdown: impl Future<Output = ()> +
             tokens::run(shared.acting_as("token-cleaner")),
             bootstrap_signer::run(shared.acting_as("bootstrap-signer")),
             gc::run(shared.acting_as("generic-garbage-collector")),
+            volume::run(&shared),
         )
     };
     tokio::select! {

@@ -89,6 +89,18 @@ impl Backlog {
         }
     }
 
+    /// Claims or volumes changed: every parked pod that has some has its turn again.
+    pub(crate) fn retry_claimants(&mut self) {
+        let parked = self
+            .pods
+            .iter()
+            .filter(|(_, waiting)| waiting.state == State::Parked && !waiting.pod.claims.is_empty());
+        let keys: Vec<ObjectKey> = parked.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.make_ready(&key);
+        }
+    }
+
     /// The pod whose turn it is; it is parked unless [`Backlog::binding`] says otherwise.
     pub(crate) fn next(&mut self) -> Option<Pod> {
         let (_, _, key) = self.ready.pop_first()?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use knode_client::ObjectKey;
 
+use crate::filter::Storage;
 use crate::model::{HostPort, Node, Pod, Resources};
 
 /// What one pod takes of its node.
@@ -36,6 +37,8 @@ pub struct Occupied {
 pub struct Cluster {
     nodes: BTreeMap<String, Occupied>,
     shares: HashMap<ObjectKey, Share>,
+    /// Claims and volumes.
+    pub(crate) storage: Storage,
 }
 
 impl Cluster {

@@ -2,7 +2,7 @@
 //!
 //! [`decide`] is the whole of scheduling as a function of pods and nodes; [`run`] feeds it from watches and carries
 //! out what it says. Filters, their order and their messages follow upstream's default profile. Not implemented:
-//! preemption, inter-pod affinity, topology spread and volumes; pods that require one of those stay pending with a
+//! preemption, inter-pod affinity and topology spread; pods that require one of those stay pending with a
 //! message that names it.
 
 mod backlog;
@@ -19,6 +19,7 @@ mod score;
 
 pub use cluster::Cluster;
 pub use decide::{Verdict, decide};
+pub use filter::Change;
 pub use model::{Node, Pod, Resources};
 pub use runner::run;
 

@@ -23,6 +23,18 @@ pub(crate) fn unschedulable(refusals: &[Refusal], never_preempts: bool) -> Strin
     format!("{} {preemption}", counted(total, reasons))
 }
 
+/// The message when what stands against the pod is the same for all nodes.
+pub(crate) fn for_all(total: usize, reason: &str, never_preempts: bool) -> String {
+    let refusal = Refusal {
+        reasons: Vec::new(),
+        resolvable: false,
+    };
+    let all = vec![refusal; total];
+    let preemption = unschedulable(&all, never_preempts);
+    let (_, preemption) = preemption.split_once(". ").unwrap_or_default();
+    format!("0/{total} nodes are available: {reason}. {preemption}")
+}
+
 /// The message for a pod that asks for what this scheduler does not do.
 pub(crate) fn unsupported(total: usize, what: &str) -> String {
     counted(

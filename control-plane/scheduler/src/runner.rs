@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use knode_client::{Api, ApiError, Backoff, Change, Client, ObjectKey, WatchConfig, is_not_found, watch};
+use knode_client::{
+    AnyCache, Api, ApiError, Backoff, Change, Client, ObjectKey, Verb, WatchConfig, is_conflict,
+    is_not_found, send, watch,
+};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -16,6 +19,7 @@ use crate::bind;
 use crate::cluster::Cluster;
 use crate::decide::{Verdict, decide};
 use crate::events::{Kind, Reporter};
+use crate::filter::{self, Storage};
 use crate::model::{Node, Pod};
 use crate::patch;
 
@@ -37,13 +41,16 @@ const PAUSES: Backoff = Backoff {
 pub async fn run(client: Client, shutdown: impl Future<Output = ()> + Send) {
     let mut nodes = watch::<core::Node>(Api::all(client.clone()), WatchConfig::default());
     let mut pods = watch::<core::Pod>(Api::all(client.clone()), WatchConfig::default());
-    let mut scheduler = Scheduler::new(client, &host_name());
+    let storage = AnyCache::start(&client, filter::KINDS);
+    let mut storage_changes = storage.changes();
+    let mut scheduler = Scheduler::new(client, storage, &host_name());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return,
             Some(change) = nodes.next() => scheduler.node_changed(change),
             Some(change) = pods.next() => scheduler.pod_changed(change),
+            Ok(()) = storage_changes.changed() => scheduler.storage_changed(),
             Some(done) = scheduler.tasks.join_next(), if !scheduler.tasks.is_empty() => scheduler.task_ended(done),
         }
         scheduler.schedule();
@@ -67,6 +74,8 @@ enum Done {
     Paused(ObjectKey),
     /// Nothing follows.
     Written,
+    /// What a claim needs could not be written.
+    Again,
 }
 
 struct Scheduler {
@@ -76,13 +85,16 @@ struct Scheduler {
     /// Both first lists must be complete before the first decision.
     nodes_known: bool,
     pods_known: bool,
+    storage: AnyCache,
+    /// The cluster's storage is not what is known of it.
+    storage_old: bool,
     tasks: JoinSet<Done>,
     writes: Arc<Semaphore>,
     reporter: Reporter,
 }
 
 impl Scheduler {
-    fn new(client: Client, host: &str) -> Self {
+    fn new(client: Client, storage: AnyCache, host: &str) -> Self {
         Self {
             reporter: Reporter::start(client.clone(), host),
             client,
@@ -90,6 +102,8 @@ impl Scheduler {
             backlog: Backlog::default(),
             nodes_known: false,
             pods_known: false,
+            storage,
+            storage_old: true,
             tasks: JoinSet::new(),
             writes: Arc::new(Semaphore::new(WRITES)),
         }
@@ -127,6 +141,22 @@ impl Scheduler {
         };
         if better {
             self.backlog.retry_all();
+        }
+    }
+
+    fn storage_changed(&mut self) {
+        self.storage_old = true;
+        self.backlog.retry_claimants();
+    }
+
+    /// What is known of claims and volumes, for pods that have any.
+    fn look_at_storage(&mut self) {
+        if std::mem::take(&mut self.storage_old) {
+            self.cluster.storage = Storage {
+                claims: self.storage.of(&filter::CLAIMS),
+                volumes: self.storage.of(&filter::VOLUMES),
+                classes: self.storage.of(&filter::CLASSES),
+            };
         }
     }
 
@@ -186,7 +216,15 @@ impl Scheduler {
             return;
         }
         while let Some(pod) = self.backlog.next() {
+            if !pod.claims.is_empty() {
+                if *self.storage.changes().borrow() == 0 {
+                    // It comes back with the first lists.
+                    continue;
+                }
+                self.look_at_storage();
+            }
             match decide(&pod, &self.cluster) {
+                Verdict::Claims(changes) => self.provide(&pod, changes),
                 Verdict::Bind(node) => self.bind(pod, node),
                 Verdict::Unschedulable(message) => self.refuse(&pod, message),
             }
@@ -207,6 +245,29 @@ impl Scheduler {
                 answer,
             }
         });
+    }
+
+    /// Writes what gives the pod's claims their volumes; the pod comes back when they are bound.
+    fn provide(&mut self, pod: &Pod, changes: Vec<filter::Change>) {
+        for change in changes {
+            let (client, writes, key) = (self.client.clone(), self.writes.clone(), pod.key.clone());
+            self.tasks.spawn(async move {
+                // The semaphore is never closed.
+                let _turn = writes.acquire_owned().await;
+                let text = |field: &str| change.object["metadata"][field].as_str().unwrap_or_default();
+                let path = change.kind.path(text("namespace"), text("name"));
+                match send(&client, Verb::Update, &path, Some(&change.object)).await {
+                    // Somebody was faster: the change that says so brings the pod back.
+                    Err(error) if !is_not_found(&error) && !is_conflict(&error) => {
+                        let error = knode_client::brief(&error);
+                        tracing::warn!(pod = %key, path, error, "cannot give a claim its volume");
+                        tokio::time::sleep(PAUSES.initial).await;
+                        Done::Again
+                    }
+                    _ => Done::Written,
+                }
+            });
+        }
     }
 
     fn refuse(&mut self, pod: &Pod, message: String) {
@@ -232,6 +293,7 @@ impl Scheduler {
     fn task_ended(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
             Ok(Done::Written) => {}
+            Ok(Done::Again) => self.backlog.retry_claimants(),
             Ok(Done::Paused(key)) => self.backlog.resume(&key),
             Ok(Done::Bound {
                 pod,

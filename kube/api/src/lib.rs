@@ -14,3 +14,4 @@ pub mod selector;
 pub mod status;
 pub mod taints;
 pub mod time;
+pub mod volume;

@@ -9,14 +9,19 @@ mod error;
 mod events;
 mod informer;
 mod queue;
+mod request;
 mod transport;
 
 pub use backoff::{Backoff, Retry};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use events::{Correlator, EventAction, EventKind, EventRecorder, EventSource};
-pub use informer::{Cache, Change, Delta, ObjectKey, Subscription, WatchConfig, WatchError, watch};
+pub use informer::{
+    AnyCache, AnyKind, AnyObjects, Cache, Change, Delta, ObjectKey, Subscription, WatchConfig, WatchError,
+    watch,
+};
 pub use queue::WorkQueue;
+pub use request::{Verb, send};
 pub use transport::{ClientIdentity, Connected, connect, from_kubeconfig, from_service};
 
 pub use knode_pki::kubeconfig::{Access, Material};

@@ -45,6 +45,9 @@ impl NodeRules {
             ("", "secrets", _) => self.reads_used(ask, node, "secret"),
             ("", "configmaps", _) => self.reads_used(ask, node, "configMap"),
             ("", "persistentvolumeclaims", "") => self.reads_used(ask, node, "claim"),
+            ("", "persistentvolumeclaims", "status") => self.claim_status(ask, node),
+            ("", "persistentvolumes", "") => self.volume(ask, node),
+            ("storage.k8s.io", "volumeattachments", "") => self.attachment(ask, node),
             ("", "serviceaccounts", "token") => self.token(ask, node),
             ("", "pods", "") => self.pod(ask, node),
             ("", "nodes", "") => self.node(ask, node),
@@ -76,12 +79,80 @@ impl NodeRules {
         if ask.namespace.is_empty() {
             return no("can only read namespaced object of this type");
         }
-        self.related(
-            node,
-            self.uses(node, &ask.namespace, |pod| {
+        let used = match kind {
+            "claim" => self.uses(node, &ask.namespace, |pod| {
+                claims(pod).any(|name| name == ask.name)
+            }),
+            _ => self.uses(node, &ask.namespace, |pod| {
                 references(pod, kind).any(|name| name == ask.name)
             }),
+        };
+        self.related(
+            node,
+            used || (kind == "secret" && self.is_volumes_secret(ask, node)),
         )
+    }
+
+    fn claim_status(&self, ask: &Attributes, node: &str) -> Decision {
+        if !matches!(ask.verb.as_str(), "get" | "update" | "patch") {
+            return no("can only get/update/patch this type");
+        }
+        let claim = |pod: &Value| claims(pod).any(|name| name == ask.name);
+        self.related(node, self.uses(node, &ask.namespace, claim))
+    }
+
+    fn volume(&self, ask: &Attributes, node: &str) -> Decision {
+        if ask.verb != "get" || ask.name.is_empty() {
+            return no("can only get individual resources of this type");
+        }
+        let Some(volume) = self.object("", "persistentvolumes", &ask.name) else {
+            return self.related(node, false);
+        };
+        self.related(node, self.uses_volume(node, &volume))
+    }
+
+    /// Whether a pod on the node uses the claim that the volume is bound to.
+    fn uses_volume(&self, node: &str, volume: &Value) -> bool {
+        let claim = &volume["spec"]["claimRef"];
+        let namespace = claim["namespace"].as_str().unwrap_or_default();
+        let used = |pod: &Value| claims(pod).any(|name| claim["name"] == name);
+        !namespace.is_empty() && self.uses(node, namespace, used)
+    }
+
+    /// Whether a volume that a pod on the node uses needs the secret.
+    fn is_volumes_secret(&self, ask: &Attributes, node: &str) -> bool {
+        let kind = knode_kinds::find("", "v1", "persistentvolumes");
+        let Some(table) = kind.and_then(|kind| self.cache.table(kind)) else {
+            return false;
+        };
+        let names = |volume: &Value| {
+            let driver = &volume["spec"]["csi"];
+            let secrets = [
+                "nodeStageSecretRef",
+                "nodePublishSecretRef",
+                "nodeExpandSecretRef",
+            ];
+            let mut secrets = secrets.iter().map(|field| &driver[field]);
+            secrets.any(|secret| secret["name"] == *ask.name && secret["namespace"] == *ask.namespace)
+        };
+        let volumes = table.all("");
+        let mut volumes = volumes.iter().map(|volume| volume.value());
+        volumes.any(|volume| names(&volume) && self.uses_volume(node, &volume))
+    }
+
+    fn attachment(&self, ask: &Attributes, node: &str) -> Decision {
+        if ask.verb != "get" || ask.name.is_empty() {
+            return no("can only get individual resources of this type");
+        }
+        let found = self.object("storage.k8s.io", "volumeattachments", &ask.name);
+        self.related(node, found.is_some_and(|found| found["spec"]["nodeName"] == node))
+    }
+
+    /// An object of a kind that lives in no namespace.
+    fn object(&self, group: &str, plural: &str, name: &str) -> Option<Value> {
+        let kind = knode_kinds::find(group, "v1", plural)?;
+        let found = self.cache.table(kind)?.get(name)?;
+        Some(found.value())
     }
 
     fn related(&self, node: &str, related: bool) -> Decision {
@@ -177,4 +248,11 @@ impl NodeRules {
         let on_node = pods.iter().filter(|pod| pod.field(kind, "spec.nodeName") == node);
         on_node.map(|pod| pod.value()).any(|pod| condition(&pod))
     }
+}
+
+/// The claims of a pod's volumes, those that are made for it among them.
+fn claims(pod: &Value) -> impl Iterator<Item = String> {
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.filter_map(move |volume| knode_api::volume::claim_of(name, volume).map(|(claim, _)| claim))
 }

@@ -6,6 +6,7 @@ pub(crate) mod nodes;
 pub(crate) mod others;
 pub(crate) mod pods;
 pub(crate) mod rbac;
+pub(crate) mod storage;
 pub(crate) mod workloads;
 
 use jiff::Timestamp;

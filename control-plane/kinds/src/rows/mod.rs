@@ -4,6 +4,7 @@ mod cluster;
 mod core;
 pub mod meta;
 mod network;
+mod storage;
 mod workloads;
 
 use crate::kind::{Kind, Storage, Subresource};
@@ -16,6 +17,8 @@ pub(crate) static ALL: &[&Kind] = &[
     &core::EVENT,
     &core::NAMESPACE,
     &core::NODE,
+    &storage::PERSISTENT_VOLUME_CLAIM,
+    &storage::PERSISTENT_VOLUME,
     &workloads::POD,
     &core::SECRET,
     &core::SERVICE_ACCOUNT,
@@ -36,6 +39,8 @@ pub(crate) static ALL: &[&Kind] = &[
     &auth::ROLE,
     &cluster::CSI_DRIVER,
     &cluster::CSI_NODE,
+    &storage::STORAGE_CLASS,
+    &storage::VOLUME_ATTACHMENT,
     &cluster::PRIORITY_CLASS,
     &cluster::LEASE,
     &cluster::RUNTIME_CLASS,

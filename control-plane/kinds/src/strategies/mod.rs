@@ -10,6 +10,7 @@ pub(crate) mod network;
 pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod services;
+pub(crate) mod storage;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ pub(crate) mod policies;
 mod probes;
 pub(crate) mod resources;
 pub(crate) mod services;
+pub(crate) mod storage;
 mod tolerations;
 pub(crate) mod volumes;
 

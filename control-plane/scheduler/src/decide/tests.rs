@@ -49,6 +49,7 @@ fn why(pod: &Pod, cluster: &Cluster) -> String {
     match decide(pod, cluster) {
         Verdict::Unschedulable(message) => message,
         Verdict::Bind(node) => panic!("bound to {node}"),
+        Verdict::Claims(changes) => panic!("claims to bind: {changes:?}"),
     }
 }
 

@@ -3,9 +3,12 @@
 mod affinity;
 mod resources;
 mod taints;
+mod volumes;
 
 pub(crate) use affinity::matches_term;
 pub(crate) use taints::untolerated_preferences;
+pub use volumes::Change;
+pub(crate) use volumes::{CLAIMS, CLASSES, Claims, KINDS, Storage, VOLUMES, Wanted};
 
 use crate::cluster::Occupied;
 use crate::model::Pod;
@@ -53,4 +56,9 @@ pub(crate) fn refusal(pod: &Pod, on: &Occupied) -> Option<Refusal> {
         });
     }
     resources::refusal(pod, on)
+}
+
+/// How the pod's claims stand on a node that can take it otherwise, or why it cannot have their volumes.
+pub(crate) fn claims(storage: &Storage, wanted: &Wanted<'_>, on: &Occupied) -> Result<Claims, Refusal> {
+    storage.on_node(wanted, &on.node)
 }

@@ -76,6 +76,8 @@ pub struct Pod {
     pub node_selector: BTreeMap<String, String>,
     /// Its node affinity.
     pub affinity: Option<NodeAffinity>,
+    /// The claims of its volumes, and whether each is made for it alone.
+    pub claims: Vec<(String, bool)>,
     /// A requirement that this scheduler cannot fulfil.
     pub unsupported: Option<&'static str>,
     /// Its PodScheduled condition.
@@ -112,6 +114,7 @@ impl Pod {
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             affinity: affinity.and_then(|affinity| affinity.node_affinity.clone()),
+            claims: claims(meta.name.as_deref().unwrap_or_default(), spec),
             unsupported: unsupported(spec),
             condition: condition(pod),
         }
@@ -148,6 +151,18 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     taken.collect()
 }
 
+fn claims(pod: &str, spec: &PodSpec) -> Vec<(String, bool)> {
+    let volumes = spec.volumes.iter().flatten();
+    let claims = volumes.filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some((claim.claim_name.clone(), false)),
+        None => volume
+            .ephemeral
+            .as_ref()
+            .map(|_| (format!("{pod}-{}", volume.name), true)),
+    });
+    claims.collect()
+}
+
 fn unsupported(spec: &PodSpec) -> Option<&'static str> {
     let affinity = spec.affinity.as_ref();
     let pods = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
@@ -165,14 +180,6 @@ fn unsupported(spec: &PodSpec) -> Option<&'static str> {
         .any(|constraint| constraint.when_unsatisfiable == "DoNotSchedule")
     {
         return Some("required topology spread");
-    }
-    if spec
-        .volumes
-        .iter()
-        .flatten()
-        .any(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some())
-    {
-        return Some("persistent volume claims");
     }
     spec.resource_claims
         .as_ref()

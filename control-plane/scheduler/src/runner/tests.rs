@@ -28,6 +28,8 @@ struct Server {
     version: u64,
     nodes: Store,
     pods: Store,
+    /// Claims and volumes: there are none.
+    others: Store,
     /// Everything that was written: method, path, body.
     writes: Vec<(String, String, Value)>,
     /// Bindings to refuse before the next is taken.
@@ -146,10 +148,10 @@ impl Server {
     }
 
     fn watch(&mut self, path: &str) -> Answer {
-        let store = if path.ends_with("/nodes") {
-            &mut self.nodes
-        } else {
-            &mut self.pods
+        let (kind, store) = match path.rsplit('/').next() {
+            Some("nodes") => ("Node", &mut self.nodes),
+            Some("pods") => ("Pod", &mut self.pods),
+            _ => ("Other", &mut self.others),
         };
         let (sender, receiver): (_, UnboundedReceiver<Value>) = unbounded();
         for object in &store.objects {
@@ -157,7 +159,6 @@ impl Server {
                 .unbounded_send(json!({"type": "ADDED", "object": object}))
                 .unwrap();
         }
-        let kind = if path.ends_with("/nodes") { "Node" } else { "Pod" };
         let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": kind, "metadata": {
             "resourceVersion": self.version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"},
         }, "spec": {"containers": []}}});
