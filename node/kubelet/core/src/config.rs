@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_client::Clock;
 use knode_cri as cri;
+use knode_volumes::Drivers;
 
 use crate::api::PodApi;
 use crate::credentials::NodeCredentials;
@@ -28,6 +29,10 @@ pub trait NodeView: Send + Sync + 'static {
     }
     /// Credentials for registries that serve the images of every pod.
     fn registry_credentials(&self) -> Option<Arc<NodeCredentials>> {
+        None
+    }
+    /// CSI drivers; none if the node takes none.
+    fn drivers(&self) -> Option<Arc<dyn Drivers>> {
         None
     }
     /// Conditions of the node that are true and say that something is scarce, such as `MemoryPressure`.

@@ -54,6 +54,22 @@ pub enum VolumeError {
         /// The selector.
         selector: String,
     },
+    /// A claim has no volume that the pod may use; upstream's words.
+    #[error("{0}")]
+    Claim(String),
+    /// A volume that is mounted whole could not be; the text begins with what was tried.
+    #[error("{message}")]
+    Driver {
+        /// What was tried.
+        phase: Phase,
+        /// The volume's name: the PersistentVolume's, or the inline one's.
+        volume: String,
+        /// The driver's words, or the helper's.
+        message: String,
+    },
+    /// A driver has to take something back first.
+    #[error("a driver still has {path} published", path = .0.display())]
+    StillPublished(PathBuf),
     /// No token could be had.
     #[error("failed to fetch token: {0}")]
     Token(#[source] ObjectError),
@@ -86,12 +102,82 @@ pub enum VolumeError {
     StillMounted(PathBuf),
 }
 
+/// What is tried of a volume that is mounted whole, as upstream's events name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Looking at it.
+    NewMounter,
+    /// Waiting for its attachment.
+    WaitForAttach,
+    /// Staging it.
+    MountDevice,
+    /// Publishing it.
+    SetUp,
+    /// Staging or publishing it as a device.
+    MapVolume,
+    /// Making it larger.
+    Expand,
+    /// Taking it back.
+    TearDown,
+    /// Unstaging it.
+    UnmountDevice,
+}
+
+impl Phase {
+    fn words(self) -> &'static str {
+        match self {
+            Self::NewMounter => "MountVolume.NewMounter initialization",
+            Self::WaitForAttach => "MountVolume.WaitForAttach",
+            Self::MountDevice => "MountVolume.MountDevice",
+            Self::SetUp => "MountVolume.SetUp",
+            Self::MapVolume => "MapVolume.SetUpDevice",
+            Self::Expand => "NodeExpandVolume.NodeExpandVolume",
+            Self::TearDown => "UnmountVolume.TearDown",
+            Self::UnmountDevice => "UnmountDevice",
+        }
+    }
+}
+
 fn join(errors: &[VolumeError]) -> String {
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }
 
 impl VolumeError {
+    /// What failed of a volume that is mounted whole.
+    pub fn in_phase(phase: Phase, volume: &str, message: impl Into<String>) -> Self {
+        Self::Driver {
+            phase,
+            volume: volume.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    /// Reason and message of the event about a pod's volume, upstream's.
+    pub fn event(&self, volume: &str) -> (&'static str, String) {
+        match self {
+            Self::Claim(why) => (
+                "FailedMount",
+                format!(
+                    "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], failed \
+                     to process volumes=[{volume}]: {why}"
+                ),
+            ),
+            Self::Driver { phase, volume, message } => {
+                let reason = match phase {
+                    Phase::Expand => "VolumeResizeFailed",
+                    Phase::MapVolume => "FailedMapVolume",
+                    _ => "FailedMount",
+                };
+                (reason, format!("{} failed for volume {volume:?} : {message}", phase.words()))
+            }
+            other => {
+                let message = format!("MountVolume.SetUp failed for volume {volume:?} : {other}");
+                ("FailedMount", message)
+            }
+        }
+    }
+
     /// An I/O error of `operation` on `path`.
     pub(crate) fn io(
         operation: &'static str,

@@ -5,9 +5,11 @@
 //! the API (config maps, secrets, tokens) comes through the trait [`Objects`].
 
 mod atomic;
+mod drivers;
 mod error;
 mod fields;
 mod mount;
+mod nfs;
 mod objects;
 mod paths;
 mod payload;
@@ -16,13 +18,15 @@ mod subpath;
 mod token;
 mod volumes;
 
-pub use error::VolumeError;
+pub use drivers::{DriverMount, DriverVolume, Drivers, SecretName, Size};
+pub use error::{Phase, VolumeError};
 pub use fields::{FieldError, PodFields, format_map, resource_value};
 pub use objects::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 pub use paths::PodPaths;
 pub use payload::{Payload, PayloadFile};
 pub use plan::{
-    DownwardItem, DownwardSource, Items, KeyPath, ObjectRef, ProjectedSource, References, Volume, VolumeKind,
+    ClaimRef, DownwardItem, DownwardSource, Items, KeyPath, ObjectRef, ProjectedSource, References, Volume, VolumeKind,
     plan, references,
 };
-pub use volumes::{SetUp, Volumes};
+pub use nfs::Export;
+pub use volumes::{SetUp, Volumes, own};

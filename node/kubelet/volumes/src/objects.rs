@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::Value;
 
 /// The API did not answer, or refused. The text is the server's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,14 @@ pub trait Objects: Send + Sync + 'static {
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Arc<Secret>>, ObjectError>;
     /// Certificates of the cluster's trust bundles in PEM, one text a bundle; none if there is no such bundle.
     async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError>;
+    /// Any object by its path in the API, as JSON.
+    async fn object(&self, path: &str) -> Result<Option<Value>, ObjectError> {
+        Err(ObjectError(format!("nothing to read {path} from")))
+    }
+    /// Changes an object, or its status, by a merge patch.
+    async fn merge(&self, path: &str, _patch: &Value) -> Result<(), ObjectError> {
+        Err(ObjectError(format!("nothing to write {path} to")))
+    }
     /// A new token.
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError>;
 }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret, Service, ServiceAccount};
-use knode_client::{Api, ApiError, Cache, Change, Client, EventRecorder, WatchConfig, watch};
+use knode_client::{Api, ApiError, Cache, Change, Client, EventRecorder, Verb, WatchConfig, watch};
 use knode_volumes::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 use kube::api::{DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
@@ -120,6 +120,19 @@ impl Objects for ClientApi {
             .iter()
             .filter_map(|bundle| bundle["spec"]["trustBundle"].as_str());
         Ok(texts.map(ToOwned::to_owned).collect())
+    }
+
+    async fn object(&self, path: &str) -> Result<Option<Value>, ObjectError> {
+        match knode_client::send(&self.client, Verb::Get, path, None).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if knode_client::is_not_found(&error) => Ok(None),
+            Err(error) => Err(ObjectError(text(&error))),
+        }
+    }
+
+    async fn merge(&self, path: &str, patch: &Value) -> Result<(), ObjectError> {
+        let answer = knode_client::send(&self.client, Verb::Merge, path, Some(patch)).await;
+        answer.map(drop).map_err(|error| ObjectError(text(&error)))
     }
 
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {

@@ -93,6 +93,14 @@ impl Objects for AsObjects {
         self.0.trust_bundles(query).await
     }
 
+    async fn object(&self, path: &str) -> Result<Option<Value>, ObjectError> {
+        self.0.object(path).await
+    }
+
+    async fn merge(&self, path: &str, patch: &Value) -> Result<(), ObjectError> {
+        self.0.merge(path, patch).await
+    }
+
     async fn token(
         &self,
         query: &knode_volumes::TokenQuery,

@@ -152,10 +152,8 @@ impl Dispatcher {
         let context = self.context.clone();
         let orphaned = orphans::find(&context, &known);
         let logs = orphans::find_logs(&context, &known);
-        tokio::task::spawn_blocking(move || {
-            orphans::sweep(&context, &orphaned);
-            orphans::sweep_logs(&context, &logs);
-        });
+        tokio::spawn(orphans::sweep(context.clone(), orphaned));
+        tokio::task::spawn_blocking(move || orphans::sweep_logs(&context, &logs));
         self.shared.synced.send_replace(true);
     }
 

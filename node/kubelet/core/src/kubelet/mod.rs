@@ -72,6 +72,7 @@ impl Kubelet {
         let api: Arc<dyn PodApi> = static_pods::start(&config, &mut tasks);
         let objects = Arc::new(crate::api::AsObjects(api.clone()));
         let volumes = Volumes::new(PodPaths::new(&config.root_dir), objects);
+        let volumes = volumes.with_drivers(config.node.drivers());
         let (synced, _) = watch::channel(false);
         let shared = Arc::new(Shared {
             views: RwLock::default(),

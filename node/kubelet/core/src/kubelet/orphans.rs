@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::DirEntry;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spec::resources::cgroup_candidates;
 use crate::worker::Context;
@@ -60,8 +61,36 @@ pub(super) fn sweep_logs(context: &Context, directories: &[PathBuf]) {
     }
 }
 
-/// Unmounts and removes the directories of these pods. Blocks.
-pub(super) fn sweep(context: &Arc<Context>, uids: &[String]) {
+/// How long a driver that has not registered yet is waited for.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Unmounts and removes the directories of these pods; tries again as long as a driver cannot take back what is its.
+pub(super) async fn sweep(context: Arc<Context>, mut uids: Vec<String>) {
+    while !uids.is_empty() {
+        let (mut ready, mut left) = (Vec::new(), Vec::new());
+        for uid in uids {
+            let released = context.volumes.release(&uid).await;
+            for error in released.as_ref().err().into_iter().flatten() {
+                tracing::warn!(uid, %error, "cannot give back a volume of a pod that is gone");
+            }
+            if released.is_ok() {
+                ready.push(uid)
+            } else {
+                left.push(uid)
+            }
+        }
+        let own = context.clone();
+        // A sweep that broke off is made again at the next start.
+        let _ = tokio::task::spawn_blocking(move || remove(&own, &ready)).await;
+        uids = left;
+        if !uids.is_empty() {
+            context.config.clock.sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Removes the directories. Blocks.
+fn remove(context: &Arc<Context>, uids: &[String]) {
     for uid in uids {
         tracing::info!(uid, "removing the directory of a pod that is gone");
         for error in context.volumes.tear_down(uid).err().into_iter().flatten() {

@@ -38,13 +38,6 @@ pub fn config(
     container: &Container,
     inputs: ContainerInputs<'_>,
 ) -> Result<cri::ContainerConfig, ConfigError> {
-    if container
-        .volume_devices
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
-        return Err(ConfigError::Unsupported("volumeDevices"));
-    }
     let expanded = |words: &Option<Vec<String>>| {
         words
             .iter()

@@ -162,6 +162,14 @@ impl Objects for WithStatic {
         self.inner.trust_bundles(query).await
     }
 
+    async fn object(&self, path: &str) -> Result<Option<Value>, ObjectError> {
+        self.inner.object(path).await
+    }
+
+    async fn merge(&self, path: &str, patch: &Value) -> Result<(), ObjectError> {
+        self.inner.merge(path, patch).await
+    }
+
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
         self.inner.token(query).await
     }

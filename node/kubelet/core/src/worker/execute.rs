@@ -155,13 +155,19 @@ pub(super) async fn look(context: Arc<Context>, id: String, sandbox: String) -> 
 
 async fn mount(context: Arc<Context>, pod: Arc<Pod>, source: FieldSource) -> Outcome {
     match context.volumes.set_up(source.fields(&pod), context.now()).await {
-        Ok(done) => Outcome::Volumes(Ok(done.refresh_at)),
+        Ok(done) => {
+            for volume in done.grown {
+                let message = format!("MountVolume.NodeExpandVolume succeeded for volume {volume:?}");
+                let event = PodEvent::pod(EventKind::Normal, "FileSystemResizeSuccessful", message);
+                context.api.event(&pod, &event);
+            }
+            Outcome::Volumes(Ok(done.refresh_at))
+        }
         Err(errors) => {
             for (volume, error) in errors {
-                let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
-                context
-                    .api
-                    .event(&pod, &PodEvent::pod(EventKind::Warning, "FailedMount", message));
+                let (reason, message) = error.event(&volume);
+                let event = PodEvent::pod(EventKind::Warning, reason, message);
+                context.api.event(&pod, &event);
             }
             Outcome::Volumes(Err(()))
         }

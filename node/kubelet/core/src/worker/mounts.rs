@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeDevice, VolumeMount};
 use knode_cri as cri;
 
 use super::context::{Context, FieldSource};
@@ -59,6 +59,28 @@ pub(super) fn mounts(
     Ok(all)
 }
 
+/// Volumes that the container uses as devices.
+pub(super) fn devices(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+) -> Result<Vec<cri::Device>, ConfigError> {
+    let wanted = container.volume_devices.iter().flatten();
+    let device = |one: &VolumeDevice| {
+        let missing = || ConfigError::NoVolume {
+            volume: one.name.clone(),
+            container: container.name.clone(),
+        };
+        let (path, read_only) = context.volumes.device(pod, &one.name).ok_or_else(missing)?;
+        Ok(cri::Device {
+            container_path: one.device_path.clone(),
+            host_path: path.to_string_lossy().into_owned(),
+            permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+        })
+    };
+    wanted.map(device).collect()
+}
+
 fn plain(container_path: &str, host_path: &Path) -> cri::Mount {
     cri::Mount {
         container_path: container_path.to_owned(),
@@ -79,7 +101,7 @@ fn volume(
         volume: mount.name.clone(),
         container: container.name.clone(),
     };
-    let (directory, kind) = context.volumes.host_path(pod, &mount.name).ok_or_else(missing)?;
+    let (directory, always_read_only) = context.volumes.host_path(pod, &mount.name).ok_or_else(missing)?;
     let expanded = mount
         .sub_path_expr
         .as_deref()
@@ -109,7 +131,7 @@ fn volume(
     Ok(cri::Mount {
         container_path,
         host_path: host_path.to_string_lossy().into_owned(),
-        readonly: mount.read_only.unwrap_or(false) || kind.always_read_only(),
+        readonly: mount.read_only.unwrap_or(false) || always_read_only,
         propagation: propagation(container, mount)?,
         recursive_read_only: recursive_read_only(mount, context.features.recursive_read_only)?,
         ..cri::Mount::default()

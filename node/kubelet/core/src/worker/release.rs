@@ -55,6 +55,10 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
         // Known from the runtime alone, which does not say the class.
         None => resources::cgroup_candidates(&context.config.cgroup_root, pod.uid()).to_vec(),
     };
+    for error in context.volumes.release(pod.uid()).await.err().into_iter().flatten() {
+        tracing::warn!(pod = %pod.full_name(), %error, "cannot give back a volume");
+        done = false;
+    }
     // Deleting an emptyDir may take long.
     let given = tokio::task::spawn_blocking(move || give_back(&owner, &pod_uid, &logs, &parents, all)).await;
     done &= given.unwrap_or(false);

@@ -125,6 +125,7 @@ async fn request(
         target_id,
     };
     let mut made = config(pod, container, inputs)?;
+    made.devices.extend(mounts::devices(context, pod, container)?);
     if let Some(users) = context.users_of(pod)? {
         give_users(&mut made, users);
     }

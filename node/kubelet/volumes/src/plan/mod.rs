@@ -1,5 +1,6 @@
 //! From the pod's specification to typed volumes. Pure.
 
+pub(crate) mod claims;
 mod references;
 pub(crate) mod trust;
 
@@ -8,7 +9,9 @@ use k8s_openapi::api::core::v1::{
     SecretProjection, Volume as ApiVolume, VolumeProjection,
 };
 
+use crate::drivers::DriverVolume;
 use crate::error::VolumeError;
+use crate::nfs::Export;
 use crate::objects::TrustQuery;
 
 pub use references::{References, references};
@@ -50,6 +53,23 @@ pub enum VolumeKind {
         /// The sources in order; later ones win.
         sources: Vec<ProjectedSource>,
     },
+    /// The volume of a claim.
+    Claim(ClaimRef),
+    /// A volume of a CSI driver, made for the pod.
+    Driver(Box<DriverVolume>),
+    /// What an NFS server exports.
+    Nfs(Export),
+}
+
+/// A claim that a pod uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// Its name.
+    pub name: String,
+    /// Made for this pod alone.
+    pub own: bool,
+    /// For reading alone.
+    pub read_only: bool,
 }
 
 /// A config map or secret and which of its keys.
@@ -148,13 +168,21 @@ impl VolumeKind {
             Self::Secret(_) => "kubernetes.io/secret",
             Self::DownwardApi(_) => "kubernetes.io/downward-api",
             Self::Projected { .. } => "kubernetes.io/projected",
+            Self::Claim(_) => "kubernetes.io/persistent-claim",
+            Self::Driver(_) => "kubernetes.io/csi",
+            Self::Nfs(_) => "kubernetes.io/nfs",
         }
     }
 
     /// Whether containers see the volume read-only whatever their mount says (upstream: `ReadOnly` of the
     /// mounter's attributes).
     pub fn always_read_only(&self) -> bool {
-        !matches!(self, Self::EmptyDir { .. } | Self::HostPath { .. })
+        !matches!(self, Self::EmptyDir { .. } | Self::HostPath { .. }) && !self.is_whole()
+    }
+
+    /// Whether it is mounted whole, and where is known once it is.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Driver(_) | Self::Nfs(_))
     }
 
     /// Whether the content comes from the API and changes with it.
@@ -168,7 +196,7 @@ pub fn plan(pod: &Pod) -> Vec<(String, Result<Volume, VolumeError>)> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes
         .map(|volume| {
-            let planned = kind(volume).map(|kind| Volume {
+            let planned = kind(volume, pod).map(|kind| Volume {
                 name: volume.name.clone(),
                 kind,
             });
@@ -177,7 +205,7 @@ pub fn plan(pod: &Pod) -> Vec<(String, Result<Volume, VolumeError>)> {
         .collect()
 }
 
-fn kind(volume: &ApiVolume) -> Result<VolumeKind, VolumeError> {
+fn kind(volume: &ApiVolume, pod: &Pod) -> Result<VolumeKind, VolumeError> {
     if let Some(source) = &volume.empty_dir {
         return empty_dir(
             source.medium.as_deref(),
@@ -218,7 +246,47 @@ fn kind(volume: &ApiVolume) -> Result<VolumeKind, VolumeError> {
             .collect::<Result<_, _>>()?;
         return Ok(VolumeKind::Projected { sources });
     }
-    Err(unknown(volume))
+    match whole(volume, pod) {
+        Some(kind) => Ok(kind),
+        None => Err(unknown(volume)),
+    }
+}
+
+/// What is mounted whole.
+fn whole(volume: &ApiVolume, pod: &Pod) -> Option<VolumeKind> {
+    if let Some(source) = &volume.persistent_volume_claim {
+        return Some(VolumeKind::Claim(ClaimRef {
+            name: source.claim_name.clone(),
+            own: false,
+            read_only: source.read_only.unwrap_or(false),
+        }));
+    }
+    if volume.ephemeral.is_some() {
+        let pod = pod.metadata.name.as_deref().unwrap_or_default();
+        return Some(VolumeKind::Claim(ClaimRef {
+            name: format!("{pod}-{}", volume.name),
+            own: true,
+            read_only: false,
+        }));
+    }
+    if let Some(source) = &volume.nfs {
+        return Some(VolumeKind::Nfs(Export {
+            server: source.server.clone(),
+            path: source.path.clone(),
+            read_only: source.read_only.unwrap_or(false),
+        }));
+    }
+    let source = volume.csi.as_ref()?;
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let secret = source.node_publish_secret_ref.as_ref();
+    Some(VolumeKind::Driver(Box::new(DriverVolume {
+        driver: source.driver.clone(),
+        read_only: source.read_only.unwrap_or(false),
+        fs_type: source.fs_type.clone().unwrap_or_default(),
+        attributes: source.volume_attributes.clone().unwrap_or_default(),
+        publish_secret: secret.map(|secret| (namespace, secret.name.clone())),
+        ..DriverVolume::default()
+    })))
 }
 
 fn empty_dir(medium: Option<&str>, size_limit: Option<&str>) -> Result<VolumeKind, VolumeError> {

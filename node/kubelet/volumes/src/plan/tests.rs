@@ -17,8 +17,8 @@ fn one(volume: serde_json::Value) -> Result<VolumeKind, VolumeError> {
 
 #[test]
 fn an_unknown_type_is_named() {
-    let error = one(json!({"name": "v", "nfs": {"server": "s", "path": "/"}})).unwrap_err();
-    assert_eq!(error.to_string(), "unsupported volume: nfs");
+    let error = one(json!({"name": "v", "iscsi": {"iqn": "i", "lun": 0, "targetPortal": "t"}})).unwrap_err();
+    assert_eq!(error.to_string(), "unsupported volume: iscsi");
     let error = one(json!({"name": "v"})).unwrap_err();
     assert_eq!(error.to_string(), "volume has no source");
     let error = one(json!({"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}})).unwrap_err();

@@ -1,5 +1,6 @@
 //! Making volumes real, keeping their content current, and taking them away.
 
+mod claimed;
 mod content;
 mod host_path;
 mod ownership;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::drivers::Drivers;
 use crate::error::VolumeError;
 use crate::fields::PodFields;
 use crate::objects::Objects;
@@ -26,6 +28,8 @@ pub struct Volumes {
     paths: PodPaths,
     objects: Arc<dyn Objects>,
     tokens: Mutex<Tokens>,
+    drivers: Option<Arc<dyn Drivers>>,
+    places: Mutex<claimed::Places>,
 }
 
 /// How often trust bundles are looked at, as often as upstream syncs a pod.
@@ -38,13 +42,23 @@ fn follows_bundles(pod: &Pod) -> bool {
     sources.flatten().any(|source| source.cluster_trust_bundle.is_some())
 }
 
+/// Whether volumes of the pod may grow, or have to be published again.
+fn has_drivers_volumes(pod: &Pod) -> bool {
+    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.any(|volume| {
+        volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() || volume.csi.is_some()
+    })
+}
+
 /// What [`Volumes::set_up`] has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SetUp {
     /// Content of at least one volume is new.
     pub changed: bool,
     /// When a token of the pod should be replaced by calling again.
     pub refresh_at: Option<Timestamp>,
+    /// Volumes from claims that have grown.
+    pub grown: Vec<String>,
 }
 
 impl Volumes {
@@ -54,7 +68,14 @@ impl Volumes {
             paths,
             objects,
             tokens: Mutex::new(Tokens::default()),
+            drivers: None,
+            places: Mutex::default(),
         }
+    }
+
+    /// With CSI drivers.
+    pub fn with_drivers(self, drivers: Option<Arc<dyn Drivers>>) -> Self {
+        Self { drivers, ..self }
     }
 
     /// Where things lie.
@@ -75,6 +96,11 @@ impl Volumes {
         let mut failed = Vec::new();
         for (name, planned) in plan(fields.pod) {
             let made = match planned {
+                Ok(volume) if volume.kind.is_whole() => {
+                    let grown = self.make_whole(&name, &volume.kind, fields.pod).await;
+                    done.grown.extend(matches!(grown, Ok(true)).then(|| name.clone()));
+                    grown
+                }
                 Ok(volume) => self.make(&volume, fields, now).await,
                 Err(error) => Err(error),
             };
@@ -86,18 +112,22 @@ impl Volumes {
         if !failed.is_empty() {
             return Err(failed);
         }
-        let renewed = follows_bundles(fields.pod).then(|| now.checked_add(BUNDLES_AGAIN).ok());
+        let renewed = follows_bundles(fields.pod) || has_drivers_volumes(fields.pod);
+        let renewed = renewed.then(|| now.checked_add(BUNDLES_AGAIN).ok());
         let tokens = self.lock().next_refresh(uid(fields.pod));
         done.refresh_at = [renewed.flatten(), tokens].into_iter().flatten().min();
         Ok(done)
     }
 
-    /// The host's path of a volume of the pod, whether it exists or not; `None` if the pod has no such
-    /// volume or it cannot be planned.
-    pub fn host_path(&self, pod: &Pod, volume: &str) -> Option<(PathBuf, VolumeKind)> {
+    /// The host's path of a volume of the pod, whether it exists or not, and whether it is for reading alone; `None`
+    /// if the pod has no such volume, it cannot be planned, or it is to be mounted whole and is not.
+    pub fn host_path(&self, pod: &Pod, volume: &str) -> Option<(PathBuf, bool)> {
         let (_, planned) = plan(pod).into_iter().find(|(name, _)| name == volume)?;
         let volume = planned.ok()?;
-        Some((self.directory(pod, &volume), volume.kind))
+        if volume.kind.is_whole() {
+            return self.placed(pod, &volume.name);
+        }
+        Some((self.directory(pod, &volume), volume.kind.always_read_only()))
     }
 
     /// Binds a `subPath` of a volume to where a container can be given it.
@@ -124,6 +154,19 @@ impl Volumes {
             .join(container)
             .join(index.to_string());
         subpath::bind(&directory, sub_path, &target)
+    }
+
+    /// Lets drivers take back what the pod has of them; to be called before [`Self::tear_down`] and
+    /// [`Self::unmount`], and again when it fails.
+    ///
+    /// # Errors
+    /// All that went wrong.
+    pub async fn release(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
+        self.forget_places(pod_uid);
+        match &self.drivers {
+            Some(drivers) => drivers.unmount(pod_uid).await,
+            None => Ok(()),
+        }
     }
 
     /// Unmounts and removes everything below the pod's directory; what is already gone is fine. Goes on
@@ -183,6 +226,19 @@ impl Volumes {
             }
         }
     }
+}
+
+/// Gives a volume's files to a group, as the pod wants it (upstream: `fsGroupChangePolicy`).
+///
+/// # Errors
+/// The kernel's answers.
+pub fn own(directory: &Path, pod: &Pod, group: u32, read_only: bool) -> Result<(), VolumeError> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+    if policy == Some("OnRootMismatch") && ownership::is_given(directory, group, read_only)? {
+        return Ok(());
+    }
+    ownership::give(directory, group, read_only)
 }
 
 fn empty_dir(directory: &Path, memory: Option<Option<u64>>, group: Option<u32>) -> Result<(), VolumeError> {

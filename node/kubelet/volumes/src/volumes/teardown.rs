@@ -10,6 +10,7 @@ use crate::paths::PodPaths;
 
 /// Volumes and subpaths of a pod.
 pub(super) fn volumes(paths: &PodPaths, uid: &str) -> Result<(), Vec<VolumeError>> {
+    published(paths, uid)?;
     let mut errors = unmount_all(&paths.pod(uid));
     for directory in [paths.subpaths(uid), paths.volumes(uid)] {
         errors.extend(remove(&directory).err());
@@ -19,10 +20,25 @@ pub(super) fn volumes(paths: &PodPaths, uid: &str) -> Result<(), Vec<VolumeError
 
 /// Everything of a pod.
 pub(super) fn pod_directory(paths: &PodPaths, uid: &str) -> Result<(), Vec<VolumeError>> {
+    published(paths, uid)?;
     let directory = paths.pod(uid);
     let mut errors = unmount_all(&directory);
     errors.extend(remove(&directory).err());
     if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// What drivers have published they take back themselves.
+fn published(paths: &PodPaths, uid: &str) -> Result<(), Vec<VolumeError>> {
+    let kinds = ["volumes", "volumeDevices"].map(|kind| paths.pod(uid).join(kind).join("kubernetes.io~csi"));
+    let all = kinds
+        .iter()
+        .flat_map(|kind| fs::read_dir(kind).into_iter().flatten().flatten());
+    let left: Vec<VolumeError> = all
+        .map(|entry| entry.path())
+        .filter(|path| path.join("vol_data.json").exists())
+        .map(VolumeError::StillPublished)
+        .collect();
+    if left.is_empty() { Ok(()) } else { Err(left) }
 }
 
 fn unmount_all(directory: &Path) -> Vec<VolumeError> {
