@@ -3,16 +3,22 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use knode_bpf::{Link as Hook, Program};
-use knode_netlink::{Event, Events, Handle, Topic, sysctl};
+use knode_netlink::{Event, Events, Handle, Link, Topic, ethtool, sysctl};
 
 use crate::conntrack::Trust;
 use crate::error::{Error, Result};
-use crate::packet::{cable, key};
+use crate::packet::{self, cable, key};
 use crate::pods::{Bridge, News, Station, is_uplink};
 use crate::program::{self, Kernel, Pods};
+use crate::table::Table;
+use crate::tunnels::Tunnels;
 
 /// Addresses of pods of one node; upstream's nodes have some hundreds.
 const CAPACITY: u32 = 65_536;
+/// Tunnels' devices of one node: the overlay's is one.
+const DEVICES: u32 = 64;
+/// No number of a namespace.
+const NO_NAMESPACE: i32 = -1;
 /// Connection tracking does not see every segment, so it must not judge by sequence numbers.
 const LIBERAL: &str = "netfilter/nf_conntrack_tcp_be_liberal";
 /// What a link has that nobody limits.
@@ -30,7 +36,10 @@ struct Inner {
     kernel: Kernel,
     name: String,
     map: Pods,
+    peers: Table<{ packet::PEER }, { packet::WRAPPING }>,
+    devices: Table<{ packet::ENDPOINT }, { packet::DEVICE }>,
     bridge: Bridge,
+    tunnels: Tunnels,
     loaded: Option<Loaded>,
     /// The host's interfaces, by index.
     uplinks: HashMap<u32, Hook>,
@@ -61,7 +70,10 @@ impl FastPath {
             kernel: Kernel::running().map_err(Error::kernel("read the kernel's types"))?,
             name: bridge.to_owned(),
             map: Pods::new("knode_pods", CAPACITY).map_err(Error::kernel("make the map of pods"))?,
+            peers: Table::new("knode_peers", CAPACITY)?,
+            devices: Table::new("knode_devices", DEVICES)?,
             bridge: Bridge::default(),
+            tunnels: Tunnels::default(),
             loaded: None,
             uplinks: HashMap::new(),
             cables: HashMap::new(),
@@ -92,6 +104,7 @@ impl FastPath {
         let work: fn(&mut Inner) -> Result<()> = match lock(&self.inner).news(&event) {
             News::None => return,
             News::Pods => Inner::program_pods,
+            News::Peers => Inner::program_tunnels,
             News::Links => Inner::survey,
         };
         let inner = Arc::clone(&self.inner);
@@ -111,12 +124,17 @@ impl Inner {
     fn news(&mut self, event: &Event) -> News {
         match self.bridge.take(event) {
             News::Links if !self.concerns(event) => News::None,
+            News::None if self.tunnels.take(event) => News::Peers,
             news => news,
         }
     }
 
     /// Whether a link that is no port of the bridge changes anything.
     fn concerns(&self, event: &Event) -> bool {
+        self.tunnels.concerns(event) || self.concerns_uplinks(event)
+    }
+
+    fn concerns_uplinks(&self, event: &Event) -> bool {
         match event {
             Event::Link(link) if link.name == self.name => link.index != self.bridge.index,
             Event::Link(link) => is_uplink(link, self.bridge.index) != self.uplinks.contains_key(&link.index),
@@ -143,9 +161,29 @@ impl Inner {
             }
             self.renew()?;
         }
+        self.read_tunnels(&links)?;
+        self.program_tunnels()?;
         let uplinks = links.iter().filter(|l| is_uplink(l, self.bridge.index));
         self.attach_uplinks(&uplinks.map(|l| l.index).collect::<Vec<_>>())?;
         self.program_pods()
+    }
+
+    fn read_tunnels(&mut self, links: &[Link]) -> Result<()> {
+        // One that can't be asked is left to the kernel.
+        let sums = |link: &Link| ethtool::tx_checksum(&link.name).unwrap_or(false);
+        self.tunnels = Tunnels::among(links, sums);
+        for device in self.tunnels.devices() {
+            let entries = self.handle.fdb(device);
+            for entry in entries.map_err(Error::netlink("read a tunnel's peers"))? {
+                self.tunnels.learn(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn program_tunnels(&mut self) -> Result<()> {
+        self.devices.bring(self.tunnels.endpoints())?;
+        self.peers.bring(self.tunnels.wrappings())
     }
 
     fn attach_uplinks(&mut self, wanted: &[u32]) -> Result<()> {
@@ -192,9 +230,10 @@ impl Inner {
         if self.cables.get(&station.port).is_none_or(Option::is_none) {
             return self.forget(ip);
         }
+        let namespace = self.bridge.namespace(station.port).unwrap_or(NO_NAMESPACE);
         let router = self.bridge.mac.map(|mac| mac.0).unwrap_or_default();
         self.map
-            .insert(&key(ip), &cable(station.port, station.mac.0, router))
+            .insert(&key(ip), &cable(station.port, station.mac.0, router, namespace))
             .map_err(Error::kernel("remember a pod"))?;
         self.pods.insert(ip, station);
         Ok(())
@@ -240,8 +279,8 @@ impl Inner {
 
     fn load(&self, bridge: u32, trust: Trust) -> Result<Loaded> {
         let refused = || Error::kernel("load the short cut");
-        let from_pod = program::from_pod(self.kernel, trust, bridge.cast_signed());
-        let to_pod = program::to_pod(self.kernel, trust, &self.map);
+        let from_pod = program::from_pod(self.kernel, trust, bridge.cast_signed(), self.peers.map());
+        let to_pod = program::to_pod(self.kernel, trust, &self.map, self.devices.map());
         Ok(Loaded {
             bridge,
             trust,

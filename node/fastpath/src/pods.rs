@@ -32,6 +32,8 @@ pub(crate) enum News {
     None,
     /// Pods came, went or moved.
     Pods,
+    /// Tunnels lead to others.
+    Peers,
     /// The host's other interfaces, or the bridge itself: everything is to be read anew.
     Links,
 }
@@ -54,6 +56,11 @@ impl Bridge {
     /// Indices of its cables' ends.
     pub fn ports(&self) -> impl Iterator<Item = u32> {
         self.ports.keys().copied()
+    }
+
+    /// The namespace of a cable's other end, by its number here.
+    pub fn namespace(&self, port: u32) -> Option<i32> {
+        self.ports.get(&port)?.lower_namespace
     }
 
     /// Takes in one change.

@@ -63,14 +63,30 @@ pub enum Condition {
 pub enum Helper {
     /// An entry of a map.
     MapLookup = 1,
+    /// A random number of 32 bits.
+    Random = 7,
     /// Writes into the packet.
     SkbStoreBytes = 9,
     /// Sends out of an interface.
     Redirect = 23,
+    /// The difference of two buffers' Internet checksums.
+    ChecksumDifference = 28,
+    /// The hash of the packet's flow.
+    FlowHash = 34,
+    /// Makes the packet longer or shorter behind a header.
+    SkbAdjustRoom = 50,
     /// Asks the routing table and the neighbours.
     FibLookup = 69,
+    /// Gives back a socket that was looked up.
+    SocketRelease = 86,
+    /// The TCP socket of a connection, in any of its states.
+    TcpLookup = 99,
     /// Time in ticks.
     Jiffies64 = 118,
+    /// How many checksums of the packet the hardware has checked.
+    ChecksumLevel = 135,
+    /// Sends out of an interface to whom the routing table says.
+    RedirectNeighbour = 152,
     /// Hands to the other end of a virtual cable.
     RedirectPeer = 155,
     /// Compares a packet with an interface's largest.
@@ -102,6 +118,9 @@ const OP_MOVE: u8 = 0xb0;
 const OP_ADD: u8 = 0x00;
 const OP_SUB: u8 = 0x10;
 const OP_AND: u8 = 0x50;
+const OP_SHIFT_RIGHT: u8 = 0x70;
+const OP_XOR: u8 = 0xa0;
+const OP_TO_BIG_ENDIAN: u8 = 0xd8;
 const OP_EXIT: u8 = 0x90;
 const OP_CALL: u8 = 0x80;
 /// The second operand is a register.
@@ -156,6 +175,33 @@ impl<'m> Assembler<'m> {
     pub fn sum(&mut self, to: Reg, from: Reg, number: i32) {
         self.copy(to, from);
         self.add(to, number);
+    }
+
+    /// `to += from`
+    pub fn add_reg(&mut self, to: Reg, from: Reg) {
+        self.push(CLASS_ALU64 | OP_ADD | FROM_REG, to, from, 0, 0);
+    }
+
+    /// `to >>= bits`, zeros from above.
+    pub fn shift_right(&mut self, to: Reg, bits: i32) {
+        self.push(CLASS_ALU64 | OP_SHIFT_RIGHT, to, Reg::R0, 0, bits);
+    }
+
+    /// `to ^= number`
+    pub fn xor(&mut self, to: Reg, number: i32) {
+        self.push(CLASS_ALU64 | OP_XOR, to, Reg::R0, 0, number);
+    }
+
+    /// The lower 16 bits in network order, the others zero.
+    pub fn to_network16(&mut self, reg: Reg) {
+        self.push(CLASS_ALU | OP_TO_BIG_ENDIAN, reg, Reg::R0, 0, 16);
+    }
+
+    /// `to = number`, of 64 bits.
+    pub fn set64(&mut self, to: Reg, number: u64) {
+        let [low, high] = [number, number >> 32].map(|half| (half as u32).cast_signed());
+        let wide = encode(CLASS_LD | WIDE, to as u8, 0, 0, low);
+        self.code.extend([wide, encode(0, 0, 0, 0, high)]);
     }
 
     /// `to -= from`, of 32 bits.

@@ -119,6 +119,7 @@ fn link(name: &str, kind: LinkKind, mtu: u32, mac: MacAddr) -> Link {
         promiscuous: false,
         master: None,
         lower: None,
+        lower_namespace: None,
         hairpin: None,
     }
 }

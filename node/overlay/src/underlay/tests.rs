@@ -13,6 +13,7 @@ fn link(index: u32, name: &str) -> Link {
         promiscuous: false,
         master: None,
         lower: None,
+        lower_namespace: None,
         hairpin: None,
     }
 }

@@ -32,6 +32,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Index of the link it stands on, or of the other end (in the other end's namespace).
     pub lower: Option<u32>,
+    /// The namespace of that link or other end, by this namespace's number for it; none if it is here.
+    pub lower_namespace: Option<i32>,
     /// As a bridge port: sends frames back out of the port they came in.
     pub hairpin: Option<bool>,
 }
@@ -96,6 +98,7 @@ impl Link {
             promiscuous: flags.contains(LinkFlags::Promisc),
             master: None,
             lower: None,
+            lower_namespace: None,
             hairpin: None,
         };
         for attribute in &message.attributes {
@@ -111,6 +114,7 @@ impl Link {
             LinkAttribute::Address(bytes) => self.mac = MacAddr::from_bytes(bytes),
             LinkAttribute::Controller(index) => self.master = Some(*index),
             LinkAttribute::Link(index) => self.lower = Some(*index),
+            LinkAttribute::LinkNetNsId(number) => self.lower_namespace = Some(*number),
             LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|i| self.take_info(i)),
             _ => {}
         }

@@ -1,16 +1,24 @@
 //! The two programs: one for what comes out of a pod, one for what comes from other hosts. To be used under the MIT
 //! licence or the GPL, version 2, as the kernel's functions for connection tracking demand.
 
+mod unwrap;
+mod wrap;
+
 use knode_bpf::Condition::{AnyBit, Equal, Greater, Less, NotEqual, SignedLess};
 use knode_bpf::Reg::{self, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use knode_bpf::Size::{B1, B2, B4, B8};
 use knode_bpf::{Assembler, Btf, Function, HashMap, Helper, Label};
 
 use crate::conntrack::Trust;
-use crate::packet::{self, CABLE, frame, skb, status};
+use crate::packet::{self, CABLE, DEVICE, ENDPOINT, PEER, STATION, WRAPPING, frame, skb, status};
 
 /// Pods of this node by address.
 pub(crate) type Pods = HashMap<16, CABLE>;
+
+/// Wrappings by device and station behind it.
+pub(crate) type Peers = HashMap<PEER, WRAPPING>;
+/// Devices of this node that unwrap, by where wrapped packets arrive.
+pub(crate) type Devices = HashMap<ENDPOINT, DEVICE>;
 
 /// The next program at the interface is asked, in the end the kernel.
 const NEXT: i32 = -1;
@@ -40,6 +48,10 @@ mod stack {
     pub const ROUTE_SMAC: i16 = ROUTE + 52;
     pub const ROUTE_DMAC: i16 = ROUTE + 58;
     pub const LENGTH: i16 = -184;
+    /// The pod's namespace, by the host's number for it.
+    pub const NAMESPACE: i16 = -192;
+    /// Headers around a packet.
+    pub const OUTER: i16 = -256;
 }
 
 /// What the running kernel calls things.
@@ -63,29 +75,58 @@ impl Kernel {
     }
 }
 
-/// What comes out of a pod's cable: out of the interface that the routing table says, past the bridge and forwarding.
+/// What comes out of a pod's cable: out of the interface that the routing table says, past the bridge and forwarding;
+/// where that is a tunnel's device with a known peer, past it too, wrapped here.
 /// `bridge`: the interface by which the kernel sees the packet come in, and what leads to pods of this node.
-pub(crate) fn from_pod(kernel: Kernel, trust: Trust, bridge: i32) -> Assembler<'static> {
+pub(crate) fn from_pod(kernel: Kernel, trust: Trust, bridge: i32, peers: &Peers) -> Assembler<'_> {
     let mut asm = Assembler::new();
     let pass = asm.label();
+    begin(&mut asm);
     parse(&mut asm, pass, |asm, family| route_request(asm, family, bridge));
     tracked(&mut asm, pass, kernel, trust);
     route(&mut asm, pass, bridge);
     fits(&mut asm, pass);
+    wrap::wrap(&mut asm, peers);
     redirect(&mut asm, pass, Helper::Redirect);
     end(asm, pass)
 }
 
-/// What comes in by an interface of the host for one of its pods: into the pod's namespace, past forwarding, bridge and
-/// cable.
-pub(crate) fn to_pod(kernel: Kernel, trust: Trust, pods: &Pods) -> Assembler<'_> {
+/// What comes in by an interface of the host for one of its pods, wrapped or not: into the pod's namespace, past the
+/// tunnel's device, forwarding, bridge and cable.
+pub(crate) fn to_pod<'m>(
+    kernel: Kernel,
+    trust: Trust,
+    pods: &'m Pods,
+    devices: &'m Devices,
+) -> Assembler<'m> {
     let mut asm = Assembler::new();
-    let pass = asm.label();
+    let (plain, pass) = (asm.label(), asm.label());
+    begin(&mut asm);
+    // To this host, not overheard.
+    asm.load(B4, R1, R6, skb::PACKET_TYPE);
+    asm.jump_if(R1, NotEqual, packet::TO_US, pass);
+    unwrap::look(&mut asm, plain, devices);
+    unwrap::inner(&mut asm, pass);
+    pod(&mut asm, pass, pods);
+    tracked(&mut asm, pass, kernel, trust);
+    unwrap::received(&mut asm, pass);
+    unwrap::strip(&mut asm, pass);
+    let lost = asm.label();
+    redirect(&mut asm, lost, Helper::RedirectPeer);
+    drop_packet(&mut asm, lost);
+    asm.place(plain);
     parse(&mut asm, pass, destination);
     pod(&mut asm, pass, pods);
     tracked(&mut asm, pass, kernel, trust);
     redirect(&mut asm, pass, Helper::RedirectPeer);
     end(asm, pass)
+}
+
+/// Of a packet that can no longer go the long way. It takes a machine without memory.
+fn drop_packet(asm: &mut Assembler<'_>, lost: Label) {
+    asm.place(lost);
+    asm.set(R0, packet::DROP);
+    asm.exit();
 }
 
 fn end(mut asm: Assembler<'_>, pass: Label) -> Assembler<'_> {
@@ -101,15 +142,19 @@ enum Family {
     Ipv6,
 }
 
-/// Leaves the context in R6 and the length of the tuple in R8; R7 is the packet.
-fn parse(asm: &mut Assembler<'_>, pass: Label, also: impl Fn(&mut Assembler<'_>, Family)) {
-    let (ipv6, parsed) = (asm.label(), asm.label());
+/// Leaves the context in R6, the packet in R7 and its end in R9.
+fn begin(asm: &mut Assembler<'_>) {
     zero(asm, stack::TUPLE, 40);
     zero(asm, stack::OPTIONS, 16);
     asm.copy(R6, R1);
-    asm.load(B4, R2, R6, skb::PROTOCOL);
     asm.load(B4, R7, R6, skb::DATA);
     asm.load(B4, R9, R6, skb::DATA_END);
+}
+
+/// Leaves the length of the tuple in R8.
+fn parse(asm: &mut Assembler<'_>, pass: Label, also: impl Fn(&mut Assembler<'_>, Family)) {
+    let (ipv6, parsed) = (asm.label(), asm.label());
+    asm.load(B4, R2, R6, skb::PROTOCOL);
     asm.jump_if(R2, Equal, network_order(packet::ETHERTYPE_IPV6), ipv6);
     asm.jump_if(R2, NotEqual, network_order(packet::ETHERTYPE_IPV4), pass);
     ipv4_header(asm, pass);
@@ -132,7 +177,7 @@ fn ipv4_header(asm: &mut Assembler<'_>, pass: Label) {
     transport(asm, frame::IPV4_PROTOCOL, frame::IPV4_PORTS, pass);
     take(asm, frame::IPV4_ADDRESSES, stack::TUPLE, 8);
     take(asm, frame::IPV4_PORTS, stack::TUPLE + 8, 4);
-    asm.set(R8, 12);
+    asm.set(R8, packet::IPV4_TUPLE);
 }
 
 fn ipv6_header(asm: &mut Assembler<'_>, pass: Label) {
@@ -188,6 +233,8 @@ fn pod<'m>(asm: &mut Assembler<'m>, pass: Label, pods: &'m Pods) {
         asm.load(B4, R1, R0, 4 + at);
         asm.store(B4, R10, stack::MACS + at, R1);
     }
+    asm.load(B4, R1, R0, STATION);
+    asm.store(B8, R10, stack::NAMESPACE, R1);
 }
 
 /// Goes on only where connection tracking knows the connection well enough.
@@ -275,15 +322,15 @@ fn fits(asm: &mut Assembler<'_>, pass: Label) {
     asm.jump_if(R0, NotEqual, 0, pass);
 }
 
-/// Writes the Ethernet addresses and hands the packet over.
-fn redirect(asm: &mut Assembler<'_>, pass: Label, how: Helper) {
+/// Writes the Ethernet addresses and hands the packet over; where they can't be written, goes on at `otherwise`.
+fn redirect(asm: &mut Assembler<'_>, otherwise: Label, how: Helper) {
     asm.copy(R1, R6);
     asm.set(R2, 0);
     asm.sum(R3, R10, i32::from(stack::MACS));
     asm.set(R4, stack::MACS_LENGTH);
     asm.set(R5, 0);
     asm.call(Helper::SkbStoreBytes);
-    asm.jump_if(R0, NotEqual, 0, pass);
+    asm.jump_if(R0, NotEqual, 0, otherwise);
     asm.load(B8, R1, R10, stack::INTERFACE);
     asm.set(R2, 0);
     asm.call(how);
