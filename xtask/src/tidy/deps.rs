@@ -72,6 +72,7 @@ const MAY: &[(&str, &[&str])] = &[
             "knode-api",
             "knode-client",
             "knode-cri",
+            "knode-kubelet-resources",
             "knode-linux",
             "knode-volumes",
         ],

@@ -11,11 +11,11 @@ use knode_linux::cgroup::{Cgroups, Version};
 pub struct Kernel(pub Cgroups);
 
 /// One file to write: controller, file, value.
-type Setting = (&'static str, &'static str, String);
+type Setting = (&'static str, String, String);
 
 /// The settings for these limits, in the hierarchy's own terms.
 fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> {
-    let mut all: Vec<Setting> = Vec::new();
+    let mut all: Vec<(&'static str, &'static str, String)> = Vec::new();
     let period = if limits.cpu_period > 0 {
         limits.cpu_period
     } else {
@@ -55,8 +55,31 @@ fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> 
             }
         }
     }
-    all
+    let own = all
+        .into_iter()
+        .map(|(controller, file, value)| (controller, file.to_owned(), value));
+    own.chain(others(version, limits)).collect()
 }
+
+/// Limits of processes and of huge pages, which both versions have under the same names.
+fn others(version: Version, limits: &LinuxContainerResources) -> impl Iterator<Item = Setting> {
+    let end = match version {
+        Version::V1 => "limit_in_bytes",
+        Version::V2 => "max",
+    };
+    let pages = limits.hugepage_limits.iter().map(move |limit| {
+        let file = format!("hugetlb.{}.{end}", limit.page_size);
+        (HUGE_PAGES, file, limit.limit.to_string())
+    });
+    let pids = limits.unified.get(PIDS);
+    pids.map(|most| ("pids", PIDS.to_owned(), most.clone()))
+        .into_iter()
+        .chain(pages)
+}
+
+/// A controller that not every kernel has.
+const HUGE_PAGES: &str = "hugetlb";
+const PIDS: &str = "pids.max";
 
 /// Shares of version 1 (2 to 262144) as a weight of version 2 (1 to 10000), by the linear rule of the kubelet.
 fn weight(shares: i64) -> i64 {
@@ -69,7 +92,15 @@ impl PodCgroups for Kernel {
         self.0.create(group)?;
         settings(self.0.version(), limits)
             .iter()
-            .try_for_each(|(controller, file, value)| self.0.write(controller, group, file, value))
+            .try_for_each(|(controller, file, value)| {
+                match self.0.write(controller, group, file, value) {
+                    // As upstream: without the controller there are no limits of huge pages.
+                    Err(error) if *controller == HUGE_PAGES && error.kind() == io::ErrorKind::NotFound => {
+                        Ok(())
+                    }
+                    other => other,
+                }
+            })
     }
 
     fn remove(&self, parent: &str) -> io::Result<()> {
@@ -87,14 +118,23 @@ mod tests {
             cpu_shares: 1024,
             cpu_quota: 50_000,
             memory_limit_in_bytes: 1 << 20,
+            hugepage_limits: vec![knode_cri::HugepageLimit {
+                page_size: "2MB".into(),
+                limit: 0,
+            }],
+            unified: [(PIDS.to_owned(), "64".to_owned())].into(),
             ..Default::default()
         };
         let v1 = settings(Version::V1, &limits);
-        assert!(v1.contains(&("memory", "memory.limit_in_bytes", "1048576".into())));
-        assert!(v1.contains(&("cpu", "cpu.cfs_quota_us", "50000".into())));
+        assert!(v1.contains(&("memory", "memory.limit_in_bytes".into(), "1048576".into())));
+        assert!(v1.contains(&("cpu", "cpu.cfs_quota_us".into(), "50000".into())));
+        assert!(v1.contains(&("hugetlb", "hugetlb.2MB.limit_in_bytes".into(), "0".into())));
+        assert!(v1.contains(&("pids", "pids.max".into(), "64".into())));
         let v2 = settings(Version::V2, &limits);
-        assert!(v2.contains(&("", "cpu.max", "50000 100000".into())));
-        assert!(v2.contains(&("", "cpu.weight", "39".into())));
+        assert!(v2.contains(&("hugetlb", "hugetlb.2MB.max".into(), "0".into())));
+        assert!(v2.contains(&("pids", "pids.max".into(), "64".into())));
+        assert!(v2.contains(&("", "cpu.max".into(), "50000 100000".into())));
+        assert!(v2.contains(&("", "cpu.weight".into(), "39".into())));
         assert!(settings(Version::V2, &LinuxContainerResources::default()).is_empty());
     }
 }

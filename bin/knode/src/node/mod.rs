@@ -12,6 +12,7 @@ mod network;
 mod options;
 mod policy;
 mod remote;
+mod resources;
 mod runtime;
 mod services;
 mod view;
@@ -59,6 +60,7 @@ use crate::shutdown::Shutdown;
 use crate::verify::web_image;
 use crate::version;
 
+use resources::Resources;
 use runtime::Runtime;
 
 const PROXY_HEALTH_PORT: u16 = 10256;
@@ -101,6 +103,7 @@ impl Plan<'_> {
     pub fn check(&self) -> Result<(), Obstacle> {
         let settings = self.kubelet.settings()?;
         settings.runtime(&self.runtime)?;
+        settings.check_resources()?;
         preflight::port(settings.listen(|port| self.any(port)), "kubelet")?;
         if let Some(address) = settings.healthz() {
             preflight::port(address, "kubelet's health")?;
@@ -255,6 +258,7 @@ impl Plan<'_> {
             labels: settings.labels.clone(),
             taints: settings.taints(),
             max_pods: settings.all.max_pods,
+            reserved: settings.reservations.sum(),
             version: version::GIT_VERSION.into(),
             root_dir: layout.kubelet_dir(),
             cert_dir: layout.cert_dir(),
@@ -422,6 +426,15 @@ impl Plan<'_> {
         let node = Arc::new(view::Late::new(credentials));
         let (cri, images) = (runtime.service.clone(), runtime.images.clone());
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
+        let cgroup_root = settings.cgroup_root().unwrap_or_else(|| layout.cgroup_root());
+        let resources = Resources::open(
+            &settings.all,
+            &settings.eviction,
+            &layout.kubelet_dir(),
+            &cgroup_root,
+            cgroups.version(),
+        );
+        let resources = resources.context("share out the machine's resources")?;
         let kubelet = KubeletConfig {
             node_name: self.name.clone(),
             node_ips: self.ips.iter().map(|ip| ip.to_string()).collect(),
@@ -433,8 +446,9 @@ impl Plan<'_> {
             cluster_dns: settings.cluster_dns(),
             cluster_domain: settings.cluster_domain(),
             resolv_conf: settings.all.resolv_conf.clone().into(),
-            cgroup_root: settings.cgroup_root().unwrap_or_else(|| layout.cgroup_root()),
-            cgroups: Arc::new(cgroups::Kernel(cgroups)),
+            cgroup_root,
+            cgroups: Arc::new(cgroups::Kernel(cgroups.clone())),
+            rules: resources.rules.clone(),
             log_rotation: settings.logs,
             static_pods: settings.static_pods(),
             api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
@@ -443,6 +457,8 @@ impl Plan<'_> {
         };
         let kubelet = Arc::new(Kubelet::start(kubelet).await.context("start the kubelet")?);
         let pods = Arc::new(view::Pods(kubelet.clone()));
+        let mut tasks = JoinSet::new();
+        resources.enforce(cgroups, &self.name, recorder.clone(), clock.clone(), &mut tasks);
         let deps = NodeDeps {
             runtime: cri,
             images,

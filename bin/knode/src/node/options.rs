@@ -15,9 +15,11 @@ use knode_kubelet_config::{CommandLine, Effective, PriorityGrace, Settings, Sour
 use knode_kubelet_node::{
     EvictionConfig, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError, ThresholdError,
 };
+use knode_linux::cgroup::{self, Cgroups, Version};
 use serde_json::{Map, Value, json};
 
 use super::config_files::{self, ReadError};
+use super::resources::{self, Reservations};
 use super::runtime::{Endpoint, EndpointError, RuntimeOptions};
 
 /// The kubelet's own options.
@@ -104,6 +106,8 @@ pub struct KubeletSettings {
     pub image_gc: ImageGcPolicy,
     pub logs: LogRotation,
     pub shutdown: ShutdownConfig,
+    /// What is set aside.
+    pub reservations: Reservations,
     /// Everything else that is followed.
     pub all: Settings,
     /// Labels to register with.
@@ -130,6 +134,8 @@ pub enum OptionError {
     Shutdown(#[from] ShutdownGraceError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error("{0}")]
+    Resources(String),
     #[error("containerLogMaxSize {0:?} is not a size such as 10Mi")]
     LogSize(String),
 }
@@ -167,6 +173,8 @@ impl KubeletOptions {
             },
             logs: logs(&all)?,
             shutdown: shutdown(&all)?,
+            reservations: Reservations::read(&all.resources)
+                .map_err(|error| OptionError::Resources(format!("{error:#}")))?,
             all,
             labels: effective.labels,
             configz: effective.document,
@@ -308,6 +316,16 @@ impl KubeletSettings {
     /// The cluster's domain, which a dot at its end doesn't change.
     pub fn cluster_domain(&self) -> String {
         self.all.cluster_domain.trim_end_matches('.').to_owned()
+    }
+
+    /// Refuses what the machine's control groups cannot do.
+    ///
+    /// # Errors
+    /// A policy, a limit or an option that cannot be followed.
+    pub fn check_resources(&self) -> Result<(), OptionError> {
+        let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT));
+        let version = cgroups.map_or(Version::V2, |cgroups| cgroups.version());
+        resources::check(&self.all, version).map_err(|error| OptionError::Resources(format!("{error:#}")))
     }
 
     /// Which container runtime is used: the one that is asked for, or that of the configuration.

@@ -17,7 +17,7 @@ mod settle;
 pub use duration::{format as format_duration, parse as parse_duration};
 pub use error::Error;
 pub use flags::{Command, CommandLine, Own, parse as parse_flags, usage};
-pub use settings::{PriorityGrace, Settings, Taint};
+pub use settings::{MemoryReservation, PriorityGrace, ResourceSettings, Settings, Taint};
 pub use settle::{Effective, Sources, settle};
 
 /// The result of this crate's operations.

@@ -76,6 +76,71 @@ pub struct Settings {
     /// Empty for that of the runtime.
     #[serde(default)]
     pub image_service_endpoint: String,
+    /// Read for itself.
+    #[serde(skip)]
+    pub resources: ResourceSettings,
+}
+
+/// What is reserved, pinned and limited.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct ResourceSettings {
+    pub cpu_manager_policy: String,
+    #[serde(default)]
+    pub cpu_manager_policy_options: BTreeMap<String, String>,
+    pub memory_manager_policy: String,
+    pub topology_manager_policy: String,
+    pub topology_manager_scope: String,
+    #[serde(default)]
+    pub topology_manager_policy_options: BTreeMap<String, String>,
+    /// Less than 1 for none.
+    pub pod_pids_limit: i64,
+    #[serde(rename = "cpuCFSQuota")]
+    pub cpu_cfs_quota: bool,
+    #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "time")]
+    pub cpu_cfs_quota_period: Duration,
+    /// Quantities by resource.
+    #[serde(default)]
+    pub system_reserved: BTreeMap<String, String>,
+    #[serde(default)]
+    pub kube_reserved: BTreeMap<String, String>,
+    /// A list such as `0-1`; empty for none.
+    #[serde(default, rename = "reservedSystemCPUs")]
+    pub reserved_system_cpus: String,
+    #[serde(default)]
+    pub system_reserved_cgroup: String,
+    #[serde(default)]
+    pub kube_reserved_cgroup: String,
+    pub enforce_node_allocatable: Vec<String>,
+    #[serde(default)]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    #[serde(default)]
+    pub reserved_memory: Vec<MemoryReservation>,
+    pub seccomp_default: bool,
+    #[serde(default)]
+    pub memory_swap: MemorySwap,
+}
+
+/// Memory of a NUMA node that pods don't get.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)]
+pub struct MemoryReservation {
+    #[serde(default)]
+    pub numa_node: u32,
+    /// Quantities by resource.
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+}
+
+/// `memorySwap`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemorySwap {
+    /// `LimitedSwap`, or none.
+    #[serde(default)]
+    pub swap_behavior: String,
 }
 
 /// `authentication`.

@@ -61,8 +61,9 @@ pub fn settle(line: &CommandLine, sources: Sources<'_>) -> Result<Effective> {
     complete(&mut document, &origin, &mut warnings)?;
     evictions(&mut document);
     let document = shown(document);
-    let settings: Settings = serde_json::from_value(document.clone())
-        .map_err(|error| Error::Together(format!("the configuration can't be used: {error}")))?;
+    let unusable = |error| Error::Together(format!("the configuration can't be used: {error}"));
+    let mut settings: Settings = serde_json::from_value(document.clone()).map_err(unusable)?;
+    settings.resources = serde_json::from_value(document.clone()).map_err(unusable)?;
     together(&settings)?;
     Ok(Effective {
         settings,

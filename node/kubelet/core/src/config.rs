@@ -12,6 +12,7 @@ use knode_volumes::Drivers;
 use crate::api::PodApi;
 use crate::credentials::NodeCredentials;
 use crate::logs::LogRotation;
+use crate::rules::ResourceRules;
 
 /// What is known of the node, which may change while the kubelet runs.
 pub trait NodeView: Send + Sync + 'static {
@@ -98,6 +99,8 @@ pub struct KubeletConfig {
     pub cgroup_root: String,
     /// Makes the pods' cgroups.
     pub cgroups: Arc<dyn PodCgroups>,
+    /// How containers and pods are limited and where they run.
+    pub rules: ResourceRules,
     /// What is known of the node.
     pub node: Arc<dyn NodeView>,
     /// When logs are rotated.

@@ -19,9 +19,11 @@ pub mod pod;
 mod probe;
 pub mod qos;
 pub mod resize;
+mod rules;
 pub mod spec;
 mod static_pods;
 pub mod status;
+mod sysctls;
 mod users;
 mod worker;
 
@@ -31,4 +33,5 @@ pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, ProvidersE
 pub use error::{ConfigError, Error};
 pub use kubelet::{Kubelet, ProbeCounts};
 pub use logs::LogRotation;
+pub use rules::{ResourceRules, Swap, page_size};
 pub use worker::PodView;

@@ -12,6 +12,17 @@ use crate::eviction::EvictionConfig;
 use crate::garbage::ImageGcPolicy;
 use crate::shutdown::ShutdownConfig;
 
+/// What is set aside for the system and for Kubernetes itself (`systemReserved`, `kubeReserved`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Thousandths of a processor.
+    pub milli_cpu: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes of the node's file system.
+    pub storage: u64,
+}
+
 /// Settings of the node's side of the kubelet. Paths are absolute.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -25,6 +36,8 @@ pub struct NodeConfig {
     pub taints: Vec<Taint>,
     /// How many pods may run here; upstream's default is 110.
     pub max_pods: u32,
+    /// What of the machine pods don't get.
+    pub reserved: Reserved,
     /// Version that the node reports, `v1.36.…`.
     pub version: String,
     /// `/var/lib/kubelet`: its file system is the node's "nodefs".

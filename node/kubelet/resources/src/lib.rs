@@ -11,8 +11,10 @@ mod cpuset;
 pub mod machine;
 mod managers;
 pub mod memory;
+mod options;
 pub mod topology;
 
 pub use checkpoint::StateError;
 pub use cpuset::{CpuSet, CpuSetError};
 pub use managers::{Denied, MOST_NODES, ManagerError, ManagerSettings, Managers, Pin};
+pub use options::OptionError;

@@ -84,6 +84,13 @@ struct Tables {
     memory: Option<StaticMemory>,
 }
 
+impl Tables {
+    fn same(&self, other: &Self) -> bool {
+        self.cpu.as_ref().map(StaticCpus::state) == other.cpu.as_ref().map(StaticCpus::state)
+            && self.memory.as_ref().map(StaticMemory::state) == other.memory.as_ref().map(StaticMemory::state)
+    }
+}
+
 /// What the containers of a pod leave to those after them.
 #[derive(Default)]
 struct Left {
@@ -164,6 +171,11 @@ impl Managers {
         self.settings.cpu != CpuPolicy::None
     }
 
+    /// Whether guaranteed pods' memory comes from chosen nodes.
+    pub fn pins_memory(&self) -> bool {
+        self.settings.memory != MemoryPolicy::None
+    }
+
     /// Processors that pods may have for themselves.
     pub fn allocatable_cpus(&self) -> &CpuSet {
         &self.allocatable
@@ -192,7 +204,9 @@ impl Managers {
             }
             return Err(denied);
         }
-        self.stored(&tables);
+        if !tables.same(&saved) {
+            self.stored(&tables);
+        }
         Ok(())
     }
 

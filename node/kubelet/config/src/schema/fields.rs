@@ -17,9 +17,7 @@ const COUNT: super::Kind = Int(0, I32);
 const WATCHED: &str = "nothing is looked at by the clock: changes are watched";
 const UNLIMITED: &str = "requests are few, and not limited by the second";
 const NEITHER: &str = "it has none in upstream's kubelet either";
-const NO_PINNING: &str = "processors, memory and devices are not pinned to pods";
-const NO_RESERVATION: &str =
-    "nothing is reserved for the system yet; eviction limits are taken off what pods may use";
+const PINNED: &str = "where containers run is brought up to date as soon as it changes";
 
 pub(crate) const FIELDS: &[Field] = &[
     only("enableServer", Bool, "true", "the kubelet's API is always served").zero_counts(),
@@ -187,12 +185,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "",
         "the container runtime says which driver it is",
     ),
-    only(
-        "cpuManagerPolicy",
-        Choice(&["none", "static"]),
-        "\"none\"",
-        NO_PINNING,
-    ),
+    honoured("cpuManagerPolicy", Choice(&["none", "static"]), "\"none\""),
     only(
         "singleProcessOOMKill",
         Bool,
@@ -200,28 +193,21 @@ pub(crate) const FIELDS: &[Field] = &[
         "the kernel's default holds for containers that run out of memory",
     )
     .zero_counts(),
-    only("cpuManagerPolicyOptions", TextMap, "", NO_PINNING),
-    no_effect("cpuManagerReconcilePeriod", Duration, "", NO_PINNING),
-    no_effect("draManagerReconcilePeriod", Duration, "", NO_PINNING),
-    only(
-        "memoryManagerPolicy",
-        Choice(&["None", "Static"]),
-        "\"None\"",
-        NO_PINNING,
-    ),
-    only(
+    honoured("cpuManagerPolicyOptions", TextMap, ""),
+    no_effect("cpuManagerReconcilePeriod", Duration, "", PINNED),
+    no_effect("draManagerReconcilePeriod", Duration, "", PINNED),
+    honoured("memoryManagerPolicy", Choice(&["None", "Static"]), "\"None\""),
+    honoured(
         "topologyManagerPolicy",
         Choice(&["none", "best-effort", "restricted", "single-numa-node"]),
         "\"none\"",
-        NO_PINNING,
     ),
-    only(
+    honoured(
         "topologyManagerScope",
         Choice(&["container", "pod"]),
         "\"container\"",
-        NO_PINNING,
     ),
-    only("topologyManagerPolicyOptions", TextMap, "", NO_PINNING),
+    honoured("topologyManagerPolicyOptions", TextMap, ""),
     only(
         "qosReserved",
         TextMap,
@@ -242,29 +228,11 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     honoured("maxPods", COUNT, "110"),
     no_effect("podCIDR", Text, "", "it is for kubelets without an API server"),
-    only(
-        "podPidsLimit",
-        Int(-1, i64::MAX),
-        "-1",
-        "pods may have as many processes as the machine",
-    )
-    .zero_counts(),
+    honoured("podPidsLimit", Int(-1, i64::MAX), "-1").zero_counts(),
     honoured("resolvConf", Text, "\"/etc/resolv.conf\"").zero_counts(),
     only("runOnce", Bool, "", "upstream's kubelet has given it up"),
-    only(
-        "cpuCFSQuota",
-        Bool,
-        "true",
-        "limits of processor time always hold",
-    )
-    .zero_counts(),
-    only(
-        "cpuCFSQuotaPeriod",
-        Duration,
-        "\"100ms\"",
-        "the period of limits is 100 ms",
-    )
-    .zero_counts(),
+    honoured("cpuCFSQuota", Bool, "true").zero_counts(),
+    honoured("cpuCFSQuotaPeriod", Duration, "\"100ms\"").zero_counts(),
     only(
         "nodeStatusMaxImages",
         Int(-1, I32),
@@ -349,19 +317,14 @@ pub(crate) const FIELDS: &[Field] = &[
         "\"Watch\"",
         WATCHED,
     ),
-    only("systemReserved", TextMap, "", NO_RESERVATION),
-    only("kubeReserved", TextMap, "", NO_RESERVATION),
-    only("reservedSystemCPUs", Text, "", NO_RESERVATION),
+    honoured("systemReserved", TextMap, ""),
+    honoured("kubeReserved", TextMap, ""),
+    honoured("reservedSystemCPUs", Text, ""),
     no_effect("showHiddenMetricsForVersion", Text, "", "no metrics are hidden"),
-    only("systemReservedCgroup", Text, "", NO_RESERVATION),
-    only("kubeReservedCgroup", Text, "", NO_RESERVATION),
-    no_effect(
-        "enforceNodeAllocatable",
-        Texts,
-        "[\"none\"]",
-        "the pods' common group has no limit of its own",
-    ),
-    only("allowedUnsafeSysctls", Texts, "", "only the safe ones are set"),
+    honoured("systemReservedCgroup", Text, ""),
+    honoured("kubeReservedCgroup", Text, ""),
+    honoured("enforceNodeAllocatable", Texts, "[\"pods\"]"),
+    honoured("allowedUnsafeSysctls", Texts, ""),
     no_effect("volumePluginDir", Text, "", "there are no FlexVolume plugins"),
     only("providerID", Text, "", "the cloud's controller writes it"),
     no_effect(
@@ -381,7 +344,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "",
     ),
     object("crashLoopBackOff", CRASH_LOOP),
-    only("reservedMemory", Objects(MEMORY_RESERVATION), "", NO_RESERVATION),
+    honoured("reservedMemory", Objects(MEMORY_RESERVATION), ""),
     no_effect("enableProfilingHandler", Bool, "false", "there is no profiling").zero_counts(),
     no_effect(
         "enableDebugFlagsHandler",
@@ -390,13 +353,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "levels of logs are not changed by the kubelet's API",
     )
     .zero_counts(),
-    only(
-        "seccompDefault",
-        Bool,
-        "false",
-        "pods that ask for no seccomp profile get none",
-    )
-    .zero_counts(),
+    honoured("seccompDefault", Bool, "false").zero_counts(),
     no_effect(
         "memoryThrottlingFactor",
         Float,

@@ -1,7 +1,7 @@
 //! Objects inside a `KubeletConfiguration`.
 
 use super::Kind::{Bool, Choice, Duration, Int, Interval, Objects, Quantity, Text, TextMap};
-use super::{Field, Support, honoured, no_effect, object, only};
+use super::{Field, honoured, no_effect, object, only};
 
 const I32: i64 = i32::MAX as i64;
 
@@ -57,12 +57,7 @@ pub(super) const AUTHORIZATION: &[Field] = &[
     ),
 ];
 
-pub(super) const MEMORY_SWAP: &[Field] = &[Field::new(
-    "swapBehavior",
-    Choice(&["NoSwap", "LimitedSwap"]),
-    "",
-    Support::Only(&["\"NoSwap\""], "pods get no swap"),
-)];
+pub(super) const MEMORY_SWAP: &[Field] = &[honoured("swapBehavior", Choice(&["NoSwap", "LimitedSwap"]), "")];
 
 pub(super) const CRASH_LOOP: &[Field] = &[only(
     "maxContainerRestartPeriod",

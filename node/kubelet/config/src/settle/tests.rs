@@ -147,13 +147,13 @@ fn what_cannot_be_followed_is_refused_by_name() {
         ),
         (
             &[],
-            "cpuManagerPolicy: static",
-            "c: cpuManagerPolicy: \"static\" is not supported: processors",
+            "tlsMinVersion: VersionTLS13",
+            "c: tlsMinVersion: \"VersionTLS13\" is not supported: connections",
         ),
         (
             &[],
-            "systemReserved: {cpu: 100m}",
-            "c: systemReserved: {\"cpu\":\"100m\"} is not supported",
+            "qosReserved: {memory: 50%}",
+            "c: qosReserved: {\"memory\":\"50%\"} is not supported",
         ),
         (
             &[],
@@ -236,4 +236,30 @@ fn presets_are_the_weakest() {
         (effective.settings.fail_swap_on, effective.settings.max_pods),
         (false, 6)
     );
+}
+
+#[test]
+fn resources_are_read() {
+    let text = "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: 'true'}\n\
+                reservedSystemCPUs: 0-1\nsystemReserved: {memory: 1Gi}\npodPidsLimit: 64\ncpuCFSQuota: false\n\
+                reservedMemory: [{numaNode: 1, limits: {memory: 1Gi}}]\nseccompDefault: true\n\
+                memorySwap: {swapBehavior: LimitedSwap}";
+    let flags = ["--cpu-manager-policy-options=strict-cpu-reservation=true"];
+    let all = settled(&flags, &[("c", text)]).unwrap().settings.resources;
+    assert_eq!(all.cpu_manager_policy_options.len(), 1);
+    assert_eq!(
+        (all.reserved_system_cpus.as_str(), all.pod_pids_limit),
+        ("0-1", 64)
+    );
+    assert_eq!((all.cpu_cfs_quota, all.seccomp_default), (false, true));
+    assert_eq!(
+        (
+            all.reserved_memory[0].numa_node,
+            all.memory_swap.swap_behavior.as_str()
+        ),
+        (1, "LimitedSwap")
+    );
+    let plain = settled(&[], &[]).unwrap().settings.resources;
+    assert_eq!((plain.pod_pids_limit, plain.cpu_cfs_quota), (-1, true));
+    assert_eq!(plain.enforce_node_allocatable, ["pods"]);
 }

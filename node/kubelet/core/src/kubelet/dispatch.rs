@@ -149,6 +149,7 @@ impl Dispatcher {
             known.insert(uid.clone());
             self.orphan(uid, found);
         }
+        self.context.retain_resources(&known);
         let context = self.context.clone();
         let orphaned = orphans::find(&context, &known);
         let logs = orphans::find_logs(&context, &known);
@@ -185,6 +186,9 @@ impl Dispatcher {
         }
         let found = self.found.remove(&uid).map(|found| found.observed);
         let rejection = if found.is_none() { self.admit(&pod) } else { None };
+        if rejection.is_none() {
+            self.context.keep_resources(&pod);
+        }
         self.spawn(pod, found.unwrap_or_default(), rejection);
     }
 
@@ -211,7 +215,7 @@ impl Dispatcher {
             pressures: &pressures,
             shutting_down: self.context.config.node.is_shutting_down(),
         };
-        reject(pod, others, node)
+        reject(pod, others, node).or_else(|| self.context.admit_resources(pod))
     }
 
     fn spawn(&mut self, pod: Arc<Pod>, mut observed: Observed, rejection: Option<Rejection>) {

@@ -3,6 +3,7 @@
 mod dispatch;
 mod inventory;
 mod orphans;
+mod pins;
 mod relist;
 mod runtime_events;
 
@@ -85,6 +86,7 @@ impl Kubelet {
         let context = Context::new(config, api, volumes, shared.clone(), name, features);
         let context = Arc::new(context);
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
+        tasks.spawn(pins::run(context.clone()));
         tasks.spawn(logs::run(context, shared.clone()));
         tasks.spawn(dispatcher.run());
         Ok(Self {

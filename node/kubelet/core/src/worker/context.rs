@@ -11,7 +11,7 @@ use knode_cri as cri;
 use knode_volumes::{PodFields, Volumes};
 use tokio::sync::Semaphore;
 
-use super::message;
+use super::{Pins, message};
 use crate::api::PodApi;
 use crate::config::KubeletConfig;
 use crate::error::ConfigError;
@@ -62,6 +62,8 @@ pub(crate) struct Context {
     pub users: Users,
     /// Held while resources are granted.
     pub resizes: Mutex<()>,
+    /// Where containers run.
+    pub pins: Pins,
 }
 
 impl Context {
@@ -88,6 +90,7 @@ impl Context {
             pulls: Semaphore::new(PULLS),
             shared,
             resizes: Mutex::default(),
+            pins: Pins::default(),
             config,
             api,
             volumes,

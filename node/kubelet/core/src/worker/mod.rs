@@ -10,6 +10,7 @@ mod image;
 mod message;
 mod mounts;
 mod outcome;
+mod pins;
 mod release;
 mod resize;
 mod sandbox;
@@ -34,6 +35,7 @@ use crate::status::{status, status_patch};
 
 pub(crate) use context::{Context, Features};
 pub(crate) use outcome::Outcome;
+pub(crate) use pins::{Pins, Told};
 
 /// What a worker is told.
 #[derive(Debug)]

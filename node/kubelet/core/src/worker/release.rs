@@ -45,6 +45,7 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
             done &= sandbox::remove_now(&context, id).await;
         }
     }
+    context.release_resources(pod.uid());
     let (all, owner) = (work.all, context.clone());
     let (pod_uid, logs) = (
         pod.uid().to_owned(),
@@ -55,7 +56,14 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
         // Known from the runtime alone, which does not say the class.
         None => resources::cgroup_candidates(&context.config.cgroup_root, pod.uid()).to_vec(),
     };
-    for error in context.volumes.release(pod.uid()).await.err().into_iter().flatten() {
+    for error in context
+        .volumes
+        .release(pod.uid())
+        .await
+        .err()
+        .into_iter()
+        .flatten()
+    {
         tracing::warn!(pod = %pod.full_name(), %error, "cannot give back a volume");
         done = false;
     }

@@ -142,7 +142,9 @@ impl Worker {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let others = context.shared.pods_but(self.pod.uid());
         let allocatable = context.config.node.allocatable();
-        match judge(&wish.pod, others.iter().map(AsRef::as_ref), &allocatable) {
+        let judged = || judge(&wish.pod, others.iter().map(AsRef::as_ref), &allocatable);
+        let pinned = context.infeasible(&self.pod, &wish.pod);
+        match pinned.unwrap_or_else(judged) {
             Verdict::Granted => {
                 self.pod = wish.pod;
                 self.observed.resizing = Some(self.pod.generation().unwrap_or_default());
@@ -259,7 +261,7 @@ async fn change(context: &Context, pod: &Pod, id: &str, name: &str, memory: i64)
         return Err(format!("the pod has no container {name}"));
     };
     let parent = resources::cgroup_parent(&context.config.cgroup_root, pod);
-    let limits = resources::of_pod(pod);
+    let limits = context.config.rules.of_pod(pod);
     let whole = || context.config.cgroups.apply(&parent, &limits);
     // A group that shrinks may refuse until its parts have: it is asked again below.
     if let Err(error) = whole() {
@@ -267,7 +269,7 @@ async fn change(context: &Context, pod: &Pod, id: &str, name: &str, memory: i64)
     }
     let request = cri::UpdateContainerResourcesRequest {
         container_id: id.to_owned(),
-        linux: Some(resources::of_container(pod, &container, memory)),
+        linux: Some(context.config.rules.of_container(pod, &container, memory)),
         ..cri::UpdateContainerResourcesRequest::default()
     };
     let updated = context.runtime().update_container_resources(request).await;

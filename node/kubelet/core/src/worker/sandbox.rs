@@ -33,7 +33,7 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
     let directory = std::path::Path::new(&config.log_directory);
     files::directory(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
     let parent = resources::cgroup_parent(&context.config.cgroup_root, pod);
-    let limits = resources::of_pod(pod);
+    let limits = context.config.rules.of_pod(pod);
     context
         .config
         .cgroups

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::context::{Context, FieldSource};
 use super::image::{Present, Subject};
 use super::outcome::StartFailure;
+use super::pins::cpus_of;
 use super::{Outcome, files, hooks, mounts, sandbox};
 use crate::env::{EnvObjects, Environment, environment, files_of, objects_of};
 use crate::error::ConfigError;
@@ -74,8 +75,12 @@ async fn created(subject: &Subject<'_>, work: &Start) -> Result<String, StartFai
         subject.failure("CreateContainerConfigError", &text.clone(), text)
     };
     let request = request(subject, work, image).await.map_err(config_failure)?;
+    let pinned = cpus_of(&request);
     match subject.context.runtime().create_container(request).await {
         Ok(answer) => {
+            subject
+                .context
+                .note_pin(&answer.container_id, subject.pod, &work.name, pinned);
             subject.event(EventKind::Normal, "Created", "Container created");
             Ok(answer.container_id)
         }
@@ -125,6 +130,7 @@ async fn request(
         target_id,
     };
     let mut made = config(pod, container, inputs)?;
+    context.config.rules.put_into(&mut made, pod, container);
     made.devices.extend(mounts::devices(context, pod, container)?);
     if let Some(users) = context.users_of(pod)? {
         give_users(&mut made, users);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView};
+use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, ResourceRules};
 use serde_json::{Value, json};
 
 use api::FakeApi;
@@ -43,6 +43,7 @@ pub struct Bench {
     pub runtime: Arc<FakeRuntime>,
     pub clock: Arc<VirtualClock>,
     pub root: PathBuf,
+    pub rules: ResourceRules,
     kubelet: Option<Kubelet>,
 }
 
@@ -64,6 +65,7 @@ impl Bench {
             runtime,
             clock,
             root,
+            rules: ResourceRules::default(),
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -87,6 +89,7 @@ impl Bench {
             resolv_conf: self.root.join("resolv.conf"),
             cgroup_root: "/".into(),
             cgroups: Arc::new(NoCgroups),
+            rules: self.rules.clone(),
             node: Arc::new(Node),
             log_rotation: LogRotation {
                 max_size: 4096,

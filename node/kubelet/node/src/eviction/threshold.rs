@@ -179,7 +179,7 @@ impl EvictionConfig {
     }
 
     /// What the limit that is acted upon at once holds back of a whole.
-    pub(crate) fn held(&self, signal: Signal, capacity: u64) -> u64 {
+    pub fn held(&self, signal: Signal, capacity: u64) -> u64 {
         let mut hard = self.thresholds.iter().filter(|one| one.grace.is_none());
         let limit = hard.find(|one| one.signal == signal);
         limit.map_or(0, |limit| limit.value.of(capacity))

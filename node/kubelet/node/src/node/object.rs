@@ -133,19 +133,24 @@ type Resources = BTreeMap<String, Quantity>;
 fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resources) {
     let held = |signal, capacity| config.eviction.held(signal, capacity);
     let held_disk = held(Signal::NodefsAvailable, machine.ephemeral_storage);
-    let free_disk = machine.ephemeral_storage.saturating_sub(held_disk);
+    let reserved = config.reserved;
+    let free_disk = machine
+        .ephemeral_storage
+        .saturating_sub(held_disk + reserved.storage);
     let huge: u64 = machine.huge_pages.values().sum();
     let free_memory = machine
         .memory
         .saturating_sub(held(Signal::MemoryAvailable, machine.memory))
-        .saturating_sub(huge);
+        .saturating_sub(huge)
+        .saturating_sub(reserved.memory);
     let mut capacity = Resources::new();
     let mut allocatable = Resources::new();
     let mut both = |name: &str, all: String, free: String| {
         capacity.insert(name.to_owned(), Quantity(all));
         allocatable.insert(name.to_owned(), Quantity(free));
     };
-    both("cpu", machine.cpus.to_string(), machine.cpus.to_string());
+    let free_cpus = (u64::from(machine.cpus) * 1000).saturating_sub(reserved.milli_cpu);
+    both("cpu", machine.cpus.to_string(), cpus(free_cpus));
     both(
         "ephemeral-storage",
         kib(machine.ephemeral_storage),
@@ -158,6 +163,14 @@ fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resource
     both("memory", kib(machine.memory), kib(free_memory));
     both("pods", config.max_pods.to_string(), config.max_pods.to_string());
     (capacity, allocatable)
+}
+
+/// Thousandths of a processor, as whole ones if they are.
+fn cpus(milli: u64) -> String {
+    match milli.is_multiple_of(1000) {
+        true => (milli / 1000).to_string(),
+        false => format!("{milli}m"),
+    }
 }
 
 fn kib(bytes: u64) -> String {

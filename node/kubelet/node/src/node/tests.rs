@@ -18,6 +18,7 @@ fn config() -> NodeConfig {
         labels: BTreeMap::new(),
         taints: Vec::new(),
         max_pods: 250,
+        reserved: crate::Reserved::default(),
         version: "v1.36.2".to_owned(),
         root_dir: "/var/lib/kubelet".into(),
         cert_dir: "/var/lib/kubelet/pki".into(),

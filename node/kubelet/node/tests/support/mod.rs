@@ -36,6 +36,7 @@ pub fn config(dir: &Path) -> NodeConfig {
         labels: Default::default(),
         taints: Vec::new(),
         max_pods: 110,
+        reserved: knode_kubelet_node::Reserved::default(),
         version: "v1.36.2".to_owned(),
         root_dir: dir.to_owned(),
         cert_dir: dir.join("pki"),

@@ -7,7 +7,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-pub use options::{CpuOptions, OptionError};
+pub use options::CpuOptions;
 pub use policy::{CpuError, StaticCpus};
 pub use state::CpuState;
 

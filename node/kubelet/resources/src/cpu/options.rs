@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::options::{OptionError, truth};
+
 /// How the static policy chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
@@ -15,32 +17,6 @@ pub struct CpuOptions {
     pub strict_reservation: bool,
     /// `prefer-align-cpus-by-uncorecache`: processors of as few caches as can be.
     pub prefer_cache: bool,
-}
-
-/// An option that cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum OptionError {
-    #[error("unknown {what} policy option: {name:?}")]
-    Unknown { what: &'static str, name: String },
-    #[error("{what} policy option {name:?} is not supported")]
-    Unsupported { what: &'static str, name: String },
-    #[error("bad value for option {name:?}: {value:?} is neither true nor false")]
-    Value { name: String, value: String },
-    #[error("{0}")]
-    Together(&'static str),
-}
-
-/// What Go's `ParseBool` takes.
-pub(crate) fn truth(name: &str, value: &str) -> Result<bool, OptionError> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(OptionError::Value {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        }),
-    }
 }
 
 impl CpuOptions {

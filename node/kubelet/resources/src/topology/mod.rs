@@ -8,4 +8,4 @@ mod policy;
 
 pub use hint::{AllocateError, HintProvider, Hints, TopologyHint};
 pub use mask::NumaMask;
-pub use policy::{Choice, NumaInfo, Policy, Scope};
+pub use policy::{Choice, NumaInfo, Policy, Scope, TopologyOptions};

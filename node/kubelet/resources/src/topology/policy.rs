@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::merge::{lists, merge};
 use super::{Hints, NumaMask, TopologyHint};
+use crate::options::{OptionError, truth};
 
 /// Whether and how strictly resources come from the same NUMA nodes (`topologyManagerPolicy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,44 @@ impl Scope {
             "pod" => Some(Self::Pod),
             _ => None,
         }
+    }
+}
+
+/// `topologyManagerPolicyOptions`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopologyOptions {
+    /// `prefer-closest-numa-nodes`: of sets of as many nodes, the nearest.
+    pub prefer_closest: bool,
+    /// `max-allowable-numa-nodes`; 0 where it is not set.
+    pub most_nodes: usize,
+}
+
+impl TopologyOptions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// [`OptionError`] for those that are unknown or not of their form.
+    pub fn parse(options: &BTreeMap<String, String>) -> Result<Self, OptionError> {
+        let mut all = Self::default();
+        for (name, value) in options {
+            match name.as_str() {
+                "prefer-closest-numa-nodes" => all.prefer_closest = truth(name, value)?,
+                "max-allowable-numa-nodes" => {
+                    let most = value.parse().ok().filter(|most| (8..=16).contains(most));
+                    all.most_nodes = most.ok_or_else(|| OptionError::Range {
+                        name: name.clone(),
+                        value: value.clone(),
+                    })?;
+                }
+                _ => {
+                    return Err(OptionError::Unknown {
+                        what: "topology manager",
+                        name: name.clone(),
+                    });
+                }
+            }
+        }
+        Ok(all)
     }
 }
 
