@@ -111,6 +111,10 @@ impl PodSource for Pods {
         all.flat_map(of_pod).collect()
     }
 
+    async fn clear_ended(&self) {
+        self.0.clear_ended().await;
+    }
+
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
         let eviction = Eviction {
             message: eviction.message,

@@ -95,22 +95,26 @@ async fn send_all(
     }
 }
 
-/// Tries until the server has answered; what it refuses is given up.
+/// Tries until the server has answered; what it refuses is given up, and what it is too busy for after some tries. A
+/// server that is away is waited for, however long.
 async fn send(events: &Api<Event>, action: EventAction, clock: &dyn Clock) {
-    for _ in 0..TRIES {
+    let mut tries = 0;
+    while tries < TRIES {
         let error = match try_send(events, &action).await {
             Ok(()) => return,
             Err(error) => error,
         };
-        if status_code(&error).is_some_and(|code| code != 429 && code < 500) {
+        let code = status_code(&error);
+        if code.is_some_and(|code| code != 429 && code < 500) {
             if !is_namespace_terminating(&error) {
                 tracing::warn!(error = brief(&error), "event refused");
             }
             return;
         }
+        tries += u32::from(code.is_some());
         clock.sleep(PAUSE).await;
     }
-    tracing::warn!("event given up: the API server cannot be reached");
+    tracing::warn!("event given up: the API server is too busy");
 }
 
 async fn try_send(events: &Api<Event>, action: &EventAction) -> Result<(), kube::Error> {

@@ -114,18 +114,18 @@ impl Watched {
             + Sync
             + 'static,
     {
-        if let Some(cache) = cache.filter(Cache::is_synced)
-            && let Some(object) = cache.get(namespace, name)
-        {
+        let known = cache.filter(Cache::is_synced);
+        if let Some(object) = known.as_ref().and_then(|cache| cache.get(namespace, name)) {
             return Ok(Some(object));
         }
         // A watch may lag behind the pod that refers to the object: what is not in it is asked for.
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let found = api
-            .get_opt(name)
-            .await
-            .map_err(|error| ObjectError(text(&error)))?;
-        Ok(found.map(Arc::new))
+        match api.get_opt(name).await {
+            Ok(found) => Ok(found.map(Arc::new)),
+            // While the server is away, what the watch said last counts: a restart must not wait for what may be missing.
+            Err(error) if known.is_some() && knode_client::status_code(&error).is_none() => Ok(None),
+            Err(error) => Err(ObjectError(text(&error))),
+        }
     }
 }
 

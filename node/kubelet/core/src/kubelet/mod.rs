@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri as cri;
 use knode_volumes::{PodPaths, Volumes};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::api::PodApi;
@@ -161,6 +161,19 @@ impl Kubelet {
         // A worker that ends has ended its containers before.
         let _ = view.wait_for(|view| view.pod.is_terminal() && !runs(view)).await;
         true
+    }
+
+    /// Removes containers, sandboxes and logs of pods that have ended and are still in the API; comes back when all are
+    /// gone (upstream: `DeleteAllUnusedContainers`).
+    pub async fn clear_ended(&self) {
+        let ask = |entry: &Entry| {
+            let (waiting, gone) = oneshot::channel();
+            let ended = entry.view.borrow().pod.is_terminal();
+            (ended && entry.signals.send(Signal::Clear(waiting)).is_ok()).then_some(gone)
+        };
+        let asked: Vec<_> = self.shared.read().values().filter_map(ask).collect();
+        // An answer is the end of the sender, whatever is sent.
+        let _ = futures::future::join_all(asked).await;
     }
 
     /// Whether the first list of pods has come.

@@ -276,6 +276,8 @@ pub struct Observed {
     pub released: Option<bool>,
     /// What the API has of the final status is up to date.
     pub reported: bool,
+    /// The node needs the space that a pod which has ended takes.
+    pub cleared: bool,
     /// When taking away or deleting, having failed, may be tried again.
     pub end_retry: Option<Timestamp>,
 }

@@ -14,7 +14,7 @@ pub(super) fn plan(pod: &Pod, observed: &Observed, now: Timestamp, out: &mut Vec
     if let Some(retry) = observed.end_retry.filter(|retry| *retry > now) {
         return out.push(Action::WakeAt(retry));
     }
-    let all = observed.removed || pod.is_deleted();
+    let all = observed.removed || observed.cleared || pod.is_deleted();
     let done = observed.released.is_some_and(|everything| everything || !all);
     if !done {
         return out.push(Action::Release { all });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use knode_client::EventKind;
+use tokio::sync::oneshot;
 
 use super::outcome::StartFailure;
 use super::{Outcome, Signal, Worker, execute, sandbox};
@@ -31,6 +32,7 @@ impl Worker {
                 self.take_pod(pod);
             }
             Signal::Evict(eviction) => self.evict(eviction, now),
+            Signal::Clear(waiting) => self.clear(waiting, now),
             Signal::Removed => self.observed.removed = true,
             Signal::Sandbox(sandbox) => self.observed.put_sandbox(sandbox),
             Signal::Container(record) => self.take_event(*record, now),
@@ -66,6 +68,14 @@ impl Worker {
             self.context.api.event(&self.pod, &event);
         }
         self.observed.evicted = Some(eviction);
+    }
+
+    fn clear(&mut self, waiting: oneshot::Sender<()>, now: Timestamp) {
+        let ended = stage(&self.pod, &self.observed, now) == Stage::Ended;
+        if ended && self.observed.released != Some(true) {
+            self.observed.cleared = true;
+            self.clearing.push(waiting);
+        }
     }
 
     /// Takes the newer of the pod at hand and this one.
@@ -387,6 +397,9 @@ impl Worker {
             true => {
                 self.observed.released = Some(all);
                 self.observed.end_retry = None;
+                if all {
+                    self.clearing.clear();
+                }
                 self.observed.volumes = VolumeState::Missing;
             }
             false => self.observed.end_retry = Some(after(now, 2)),

@@ -26,7 +26,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::model::{ContainerRecord, ContainerState, Eviction, Observed, Op, Sandbox};
 use crate::plan::{Action, Stage, past_deadline, plan, reset, stage};
@@ -66,6 +66,8 @@ pub(crate) enum Signal {
     Evict(Eviction),
     /// A config map or secret of the pod has changed.
     Content,
+    /// The node needs the space that a pod which has ended takes; dropped once it is free, or if nothing is to be had.
+    Clear(oneshot::Sender<()>),
 }
 
 /// What others may see of a worker's pod.
@@ -92,6 +94,8 @@ pub(crate) struct Worker {
     cancel: watch::Sender<bool>,
     wake: Option<Timestamp>,
     status_retry: Option<(Timestamp, u32)>,
+    /// Who waits for the space that the ended pod takes.
+    clearing: Vec<oneshot::Sender<()>>,
     finished: bool,
 }
 
@@ -114,6 +118,7 @@ impl Worker {
             cancel,
             wake: None,
             status_retry: None,
+            clearing: Vec::new(),
             finished: false,
         }
     }
@@ -176,7 +181,10 @@ impl Worker {
 
     /// Writes the status if the API's is another; one request at a time, the next from what that one gave.
     fn report(&mut self, now: Timestamp) {
-        if self.observed.removed || self.observed.busy.contains(&Op::Status) || self.about_to_end(now) {
+        // What a static pod's mirror says comes with its version: before that nobody knows what has changed.
+        let unknown = self.pod.is_static() && self.pod.metadata.resource_version.is_none();
+        let busy = self.observed.busy.contains(&Op::Status);
+        if self.observed.removed || unknown || busy || self.about_to_end(now) {
             return;
         }
         if let Some((retry, _)) = self.status_retry.filter(|(retry, _)| *retry > now) {

@@ -111,7 +111,7 @@ impl EvictionManager {
             );
         }
         if self
-            .freed_by_images(threshold.signal, image_path.as_deref())
+            .freed_otherwise(threshold.signal, image_path.as_deref())
             .await?
         {
             return Ok(false);
@@ -119,12 +119,16 @@ impl EvictionManager {
         Ok(self.evict_one(threshold, &seen).await)
     }
 
-    /// Removes unused images where that frees what is scarce; whether it was enough.
-    async fn freed_by_images(&self, signal: Signal, image_path: Option<&Path>) -> Result<bool> {
+    /// Removes what is left of ended pods, and unused images, where that frees what is scarce; whether it was enough.
+    async fn freed_otherwise(&self, signal: Signal, image_path: Option<&Path>) -> Result<bool> {
         let shared = image_path.is_none_or(|path| same_device(path, &self.config.root_dir));
         let helps = signal.is_imagefs() || (signal.is_disk() && shared);
         if !helps {
             return Ok(false);
+        }
+        tokio::select! {
+            () = self.deps.pods.clear_ended() => {}
+            () = self.clock().sleep(CLEANUP) => tracing::warn!("what is left of ended pods takes long to go"),
         }
         self.images.delete_unused().await;
         let seen = observe(&self.config, image_path)?;

@@ -40,6 +40,9 @@ pub trait PodSource: Send + Sync + 'static {
     /// Ends a pod, and comes back when it has ended. False if there is no such pod, or it must not be evicted.
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool;
 
+    /// Takes away what is kept of pods that have ended, to free their space; comes back when it is gone.
+    async fn clear_ended(&self) {}
+
     /// How often each probe of the pods here gave what.
     fn probes(&self) -> Vec<ProbeCount> {
         Vec::new()
