@@ -4,9 +4,12 @@ mod authority;
 mod bandwidth;
 mod cgroups;
 mod choice;
+mod claims;
 mod commands;
 pub mod config_files;
 mod conflist;
+mod csi;
+mod devices;
 mod flannel;
 mod network;
 mod options;
@@ -37,7 +40,9 @@ use ipnet::IpNet;
 use knode_client::{Client, Connected, EventRecorder, EventSource, SystemClock};
 use knode_engine::net::PodNetwork;
 use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
+use knode_kubelet_csi::{Csi, CsiConfig};
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps, ensure_client};
+use knode_kubelet_plugins::Handler;
 use knode_linux::cgroup::{self, Cgroups};
 use knode_overlay::{KubernetesLeases, NetConf, Overlay, Wish};
 use knode_podnet::Subnet;
@@ -423,9 +428,16 @@ impl Plan<'_> {
         let recorder = EventRecorder::start(client.clone(), source, clock.clone());
         let credentials = self.kubelet.credentials(&layout.kubelet_dir(), clock.clone());
         let credentials = credentials.context("read the credential providers")?;
-        let node = Arc::new(view::Late::new(credentials));
+        let api = Arc::new(ClientApi::start(client, &self.name, recorder.clone()));
+        let drivers = Csi::new(CsiConfig {
+            root: layout.kubelet_dir(),
+            node_name: self.name.clone(),
+            objects: api.clone(),
+        });
+        let node = Arc::new(view::Late::new(credentials, drivers.clone()));
         let (cri, images) = (runtime.service.clone(), runtime.images.clone());
         let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).context("find the control groups")?;
+        let plugins = devices::Plugins::open(layout, connected.client.clone(), &self.name, clock.clone())?;
         let cgroup_root = settings.cgroup_root().unwrap_or_else(|| layout.cgroup_root());
         let resources = Resources::open(
             &settings.all,
@@ -435,6 +447,7 @@ impl Plan<'_> {
             cgroups.version(),
         );
         let resources = resources.context("share out the machine's resources")?;
+        resources.managers.add_provider(plugins.provider());
         let kubelet = KubeletConfig {
             node_name: self.name.clone(),
             node_ips: self.ips.iter().map(|ip| ip.to_string()).collect(),
@@ -451,7 +464,8 @@ impl Plan<'_> {
             rules: resources.rules.clone(),
             log_rotation: settings.logs,
             static_pods: settings.static_pods(),
-            api: Arc::new(ClientApi::start(client, &self.name, recorder.clone())),
+            api,
+            devices: Arc::new(plugins.clone()),
             node: node.clone(),
             clock: clock.clone(),
         };
@@ -463,6 +477,7 @@ impl Plan<'_> {
             runtime: cri,
             images,
             pods,
+            devices: Arc::new(plugins.clone()),
             recorder: Some(recorder),
             clock,
         };
@@ -470,7 +485,9 @@ impl Plan<'_> {
             .await
             .context("start the node's API")?;
         node.fill(&agent);
-        let mut tasks = JoinSet::new();
+        let drivers: Arc<dyn Handler> = Arc::new(csi::Plugins(drivers));
+        plugins.serve(&kubelet, resources.managers.clone(), vec![drivers], &mut tasks)?;
+        view::spawn_wake(&agent, plugins.changes(), &mut tasks);
         view::spawn_wake(&agent, subnet, &mut tasks);
         Ok(Node {
             tasks,

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::model::{Cause, Eviction, ProbeKind};
 use knode_kubelet::{Kubelet, NodeCredentials, NodeView, ProbeCounts};
 use knode_kubelet_node::{EvictionCause, NodeAgent, PodEviction, PodSource, ProbeCount};
+use knode_volumes::Drivers;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 pub struct Late {
     seen: OnceLock<Seen>,
     credentials: Arc<NodeCredentials>,
+    drivers: Arc<dyn Drivers>,
 }
 
 struct Seen {
@@ -24,11 +26,12 @@ struct Seen {
 }
 
 impl Late {
-    /// Not there yet; the credentials are the node's own for registries.
-    pub fn new(credentials: Arc<NodeCredentials>) -> Self {
+    /// Not there yet; the credentials are the node's own for registries, the drivers those of its volumes.
+    pub fn new(credentials: Arc<NodeCredentials>, drivers: Arc<dyn Drivers>) -> Self {
         Self {
             seen: OnceLock::new(),
             credentials,
+            drivers,
         }
     }
 
@@ -70,6 +73,10 @@ impl NodeView for Late {
 
     fn registry_credentials(&self) -> Option<Arc<NodeCredentials>> {
         Some(self.credentials.clone())
+    }
+
+    fn drivers(&self) -> Option<Arc<dyn Drivers>> {
+        Some(self.drivers.clone())
     }
 
     fn pressures(&self) -> Vec<String> {

@@ -2,6 +2,7 @@
 mod auth;
 mod cluster;
 mod core;
+mod dynamic;
 pub mod meta;
 mod network;
 mod storage;
@@ -46,6 +47,8 @@ pub(crate) static ALL: &[&Kind] = &[
     &cluster::RUNTIME_CLASS,
     &network::ENDPOINT_SLICE,
     &network::NETWORK_POLICY,
+    &dynamic::DEVICE_CLASS,
+    &dynamic::RESOURCE_CLAIM,
     &cluster::RESOURCE_SLICE,
 ];
 

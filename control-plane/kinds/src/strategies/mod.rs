@@ -3,6 +3,7 @@ pub(crate) mod auth;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod daemon_sets;
+pub(crate) mod dynamic;
 pub(crate) mod events;
 pub(crate) mod generation;
 pub(crate) mod namespaces;

@@ -91,16 +91,11 @@ fn tolerates_memory_pressure(pod: &Pod) -> bool {
 fn unsupported(pod: &Pod) -> Option<&'static str> {
     let spec = pod.spec()?;
     let windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
-    let claims = spec
-        .resource_claims
-        .as_ref()
-        .is_some_and(|claims| !claims.is_empty());
     let rules = pod.all_containers().any(|(_, container)| {
         let mut rules = container.restart_policy_rules.iter().flatten();
         rules.any(|rule| !matches!(rule.action.as_str(), "Restart" | RESTART_ALL))
     });
     match () {
-        () if claims => Some("resourceClaims"),
         () if windows => Some("os: windows"),
         () if rules => Some("restartPolicyRules with an unknown action"),
         () => None,
@@ -134,7 +129,11 @@ fn out_of_resource<'a>(
         ("cpu", Some(amount)) => amount.milli_value(),
         (_, Some(amount)) => amount.value(),
     };
-    for (name, amount) in wanted.iter().filter(|(_, amount)| !amount.is_zero()) {
+    // What is not counted here is of the whole cluster (upstream: `removeMissingExtendedResources`), or a device.
+    let elsewhere =
+        |name: &str| name.contains('/') && !name.contains("kubernetes.io/") && !allocatable.contains_key(name);
+    let wanted = wanted.iter().filter(|(name, _)| !elsewhere(name));
+    for (name, amount) in wanted.filter(|(_, amount)| !amount.is_zero()) {
         let asked = number(name, Some(amount));
         let have = number(name, used.get(name));
         let all = number(name, capacity(name).as_ref());
@@ -234,6 +233,14 @@ mod tests {
             shutting_down: false,
         };
         reject(&pod(spec), others.iter(), node).map(|one| format!("{}: {}", one.reason, one.message))
+    }
+
+    #[test]
+    fn resources_that_the_node_does_not_count_are_not_looked_at() {
+        let asking = |name: &str| json!({"containers": [{"name": "c", "resources": {"limits": {name: "3"}}}]});
+        assert_eq!(verdict(asking("example.com/gpu"), &[]), None);
+        let native = verdict(asking("kubernetes.io/odd"), &[]).unwrap();
+        assert!(native.starts_with("OutOfkubernetes.io/odd: "), "{native}");
     }
 
     fn asking(cpu: &str) -> Value {

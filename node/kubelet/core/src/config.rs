@@ -11,6 +11,7 @@ use knode_volumes::Drivers;
 
 use crate::api::PodApi;
 use crate::credentials::NodeCredentials;
+use crate::devices::PodDevices;
 use crate::logs::LogRotation;
 use crate::rules::ResourceRules;
 
@@ -101,6 +102,8 @@ pub struct KubeletConfig {
     pub cgroups: Arc<dyn PodCgroups>,
     /// How containers and pods are limited and where they run.
     pub rules: ResourceRules,
+    /// Who has the node's devices.
+    pub devices: Arc<dyn PodDevices>,
     /// What is known of the node.
     pub node: Arc<dyn NodeView>,
     /// When logs are rotated.

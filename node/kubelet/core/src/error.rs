@@ -100,6 +100,9 @@ pub enum ConfigError {
         #[source]
         source: VolumeError,
     },
+    /// The container's devices are not to be had.
+    #[error("{0}")]
+    Devices(String),
     /// A file that the container needs could not be made.
     #[error("cannot write {path}: {source}", path = path.display())]
     File {

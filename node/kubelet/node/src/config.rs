@@ -12,6 +12,22 @@ use crate::eviction::EvictionConfig;
 use crate::garbage::ImageGcPolicy;
 use crate::shutdown::ShutdownConfig;
 
+/// Counts devices that plugins offer.
+pub trait DeviceCounts: Send + Sync + 'static {
+    /// By resource: how many there are, and how many can be given away. Of one whose plugin has gone for good, none.
+    fn counts(&self) -> BTreeMap<String, (usize, usize)>;
+}
+
+/// No devices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoDevices;
+
+impl DeviceCounts for NoDevices {
+    fn counts(&self) -> BTreeMap<String, (usize, usize)> {
+        BTreeMap::new()
+    }
+}
+
 /// What is set aside for the system and for Kubernetes itself (`systemReserved`, `kubeReserved`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reserved {

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
 use knode_kubelet_node::{
-    Error, EvictionCause, ImageGcPolicy, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig, ShutdownGrace,
+    Error, EvictionCause, ImageGcPolicy, NoDevices, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig, ShutdownGrace,
 };
 use knode_pki::kubeconfig::Kubeconfig;
 use kube::client::Body;
@@ -90,6 +90,7 @@ async fn start_changed(network_ready: bool, change: impl FnOnce(&mut NodeConfig,
         runtime: runtime.clone(),
         images: runtime.clone(),
         pods: pods.clone(),
+        devices: Arc::new(NoDevices),
         recorder: Some(recorder),
         clock,
     };
@@ -259,6 +260,7 @@ async fn a_client_certificate_near_its_end_is_renewed_while_running() {
         runtime: runtime.clone(),
         images: runtime,
         pods: Arc::new(OnePod::default()),
+        devices: Arc::new(NoDevices),
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };
@@ -327,6 +329,7 @@ async fn a_certificate_that_ended_while_running_is_asked_for_by_the_bootstrap_cr
         runtime: runtime.clone(),
         images: runtime,
         pods: Arc::new(OnePod::default()),
+        devices: Arc::new(NoDevices),
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };
@@ -362,6 +365,7 @@ async fn a_taken_port_is_named_with_its_holder() {
         runtime: runtime.clone(),
         images: runtime,
         pods: Arc::new(OnePod::default()),
+        devices: Arc::new(NoDevices),
         recorder: None,
         clock: Arc::new(SystemClock::default()),
     };

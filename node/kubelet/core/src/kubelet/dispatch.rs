@@ -150,6 +150,7 @@ impl Dispatcher {
             self.orphan(uid, found);
         }
         self.context.retain_resources(&known);
+        self.context.config.devices.retain(&known);
         let context = self.context.clone();
         let orphaned = orphans::find(&context, &known);
         let logs = orphans::find_logs(&context, &known);
@@ -203,10 +204,12 @@ impl Dispatcher {
             .iter()
             .map(|view| view.pod.as_ref())
             .filter(|other| !other.is_terminal());
-        let (labels, allocatable) = (
+        let (labels, mut allocatable) = (
             self.context.config.node.labels(),
             self.context.config.node.allocatable(),
         );
+        // Devices are asked for by name later on, and by whom they are counted.
+        allocatable.retain(|resource, _| !self.context.config.devices.counts(resource));
         let pressures = self.context.config.node.pressures();
         let node = AdmissionNode {
             name: &self.context.config.node_name,

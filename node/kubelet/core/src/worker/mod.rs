@@ -26,10 +26,11 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use knode_client::EventKind;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::model::{ContainerRecord, ContainerState, Eviction, Observed, Op, Sandbox};
-use crate::plan::{Action, Stage, past_deadline, plan, reset, stage};
+use crate::plan::{Action, PodEvent, Stage, past_deadline, plan, reset, stage};
 use crate::pod::PodExt;
 use crate::status::{status, status_patch};
 
@@ -130,6 +131,7 @@ impl Worker {
         self.restore_granted(now);
         self.track_probes(now);
         self.track_resources();
+        self.ask_for_devices().await;
         loop {
             self.advance();
             if self.finished {
@@ -144,6 +146,19 @@ impl Worker {
                 Some(outcome) = self.ops.next(), if !self.ops.is_empty() => self.apply(outcome),
                 () = sleep(&self.context, pause) => {}
             }
+        }
+    }
+
+    /// A pod of which nothing runs here is given its devices, or is not taken. Its signals wait.
+    async fn ask_for_devices(&mut self) {
+        let ends = self.pod.is_deleted() || self.pod.is_terminal() || self.observed.removed;
+        if ends || self.observed.rejected.is_some() || self.observed.ready_sandbox().is_some() {
+            return;
+        }
+        if let Err(rejection) = self.context.config.devices.admit(&self.pod).await {
+            let event = PodEvent::pod(EventKind::Warning, &rejection.reason, rejection.message.clone());
+            self.context.api.event(&self.pod, &event);
+            self.observed.rejected = Some(rejection);
         }
     }
 

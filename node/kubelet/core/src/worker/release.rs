@@ -45,6 +45,10 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
             done &= sandbox::remove_now(&context, id).await;
         }
     }
+    if let Err(error) = context.config.devices.release(&pod).await {
+        tracing::warn!(pod = %pod.full_name(), error, "cannot take back the pod's devices");
+        done = false;
+    }
     context.release_resources(pod.uid());
     let (all, owner) = (work.all, context.clone());
     let (pod_uid, logs) = (

@@ -17,6 +17,12 @@ use crate::spec::sandbox::{SandboxNode, config};
 
 /// Makes a sandbox and reads its addresses.
 pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, attempt: u32) -> Outcome {
+    if let Err(error) = context.config.devices.prepare(&pod).await {
+        let message = format!("Failed to prepare dynamic resources: {error}");
+        let event = PodEvent::pod(EventKind::Warning, "FailedPrepareDynamicResources", message);
+        context.api.event(&pod, &event);
+        return Outcome::Sandbox(Err(()));
+    }
     let made = make(&context, &pod, attempt).await;
     if let Err(error) = &made {
         let message = format!("Failed to create pod sandbox: {error}");

@@ -14,6 +14,7 @@ use super::image::{Present, Subject};
 use super::outcome::StartFailure;
 use super::pins::cpus_of;
 use super::{Outcome, files, hooks, mounts, sandbox};
+use crate::devices::put_into;
 use crate::env::{EnvObjects, Environment, environment, files_of, objects_of};
 use crate::error::ConfigError;
 use crate::model::{ContainerRecord, ContainerState};
@@ -117,6 +118,9 @@ async fn request(
         Some(Target::Missing(name)) => return Err(ConfigError::NoTarget(name.clone())),
     };
     let variables = variables(context, pod, container, &work.source).await?;
+    let devices = context.config.devices.of_container(pod, container).await;
+    let devices = devices.map_err(ConfigError::Devices)?;
+    let variables = variables.over(&devices.envs);
     let mounts = mounts::mounts(context, pod, container, &work.source, &variables)?;
     let seccomp_root = context.config.root_dir.join("seccomp");
     let inputs = ContainerInputs {
@@ -131,6 +135,7 @@ async fn request(
     };
     let mut made = config(pod, container, inputs)?;
     context.config.rules.put_into(&mut made, pod, container);
+    put_into(&mut made, devices);
     made.devices.extend(mounts::devices(context, pod, container)?);
     if let Some(users) = context.users_of(pod)? {
         give_users(&mut made, users);

@@ -88,6 +88,7 @@ impl Bench {
             cluster_domain: "cluster.local".into(),
             resolv_conf: self.root.join("resolv.conf"),
             cgroup_root: "/".into(),
+            devices: Arc::new(knode_kubelet::NoDevices),
             cgroups: Arc::new(NoCgroups),
             rules: self.rules.clone(),
             node: Arc::new(Node),

@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams};
 use tokio::sync::{Notify, watch as channel};
 
 use super::{NodeDeps, node_reference};
-use crate::config::NodeConfig;
+use crate::config::{DeviceCounts, NodeConfig};
 use crate::machine::MachineInfo;
 use crate::node::{RuntimeInfo, RuntimeWatch, initial_node, register, status_of};
 use crate::status::{Conditions, Pressure, Report, ReportPlan, status_patch, transition_event};
@@ -45,6 +45,7 @@ pub(super) struct NodeFollower {
     client: Client,
     nodes: Api<Node>,
     runtime: RuntimeWatch,
+    devices: Arc<dyn DeviceCounts>,
     recorder: Option<EventRecorder>,
     clock: Arc<dyn Clock>,
     published: channel::Sender<Option<Arc<Node>>>,
@@ -64,6 +65,7 @@ impl NodeFollower {
             nodes: Api::all(client.clone()),
             client,
             runtime: RuntimeWatch::new(deps.runtime, deps.images),
+            devices: deps.devices,
             recorder: deps.recorder,
             clock: deps.clock,
             published: outlets.published,
@@ -193,7 +195,8 @@ impl NodeFollower {
 
     /// What is so now: machine, runtime, and what follows for the conditions.
     async fn look(&mut self) -> Result<(MachineInfo, RuntimeInfo, Conditions)> {
-        let machine = MachineInfo::read(&self.config.root_dir)?;
+        let mut machine = MachineInfo::read(&self.config.root_dir)?;
+        machine.devices = self.devices.counts();
         let runtime = self.runtime.look(self.clock.monotonic()).await;
         let mut problems = runtime.problems.clone();
         if !self.csinode_ready {

@@ -17,7 +17,7 @@ use crate::certificate::{
     CLIENT_SIGNER, CertificateStore, ClientCa, Manager, SERVING_SIGNER, ServingCertificate, Template,
     self_signed,
 };
-use crate::config::NodeConfig;
+use crate::config::{DeviceCounts, NodeConfig};
 use crate::eviction::EvictionManager;
 use crate::garbage::ImageGc;
 use crate::pods::PodSource;
@@ -36,6 +36,8 @@ pub struct NodeDeps {
     pub images: Arc<dyn ImageService>,
     /// The pods of this node.
     pub pods: Arc<dyn PodSource>,
+    /// Counts devices that plugins offer.
+    pub devices: Arc<dyn DeviceCounts>,
     /// Reports events; none are reported without.
     pub recorder: Option<EventRecorder>,
     /// The time.

@@ -22,6 +22,8 @@ pub struct MachineInfo {
     pub ephemeral_storage: u64,
     /// Huge pages set aside: bytes by page size in bytes.
     pub huge_pages: BTreeMap<u64, u64>,
+    /// Devices of plugins by resource: how many there are, and how many can be given away.
+    pub devices: BTreeMap<String, (usize, usize)>,
     /// `/etc/machine-id`.
     pub machine_id: String,
     /// The hardware's identity, or the machine id where there is none.
@@ -53,6 +55,7 @@ impl MachineInfo {
             memory: parse::meminfo(&required("/proc/meminfo")?, "MemTotal").unwrap_or_default(),
             ephemeral_storage: usage.capacity,
             huge_pages: huge_pages(),
+            devices: BTreeMap::new(),
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
             machine_id,
             boot_id: optional(&["/proc/sys/kernel/random/boot_id"]),

@@ -162,6 +162,9 @@ fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resource
     }
     both("memory", kib(machine.memory), kib(free_memory));
     both("pods", config.max_pods.to_string(), config.max_pods.to_string());
+    for (name, (all, healthy)) in &machine.devices {
+        both(name, all.to_string(), healthy.to_string());
+    }
     (capacity, allocatable)
 }
 
