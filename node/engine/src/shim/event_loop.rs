@@ -2,11 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
+use knode_linux::memory;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Shim;
 use super::log::Stream;
+
+/// How long after work has come memory is given back.
+const REST_AFTER: Duration = Duration::from_secs(5);
 
 /// What a descriptor stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,7 @@ impl Shim {
     pub(super) fn serve(&mut self) -> io::Result<()> {
         while !self.ending {
             let ready = self.wait()?;
+            self.rest_if_due();
             // Launches are removed as they finish: later ones first keeps the numbers right.
             for (source, flags) in ready.into_iter().rev() {
                 self.step(source, flags);
@@ -35,7 +41,38 @@ impl Shim {
         Ok(())
     }
 
+    /// There is work, after which memory may be given back. Output is none: containers that talk all the time need the
+    /// same little memory all the time.
+    pub(super) fn work_came(&mut self) {
+        self.rest_at.get_or_insert_with(|| Instant::now() + REST_AFTER);
+    }
+
+    fn rest_if_due(&mut self) {
+        if self.rest_at.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        self.rest_at = None;
+        let given = memory::release_program().and_then(|()| memory::release_stack());
+        if let Err(error) = given {
+            eprintln!("giving memory back: {error}");
+        }
+        memory::trim();
+    }
+
+    /// How long may be waited.
+    fn until_rest(&self) -> PollTimeout {
+        let Some(due) = self.rest_at else {
+            return PollTimeout::NONE;
+        };
+        // Rounded up, not to come back too early.
+        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    }
+
     fn step(&mut self, source: Source, flags: PollFlags) {
+        if !matches!(source, Source::Output { .. }) {
+            self.work_came();
+        }
         match source {
             Source::Listener => self.accept(),
             Source::Signals => self.signals_came(),
@@ -91,7 +128,7 @@ impl Shim {
             .map(|(_, fd, flags)| PollFd::new(*fd, *flags))
             .collect();
         loop {
-            match poll(&mut polled, PollTimeout::NONE) {
+            match poll(&mut polled, self.until_rest()) {
                 Ok(_) => break,
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),

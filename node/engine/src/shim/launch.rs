@@ -207,7 +207,6 @@ impl Shim {
             crash::point("shim.adopted");
         }
         self.answer_lists();
-        knode_linux::memory::trim();
     }
 
     /// A creator has ended. Killed, it has told nobody what it had made by then, and that may hold the status pipe

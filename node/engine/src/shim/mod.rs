@@ -20,6 +20,7 @@ mod tree;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use knode_linux::cgroup::Cgroups;
 use nix::sys::signal::{SigSet, Signal};
@@ -50,6 +51,8 @@ struct Shim {
     /// Who asked for the end, by peer and request: answered when nothing runs any more.
     end_asked: Option<(u64, u64)>,
     ending: bool,
+    /// When memory is given back, if there may be some.
+    rest_at: Option<Instant>,
 }
 
 /// Runs until the daemon ends it.
@@ -77,8 +80,9 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
         pod_init: None,
         end_asked: None,
         ending: false,
+        rest_at: None,
     };
-    knode_linux::memory::trim();
+    shim.work_came();
     shim.serve()
 }
 

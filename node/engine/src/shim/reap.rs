@@ -83,8 +83,6 @@ impl Shim {
         }
         // Processes on their way out may still keep it; removing the container tries again.
         let _ = self.cgroups.remove(&container.cgroup);
-        drop(container);
-        knode_linux::memory::trim();
     }
 
     fn oom_killed(&self, id: &str, container: &Container) -> bool {
