@@ -23,6 +23,8 @@ struct Scale {
     singles: usize,
     /// Pods that are there at once.
     bulks: &'static [usize],
+    /// Pods that are started and ended one at a time beside those.
+    beside: usize,
     commands: usize,
     pulls: usize,
     /// Bytes of each of the five layers of the large image.
@@ -31,8 +33,9 @@ struct Scale {
 
 const FULL: Scale = Scale {
     singles: 30,
-    bulks: &[50, 200],
-    commands: 50,
+    bulks: &[1, 50, 200],
+    beside: 10,
+    commands: 30,
     pulls: 3,
     layer: 40_000_000,
 };
@@ -40,17 +43,18 @@ const FULL: Scale = Scale {
 /// To see that it works.
 const SMALL: Scale = Scale {
     singles: 5,
-    bulks: &[8],
+    bulks: &[1, 8],
+    beside: 3,
     commands: 10,
     pulls: 1,
     layer: 4_000_000,
 };
 
-/// After a change, until the processes count as idle.
-const SETTLE: Duration = Duration::from_secs(3);
+/// After a change, until the processes count as idle: ours gives memory back after five seconds.
+const SETTLE: Duration = Duration::from_secs(8);
 
-/// Measures all three and prints the table.
-pub fn all(binary: &Path, small: bool) -> anyhow::Result<()> {
+/// Measures all three, or ours `alone`, and prints the table.
+pub fn all(binary: &Path, small: bool, alone: bool) -> anyhow::Result<()> {
     let scale = if small { &SMALL } else { &FULL };
     let host = Host::new("bench");
     let scratch = Scratch::new("bench-engine");
@@ -62,7 +66,7 @@ pub fn all(binary: &Path, small: bool) -> anyhow::Result<()> {
         .build()
         .context("start a runtime")?;
     let mut columns = Vec::new();
-    {
+    if !alone {
         let containerd = contender::containerd(&host, &scratch, &images)?;
         for (name, handler) in [("containerd + runc", "runc"), ("containerd + crun", "crun")] {
             columns.push(runtime.block_on(measure(name, &containerd, handler, &images, scale))?);
@@ -98,21 +102,9 @@ async fn measure(
         image: &images.small,
         logs: contender.logs(),
     };
-    let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for n in 0..scale.singles {
-        let (pod, taken) = bench
-            .start(&format!("single-{n}"))
-            .await
-            .with_context(of("start a pod"))?;
-        starts.push(taken);
-        ends.push(bench.end(pod).await.with_context(of("end a pod"))?);
-    }
-    column.set_median("start", starts);
-    column.set_median("end", ends);
-    column.set_median(
-        "exec",
-        bench.commands(scale.commands).await.with_context(of("exec"))?,
-    );
+    one_by_one(&bench, scale.singles, scale.commands, &mut column, "")
+        .await
+        .with_context(of("one pod"))?;
     let mut pulls = Vec::new();
     for _ in 0..scale.pulls {
         pulls.push(
@@ -126,27 +118,56 @@ async fn measure(
     }
     column.set_median("pull", pulls);
     for count in scale.bulks {
-        bulk(&bench, contender, *count, &mut column)
+        bulk(&bench, contender, *count, scale, &mut column)
             .await
             .with_context(of("many pods"))?;
     }
     Ok(column)
 }
 
-/// So many pods at once: how long they take, and what they take.
+/// Pods one after another, and commands in one, beside whatever is there; `beside` ends the names of the rows.
+async fn one_by_one(
+    bench: &pods::Bench<'_>,
+    count: usize,
+    commands: usize,
+    column: &mut Column,
+    beside: &str,
+) -> anyhow::Result<()> {
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for n in 0..count {
+        let (pod, laps) = bench.start(&format!("single-{n}")).await.context("start a pod")?;
+        starts.push(laps);
+        ends.push(bench.end(pod).await.context("end a pod")?);
+    }
+    for (what, all) in [("start", starts), ("end", ends)] {
+        eprintln!("{what}{beside}:{}", report::calls(&all));
+        let totals = all.iter().map(pods::Laps::total).collect();
+        column.set_median(&format!("{what}{beside}"), totals);
+    }
+    let commands = bench.commands(commands).await.context("run commands")?;
+    column.set_median(&format!("exec{beside}"), commands);
+    Ok(())
+}
+
+/// So many pods at once: how long they take, what they take, and how long one more takes.
 async fn bulk(
     bench: &pods::Bench<'_>,
     contender: &Contender,
     count: usize,
+    scale: &Scale,
     column: &mut Column,
 ) -> anyhow::Result<()> {
     let (pods, taken) = bench.start_many(count).await?;
-    column.set(&format!("start {count}"), taken.as_secs_f64());
+    column.set(&format!("start all {count}"), taken.as_secs_f64());
     tokio::time::sleep(SETTLE).await;
     let memory = contender.memory();
     column.set(&format!("daemon {count}"), memory.daemon);
     column.set(&format!("pod {count}"), memory.pods / count as f64);
+    if count > 1 {
+        let beside = format!(" beside {count}");
+        one_by_one(bench, scale.beside, scale.commands, column, &beside).await?;
+    }
     let taken = bench.end_many(pods).await?;
-    column.set(&format!("end {count}"), taken.as_secs_f64());
+    column.set(&format!("end all {count}"), taken.as_secs_f64());
     Ok(())
 }

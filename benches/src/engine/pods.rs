@@ -39,6 +39,32 @@ pub struct Pod {
     container: String,
 }
 
+/// How long each call took, in their order.
+pub struct Laps {
+    last: Instant,
+    pub calls: Vec<(&'static str, Duration)>,
+}
+
+impl Laps {
+    fn begin() -> Self {
+        Self {
+            last: Instant::now(),
+            calls: Vec::new(),
+        }
+    }
+
+    fn lap(&mut self, call: &'static str) {
+        let now = Instant::now();
+        self.calls.push((call, now - self.last));
+        self.last = now;
+    }
+
+    /// All of them together.
+    pub fn total(&self) -> Duration {
+        self.calls.iter().map(|(_, taken)| *taken).sum()
+    }
+}
+
 impl Bench<'_> {
     fn sandbox_config(&self, name: &str) -> PodSandboxConfig {
         let name = format!("{name}-{}", self.handler);
@@ -73,52 +99,60 @@ impl Bench<'_> {
     }
 
     /// From nothing to the container's first output.
-    pub async fn start(&self, name: &str) -> anyhow::Result<(Pod, Duration)> {
+    pub async fn start(&self, name: &str) -> anyhow::Result<(Pod, Laps)> {
         let config = self.sandbox_config(name);
         let directory = PathBuf::from(&config.log_directory);
         let watch = Watch::begin(&directory)?;
-        let started = Instant::now();
+        let mut laps = Laps::begin();
         let run = RunPodSandboxRequest {
             config: Some(config.clone()),
             runtime_handler: self.handler.to_owned(),
         };
         let sandbox = self.engine.run_pod_sandbox(run).await?.pod_sandbox_id;
+        laps.lap("RunPodSandbox");
         let create = CreateContainerRequest {
             pod_sandbox_id: sandbox.clone(),
             config: Some(self.container_config()),
             sandbox_config: Some(config),
         };
         let container = self.engine.create_container(create).await?.container_id;
+        laps.lap("CreateContainer");
         let start = StartContainerRequest {
             container_id: container.clone(),
         };
         self.engine.start_container(start).await?;
+        laps.lap("StartContainer");
         watch.until(&directory.join(LOG), READY).await?;
-        Ok((Pod { sandbox, container }, started.elapsed()))
+        laps.lap("first output");
+        Ok((Pod { sandbox, container }, laps))
     }
 
     /// Stops and removes the container, then the sandbox.
-    pub async fn end(&self, pod: Pod) -> anyhow::Result<Duration> {
+    pub async fn end(&self, pod: Pod) -> anyhow::Result<Laps> {
         let Pod { sandbox, container } = pod;
-        let started = Instant::now();
+        let mut laps = Laps::begin();
         let stop = StopContainerRequest {
             container_id: container.clone(),
             timeout: GRACE,
         };
         self.engine.stop_container(stop).await?;
+        laps.lap("StopContainer");
         let remove = RemoveContainerRequest {
             container_id: container,
         };
         self.engine.remove_container(remove).await?;
+        laps.lap("RemoveContainer");
         let stop = StopPodSandboxRequest {
             pod_sandbox_id: sandbox.clone(),
         };
         self.engine.stop_pod_sandbox(stop).await?;
+        laps.lap("StopPodSandbox");
         let remove = RemovePodSandboxRequest {
             pod_sandbox_id: sandbox,
         };
         self.engine.remove_pod_sandbox(remove).await?;
-        Ok(started.elapsed())
+        laps.lap("RemovePodSandbox");
+        Ok(laps)
     }
 
     /// Commands in one container, one after another.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::pods::Laps;
 use crate::report::percentile;
 
 /// What was measured of one engine, by row.
@@ -47,6 +48,21 @@ struct Row {
     target: &'static str,
 }
 
+/// The median of each call of some runs.
+pub fn calls(runs: &[Laps]) -> String {
+    let mut text = String::new();
+    let first = runs.first().map(|run| run.calls.as_slice());
+    for (n, (name, _)) in first.unwrap_or_default().iter().enumerate() {
+        let times = runs.iter().filter_map(|run| run.calls.get(n));
+        let mut times: Vec<f64> = times.map(|(_, taken)| taken.as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        let median = shown(percentile(&times, 50), Unit::Milliseconds);
+        // Writing to a string does not fail.
+        let _ = write!(text, " {name} {median}");
+    }
+    text
+}
+
 /// A Markdown table; the last column is compared with each of the others.
 pub fn table(columns: &[Column], bulks: &[usize]) -> String {
     let Some((ours, others)) = columns.split_last() else {
@@ -83,70 +99,85 @@ fn shown(value: f64, unit: Unit) -> String {
     }
 }
 
-fn rows(bulks: &[usize]) -> Vec<Row> {
-    let row = |key: &str, text: String, unit, target| Row {
-        key: key.to_owned(),
+fn row(key: String, text: String, unit: Unit, target: &'static str) -> Row {
+    Row {
+        key,
         text,
         unit,
         target,
-    };
-    let mut rows = vec![
+    }
+}
+
+fn rows(bulks: &[usize]) -> Vec<Row> {
+    let mut rows = Vec::from(one_by_one("", ""));
+    rows.extend([
         row(
-            "start",
-            "one pod: RunPodSandbox, CreateContainer, StartContainer, first output".into(),
-            Unit::Milliseconds,
-            "× ≥ 6",
-        ),
-        row(
-            "end",
-            "one pod: stop and remove container and sandbox".into(),
-            Unit::Milliseconds,
-            "× ≥ 6",
-        ),
-        row("exec", "ExecSync `true`".into(), Unit::Milliseconds, "× ≥ 3"),
-        row(
-            "pull",
+            "pull".into(),
             "pull of the large image, 5 layers".into(),
             Unit::Seconds,
             "× ≥ 1",
         ),
         row(
-            "daemon",
+            "daemon".into(),
             "daemon, no pods (PSS)".into(),
             Unit::Megabytes,
             "≤ 12 MB",
         ),
-    ];
+    ]);
     for count in bulks {
-        let key = |what: &str| format!("{what} {count}");
+        if *count > 1 {
+            let all = |what: &str| format!("{count} pods, 8 at a time: {what}");
+            rows.push(row(
+                format!("start all {count}"),
+                all("start"),
+                Unit::Seconds,
+                "–",
+            ));
+            let ended = all("stop and remove");
+            rows.push(row(format!("end all {count}"), ended, Unit::Seconds, "–"));
+            rows.extend(one_by_one(
+                &format!(" beside {count}"),
+                &format!(", {count} others there"),
+            ));
+        }
+        let plural = if *count == 1 { "" } else { "s" };
         rows.extend([
             row(
-                &key("start"),
-                format!("{count} pods, 8 at a time: start"),
-                Unit::Seconds,
-                "–",
-            ),
-            row(
-                &key("end"),
-                format!("{count} pods, 8 at a time: stop and remove"),
-                Unit::Seconds,
-                "–",
-            ),
-            row(
-                &key("daemon"),
-                format!("daemon, {count} pods (PSS)"),
+                format!("daemon {count}"),
+                format!("daemon, {count} pod{plural} (PSS)"),
                 Unit::Megabytes,
-                "–",
+                "≤ 12 MB",
             ),
             row(
-                &key("pod"),
-                format!("each of {count} pods besides its container (PSS)"),
+                format!("pod {count}"),
+                format!("each of {count} pod{plural} besides its container (PSS)"),
                 Unit::Megabytes,
                 "≤ 1 MB",
             ),
         ]);
     }
     rows
+}
+
+/// What one pod takes; `beside` ends the keys, `others` the texts.
+fn one_by_one(beside: &str, others: &str) -> [Row; 3] {
+    let of = |key: &str, text: &str, target| {
+        row(
+            format!("{key}{beside}"),
+            format!("{text}{others}"),
+            Unit::Milliseconds,
+            target,
+        )
+    };
+    [
+        of(
+            "start",
+            "one pod: RunPodSandbox, CreateContainer, StartContainer, first output",
+            "× ≥ 6",
+        ),
+        of("end", "one pod: stop and remove container and sandbox", "× ≥ 6"),
+        of("exec", "ExecSync `true`", "× ≥ 3"),
+    ]
 }
 
 #[cfg(test)]
@@ -161,9 +192,11 @@ mod tests {
             vec![Duration::from_millis(300), Duration::from_millis(100)],
         );
         slow.set("pod 5", 6.0);
+        slow.set("exec beside 5", 0.03);
         let mut quick = Column::new("quick");
         quick.set("start", 0.05);
         quick.set("pod 5", 0.5);
+        quick.set("exec beside 5", 0.01);
         let text = table(&[slow, quick], &[5]);
         let line = |what: &str| {
             text.lines()
@@ -179,6 +212,7 @@ mod tests {
             line("each of 5 pods").contains("| 6.00 MB | 0.50 MB | 12.0 |"),
             "{text}"
         );
+        assert!(line("`true`, 5 others there").contains("| 3.0 |"), "{text}");
         assert!(
             text.starts_with("| what | slow | quick | × slow | target |\n|---|---|---|---|---|\n"),
             "{text}"
