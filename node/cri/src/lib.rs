@@ -7,6 +7,7 @@
 pub mod client;
 mod error;
 mod methods;
+mod parts;
 mod redact;
 pub mod server;
 mod service;

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::methods::{image_methods, runtime_methods};
+use crate::parts::{Parts, in_parts};
 use crate::service::{ImageService, RuntimeService};
 use crate::v1::image_service_server::{ImageService as ImageRpc, ImageServiceServer};
 use crate::v1::runtime_service_server::{RuntimeService as RuntimeRpc, RuntimeServiceServer};
@@ -153,6 +154,61 @@ macro_rules! serve_runtime {
                 let events = self.0.container_events().await?;
                 Ok(Response::new(events.map(|event| event.map_err(Status::from)).boxed()))
             }
+
+            type StreamPodSandboxesStream = Parts<StreamPodSandboxesResponse>;
+
+            async fn stream_pod_sandboxes(
+                &self,
+                request: Request<StreamPodSandboxesRequest>,
+            ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
+                let request = ListPodSandboxRequest { filter: request.into_inner().filter };
+                let pod_sandboxes = self.0.list_pod_sandbox(request).await?.items;
+                Ok(in_parts(pod_sandboxes, |pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }))
+            }
+
+            type StreamContainersStream = Parts<StreamContainersResponse>;
+
+            async fn stream_containers(
+                &self,
+                request: Request<StreamContainersRequest>,
+            ) -> Result<Response<Self::StreamContainersStream>, Status> {
+                let request = ListContainersRequest { filter: request.into_inner().filter };
+                let containers = self.0.list_containers(request).await?.containers;
+                Ok(in_parts(containers, |containers| StreamContainersResponse { containers }))
+            }
+
+            type StreamContainerStatsStream = Parts<StreamContainerStatsResponse>;
+
+            async fn stream_container_stats(
+                &self,
+                request: Request<StreamContainerStatsRequest>,
+            ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
+                let request = ListContainerStatsRequest { filter: request.into_inner().filter };
+                let container_stats = self.0.list_container_stats(request).await?.stats;
+                Ok(in_parts(container_stats, |container_stats| StreamContainerStatsResponse { container_stats }))
+            }
+
+            type StreamPodSandboxStatsStream = Parts<StreamPodSandboxStatsResponse>;
+
+            async fn stream_pod_sandbox_stats(
+                &self,
+                request: Request<StreamPodSandboxStatsRequest>,
+            ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
+                let request = ListPodSandboxStatsRequest { filter: request.into_inner().filter };
+                let pod_sandbox_stats = self.0.list_pod_sandbox_stats(request).await?.stats;
+                Ok(in_parts(pod_sandbox_stats, |pod_sandbox_stats| StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+            }
+
+            type StreamPodSandboxMetricsStream = Parts<StreamPodSandboxMetricsResponse>;
+
+            async fn stream_pod_sandbox_metrics(
+                &self,
+                _request: Request<StreamPodSandboxMetricsRequest>,
+            ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+                let request = ListPodSandboxMetricsRequest {};
+                let pod_sandbox_metrics = self.0.list_pod_sandbox_metrics(request).await?.pod_metrics;
+                Ok(in_parts(pod_sandbox_metrics, |pod_sandbox_metrics| StreamPodSandboxMetricsResponse { pod_sandbox_metrics }))
+            }
         }
     };
 }
@@ -164,6 +220,17 @@ macro_rules! serve_images {
             $(async fn $name(&self, request: Request<$request>) -> Result<Response<$response>, Status> {
                 Ok(Response::new(self.0.$name(request.into_inner()).await?))
             })*
+
+            type StreamImagesStream = Parts<StreamImagesResponse>;
+
+            async fn stream_images(
+                &self,
+                request: Request<StreamImagesRequest>,
+            ) -> Result<Response<Self::StreamImagesStream>, Status> {
+                let request = ListImagesRequest { filter: request.into_inner().filter };
+                let images = self.0.list_images(request).await?.images;
+                Ok(in_parts(images, |images| StreamImagesResponse { images }))
+            }
         }
     };
 }
