@@ -7,6 +7,8 @@ mod exec;
 pub(crate) mod groups;
 mod host;
 pub(crate) mod metrics;
+mod pressure;
+pub(crate) mod rate;
 mod remove;
 mod rootfs;
 mod start;
@@ -38,6 +40,8 @@ pub(crate) struct Container {
     over: watch::Sender<bool>,
     /// Held while the container is being started, ended or removed.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Of its processor time.
+    rate: rate::Rate,
 }
 
 impl Container {
@@ -48,6 +52,7 @@ impl Container {
             over: watch::Sender::new(record.ended.is_some()),
             record: Mutex::new(record),
             changing: tokio::sync::Mutex::new(()),
+            rate: rate::Rate::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use knode_cri::{
 use knode_linux::cgroup::Usage;
 
 use super::Container;
+use super::rate::Rate;
 use crate::engine::{Core, now_nanos};
 use crate::sandbox::{Sandbox, net_request};
 
@@ -30,15 +31,15 @@ impl Core {
                 labels: record.config.labels.clone(),
                 annotations: record.config.annotations.clone(),
             }),
-            cpu: usage.map(|usage| cpu(&usage, timestamp)),
-            memory: usage.map(|usage| memory(&usage, timestamp)),
+            cpu: usage.map(|usage| self.cpu(&usage, &container.rate, &record.cgroup, timestamp)),
+            memory: usage.map(|usage| self.memory(&usage, &record.cgroup, timestamp)),
             writable_layer: self.writable_layer(&record.id, timestamp),
             swap: usage.map(|usage| SwapUsage {
                 timestamp,
                 swap_available_bytes: None,
                 swap_usage_bytes: value(usage.memory.swap),
             }),
-            io: None,
+            io: usage.and_then(|_| self.io_usage(&record.cgroup, timestamp)),
         }
     }
 
@@ -57,11 +58,8 @@ impl Core {
     pub(crate) fn sandbox_stats(&self, sandbox: &Sandbox) -> PodSandboxStats {
         let record = sandbox.record();
         let timestamp = now_nanos();
-        let usage = self
-            .cgroups
-            .usage(&record.cgroup_parent())
-            .ok()
-            .filter(|_| record.ready);
+        let group = record.cgroup_parent();
+        let usage = self.cgroups.usage(&group).ok().filter(|_| record.ready);
         let running =
             |container: &&std::sync::Arc<Container>| container.state() == ContainerState::ContainerRunning;
         let containers = self.containers_of(&record.id);
@@ -70,8 +68,8 @@ impl Core {
             .filter(running)
             .map(|container| self.container_stats(container));
         let linux = LinuxPodSandboxStats {
-            cpu: usage.map(|usage| cpu(&usage, timestamp)),
-            memory: usage.map(|usage| memory(&usage, timestamp)),
+            cpu: usage.map(|usage| self.cpu(&usage, &sandbox.rate, &group, timestamp)),
+            memory: usage.map(|usage| self.memory(&usage, &group, timestamp)),
             network: record
                 .ready
                 .then(|| network(&net_request(&self.layout, &record).netns, timestamp))
@@ -81,7 +79,7 @@ impl Core {
                 process_count: value(usage.tasks),
             }),
             containers: containers.collect(),
-            io: None,
+            io: usage.and_then(|_| self.io_usage(&group, timestamp)),
         };
         PodSandboxStats {
             attributes: Some(PodSandboxAttributes {
@@ -93,36 +91,37 @@ impl Core {
             linux: Some(linux),
         }
     }
+
+    fn cpu(&self, usage: &Usage, rate: &Rate, group: &Path, timestamp: i64) -> CpuUsage {
+        let total = usage.cpu.nanoseconds;
+        CpuUsage {
+            timestamp,
+            usage_core_nano_seconds: value(total),
+            usage_nano_cores: rate.read(timestamp, total).and_then(value),
+            psi: self.pressure(group, "cpu"),
+        }
+    }
+
+    fn memory(&self, usage: &Usage, group: &Path, timestamp: i64) -> MemoryUsage {
+        let memory = &usage.memory;
+        MemoryUsage {
+            timestamp,
+            working_set_bytes: value(memory.working_set),
+            available_bytes: memory
+                .limit
+                .and_then(|limit| value(limit.saturating_sub(memory.working_set))),
+            usage_bytes: value(memory.usage),
+            rss_bytes: value(memory.rss),
+            page_faults: value(memory.page_faults),
+            major_page_faults: value(memory.major_page_faults),
+            psi: self.pressure(group, "memory"),
+        }
+    }
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the messages have optional numbers")]
 fn value(value: u64) -> Option<UInt64Value> {
     Some(UInt64Value { value })
-}
-
-fn cpu(usage: &Usage, timestamp: i64) -> CpuUsage {
-    CpuUsage {
-        timestamp,
-        usage_core_nano_seconds: value(usage.cpu.nanoseconds),
-        usage_nano_cores: None,
-        psi: None,
-    }
-}
-
-fn memory(usage: &Usage, timestamp: i64) -> MemoryUsage {
-    let memory = &usage.memory;
-    MemoryUsage {
-        timestamp,
-        working_set_bytes: value(memory.working_set),
-        available_bytes: memory
-            .limit
-            .and_then(|limit| value(limit.saturating_sub(memory.working_set))),
-        usage_bytes: value(memory.usage),
-        rss_bytes: value(memory.rss),
-        page_faults: value(memory.page_faults),
-        major_page_faults: value(memory.major_page_faults),
-        psi: None,
-    }
 }
 
 /// Reads the interfaces of a network namespace.

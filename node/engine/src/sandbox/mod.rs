@@ -15,6 +15,7 @@ use knode_cri::{
     PodSandboxState, PodSandboxStatus,
 };
 
+use crate::container::rate::Rate;
 use crate::error::{EngineError, Result};
 use crate::link::ShimLink;
 use crate::net::{Dns, NetRequest, PortMapping, Protocol};
@@ -32,6 +33,8 @@ pub(crate) struct Sandbox {
     link: Mutex<Option<Arc<ShimLink>>>,
     /// Held while the sandbox is being stopped or removed.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Of its processor time.
+    pub(crate) rate: Rate,
 }
 
 impl Sandbox {
@@ -41,6 +44,7 @@ impl Sandbox {
             record: Mutex::new(record),
             link: Mutex::new(link.map(Arc::new)),
             changing: tokio::sync::Mutex::new(()),
+            rate: Rate::default(),
         }
     }
 

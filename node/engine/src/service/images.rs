@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use knode_cri::*;
-use knode_images::{Auth, Image as StoredImage};
+use knode_images::{Auth, Image as StoredImage, Reference};
 
 use crate::engine::{Engine, now_nanos};
 use crate::error::{EngineError, Result};
@@ -39,9 +39,9 @@ fn user(text: &str) -> (Option<Int64Value>, String) {
     }
 }
 
-/// Credentials of the kubelet: `auth` is `user:password` in base64.
-fn auth(given: Option<AuthConfig>) -> Result<Auth> {
-    let Some(given) = given else {
+/// Credentials of the kubelet for an image: `auth` is `user:password` in base64. Those of another registry stay here.
+fn auth(given: Option<AuthConfig>, reference: &str) -> Result<Auth> {
+    let Some(given) = given.filter(|given| is_meant(&given.server_address, reference)) else {
         return Ok(Auth::Anonymous);
     };
     if !given.registry_token.is_empty() {
@@ -71,6 +71,19 @@ fn auth(given: Option<AuthConfig>) -> Result<Auth> {
         username: username.into(),
         password: password.trim_matches('\0').into(),
     })
+}
+
+/// Whether credentials that name a server, by URL or as `host:port`, are for the registry of this image.
+fn is_meant(server: &str, reference: &str) -> bool {
+    let Ok(reference) = Reference::parse(reference) else {
+        return false;
+    };
+    let server = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let host = match server.split('/').next().unwrap_or_default() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    };
+    host.is_empty() || host == reference.domain
 }
 
 #[async_trait]
@@ -115,7 +128,7 @@ impl ImageService for Engine {
             .core
             .config
             .images
-            .pull(&reference, &auth(request.auth)?)
+            .pull(&reference, &auth(request.auth, &reference)?)
             .await;
         let image = image.map_err(EngineError::from)?;
         Ok(PullImageResponse {
@@ -178,7 +191,7 @@ mod tests {
 
     #[test]
     fn credentials_come_in_four_forms() {
-        let of = |given| auth(Some(given)).unwrap();
+        let of = |given| auth(Some(given), "reg.io:5000/a/b:1").unwrap();
         let plain = AuthConfig {
             username: "u".into(),
             password: "p".into(),
@@ -200,11 +213,29 @@ mod tests {
         };
         assert!(matches!(of(identity), Auth::Identity(token) if token == "refresh"));
         assert!(
-            auth(Some(AuthConfig {
-                auth: "!".into(),
-                ..Default::default()
-            }))
+            auth(
+                Some(AuthConfig {
+                    auth: "!".into(),
+                    ..Default::default()
+                }),
+                "reg.io:5000/a/b:1"
+            )
             .is_err()
         );
+    }
+
+    #[test]
+    fn credentials_go_to_the_server_that_they_name() {
+        for (server, image, meant) in [
+            ("", "reg.io/a", true),
+            ("reg.io:5000", "reg.io:5000/a", true),
+            ("https://reg.io:5000/v2/", "reg.io:5000/a", true),
+            ("https://index.docker.io/v1/", "nginx", true),
+            ("https://reg.io", "reg.io:5000/a", false),
+            ("https://reg.io.evil.example", "reg.io/a", false),
+            ("reg.io", "nginx", false),
+        ] {
+            assert_eq!(is_meant(server, image), meant, "{server:?} {image}");
+        }
     }
 }
