@@ -84,7 +84,7 @@ async fn settled(daemon: &Daemon, point: &str, pod: &Pod) {
             let status = daemon.status(&pod.container).await;
             match status.state() {
                 ContainerState::ContainerRunning => {
-                    let answer = daemon.exec(&pod.container, &["echo", "alive"], 0).await?;
+                    let answer = daemon.exec(&pod.container, &["echo", "alive"]).await?;
                     assert_eq!(answer.stdout, b"alive\n", "{point}");
                 }
                 // What was below it died with it.

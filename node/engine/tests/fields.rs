@@ -113,7 +113,7 @@ async fn a_pod_can_have_users_of_its_own() {
     assert_eq!(daemon.output(&id, "stat -c %u /root-file; ls /proc/1/exe >/dev/null; echo ok > /dev/null; echo > /dev/shm/x; echo done").await, "0\ndone\n");
     // Being root there is nothing outside.
     let refused = daemon
-        .exec(&id, &["sh", "-c", "echo 1 > /proc/sys/kernel/panic"], 0)
+        .exec_for(&id, &["sh", "-c", "echo 1 > /proc/sys/kernel/panic"], 0)
         .await
         .unwrap();
     assert_ne!(refused.exit_code, 0);
@@ -329,7 +329,7 @@ async fn commands_end_with_all_they_have_started() {
     let id = daemon.run(&sandbox, SLEEP).await;
     // One child in its own session, one orphan, one that ignores what can be ignored.
     let script = "setsid sleep 4321 & (setsid sleep 4322 &) ; trap '' TERM INT; sleep 4323";
-    let error = daemon.exec(&id, &["sh", "-c", script], 1).await.unwrap_err();
+    let error = daemon.exec_for(&id, &["sh", "-c", script], 1).await.unwrap_err();
     assert_eq!(error.code, Code::DeadlineExceeded, "{error}");
     let left = daemon
         .output(&id, "ps | grep 'sleep 432' | grep -v grep; true")
@@ -337,7 +337,7 @@ async fn commands_end_with_all_they_have_started() {
     assert_eq!(left, "");
     // A command that ends in time keeps what it has started, as upstream's do.
     daemon
-        .exec(&id, &["sh", "-c", "setsid sleep 4324 >/dev/null 2>&1 &"], 5)
+        .exec_for(&id, &["sh", "-c", "setsid sleep 4324 >/dev/null 2>&1 &"], 5)
         .await
         .unwrap();
     assert!(daemon.output(&id, "ps").await.contains("sleep 4324"));
@@ -348,7 +348,7 @@ async fn commands_end_with_all_they_have_started() {
     assert!(groups.contains(&id), "{groups}");
 
     let much = daemon
-        .exec(
+        .exec_for(
             &id,
             &["sh", "-c", "head -c 20000000 /dev/zero; echo end >&2; exit 3"],
             0,

@@ -275,7 +275,7 @@ async fn with_strange_ids(daemon: &Daemon, dice: &mut Dice) {
     let _ = daemon.remove(&id).await;
     let _ = daemon.stop_sandbox(&id).await;
     let _ = daemon.remove_sandbox(&id).await;
-    let _ = daemon.exec(&id, &[&dice.text()], number).await;
+    let _ = daemon.exec_for(&id, &[&dice.text()], number).await;
     let _ = cri
         .exec(ExecRequest {
             container_id: id.clone(),
@@ -357,7 +357,7 @@ async fn no_request_ends_the_daemon_or_leaves_anything() {
                 ..Default::default()
             };
             let _ = daemon.cri().update_container_resources(update).await;
-            let _ = daemon.exec(&container, &["true"], 2).await;
+            let _ = daemon.exec_for(&container, &["true"], 2).await;
         }
         daemon.clear().await;
         assert!(daemon.is_alive(), "round {round} has ended the daemon");

@@ -4,12 +4,13 @@
 mod support;
 
 use knode_cri::*;
+use support::daemon::Daemon;
 use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_addresses_and_files_are_the_pods() {
-    let fixture = Fixture::new("podview").await;
-    let mut config = fixture.sandbox_config();
+    let daemon = Daemon::new("podview").await;
+    let mut config = daemon.sandbox_config();
     config.hostname = "web-0".into();
     config.dns_config = Some(DnsConfig {
         servers: vec!["10.254.0.10".into()],
@@ -21,24 +22,24 @@ async fn names_addresses_and_files_are_the_pods() {
         "20000 30000".to_string(),
     )];
     config.linux.as_mut().unwrap().sysctls = sysctls.into();
-    let sandbox = fixture.sandbox_with(config).await.unwrap();
+    let sandbox = daemon.run_sandbox(config).await.unwrap();
     let (one, other) = (
-        fixture.run(&sandbox, "sleep 1000").await,
-        fixture.run(&sandbox, "sleep 1000").await,
+        daemon.run(&sandbox, "sleep 1000").await,
+        daemon.run(&sandbox, "sleep 1000").await,
     );
     assert_eq!(
-        fixture
+        daemon
             .output(&one, "hostname; cat /etc/hostname; echo $HOSTNAME")
             .await,
         "web-0\nweb-0\nweb-0\n"
     );
-    let resolv = fixture.output(&one, "cat /etc/resolv.conf").await;
+    let resolv = daemon.output(&one, "cat /etc/resolv.conf").await;
     assert_eq!(
         resolv,
         "search svc.cluster.local\nnameserver 10.254.0.10\noptions ndots:5\n"
     );
     assert_eq!(
-        fixture
+        daemon
             .output(&one, "cat /proc/sys/net/ipv4/ip_local_port_range")
             .await,
         "20000\t30000\n"
@@ -46,30 +47,30 @@ async fn names_addresses_and_files_are_the_pods() {
     let links = "readlink /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/uts";
     let busybox = "for n in net ipc uts; do ls -l /proc/self/ns/$n | sed 's/.*-> //'; done";
     assert_eq!(
-        fixture.output(&one, busybox).await,
-        fixture.output(&other, busybox).await,
+        daemon.output(&one, busybox).await,
+        daemon.output(&other, busybox).await,
         "{links}"
     );
     assert_ne!(
-        fixture
+        daemon
             .output(&one, "ls -l /proc/self/ns/pid | sed 's/.*-> //'")
             .await,
         {
-            fixture
+            daemon
                 .output(&other, "ls -l /proc/self/ns/pid | sed 's/.*-> //'")
                 .await
         }
     );
-    fixture.output(&one, "echo shared > /dev/shm/x").await;
-    assert_eq!(fixture.output(&other, "cat /dev/shm/x").await, "shared\n");
-    fixture.output(&one, "ip link show lo | grep -q UP").await;
-    fixture.end().await;
+    daemon.output(&one, "echo shared > /dev/shm/x").await;
+    assert_eq!(daemon.output(&other, "cat /dev/shm/x").await, "shared\n");
+    daemon.output(&one, "ip link show lo | grep -q UP").await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn words_environment_directory_and_user() {
-    let fixture = Fixture::new("process").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("process").await;
+    let sandbox = daemon.sandbox().await;
     let mut config = shell("echo args: $0 $*; pwd; echo $A; id; sleep 1000");
     config.args = vec!["zero".into(), "one".into()];
     config.working_dir = "/made/for/this".into();
@@ -82,9 +83,9 @@ async fn words_environment_directory_and_user() {
         context.run_as_group = Some(Int64Value { value: 7 });
         context.supplemental_groups = vec![1234];
     });
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
-    let log = fixture.wait_log(&id, "uid=").await;
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
+    let log = daemon.wait_log(&id, "uid=").await;
     let text: Vec<&str> = log.lines().filter_map(|line| line.split(" F ").nth(1)).collect();
     assert_eq!(text[..3], ["args: zero one", "/made/for/this", "b=c d"]);
     assert!(
@@ -92,24 +93,24 @@ async fn words_environment_directory_and_user() {
         "{}",
         text[3]
     );
-    let user = fixture.status(&id).await.user.unwrap().linux.unwrap();
+    let user = daemon.status(&id).await.user.unwrap().linux.unwrap();
     assert_eq!(
         (user.uid, user.gid, user.supplemental_groups),
         (65534, 7, vec![7, 1234])
     );
-    let in_exec = fixture.output(&id, "id; pwd; echo $A").await;
+    let in_exec = daemon.output(&id, "id; pwd; echo $A").await;
     assert!(
         in_exec.contains("uid=65534") && in_exec.ends_with("/made/for/this\nb=c d\n"),
         "{in_exec}"
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mounts_are_where_and_as_they_were_asked_for() {
-    let fixture = Fixture::new("mounts").await;
-    let sandbox = fixture.sandbox().await;
-    let host = fixture.scratch.join("volume");
+    let daemon = Daemon::new("mounts").await;
+    let sandbox = daemon.sandbox().await;
+    let host = daemon.scratch.join("volume");
     std::fs::create_dir_all(&host).unwrap();
     std::fs::write(host.join("file"), "from the host").unwrap();
     let mount = |container: &str, path: std::path::PathBuf, readonly: bool| Mount {
@@ -123,33 +124,30 @@ async fn mounts_are_where_and_as_they_were_asked_for() {
         mount("/ro", host.clone(), true),
         mount("/rw/deep", host.clone(), false),
         mount("/etc/hosts", host.join("file"), false),
-        mount("/made", fixture.scratch.join("not/there"), false),
+        mount("/made", daemon.scratch.join("not/there"), false),
     ];
     let asked = config.mounts.clone();
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
     assert_eq!(
-        fixture.output(&id, "cat /ro/file /etc/hosts").await,
+        daemon.output(&id, "cat /ro/file /etc/hosts").await,
         "from the hostfrom the host"
     );
-    assert_eq!(
-        fixture.exec(&id, &["touch", "/ro/no"]).await.unwrap().exit_code,
-        1
-    );
-    fixture
+    assert_eq!(daemon.exec(&id, &["touch", "/ro/no"]).await.unwrap().exit_code, 1);
+    daemon
         .output(&id, "echo back > /rw/deep/back; touch /made/x")
         .await;
     assert_eq!(std::fs::read_to_string(host.join("back")).unwrap(), "back\n");
-    assert!(fixture.scratch.join("not/there/x").exists());
-    assert_eq!(fixture.status(&id).await.mounts, asked);
-    fixture.end().await;
+    assert!(daemon.scratch.join("not/there/x").exists());
+    assert_eq!(daemon.status(&id).await.mounts, asked);
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn host_mounts_reach_only_those_who_asked() {
-    let fixture = Fixture::new("propagation").await;
-    let sandbox = fixture.sandbox().await;
-    let host = fixture.scratch.join("shared");
+    let daemon = Daemon::new("propagation").await;
+    let sandbox = daemon.sandbox().await;
+    let host = daemon.scratch.join("shared");
     std::fs::create_dir_all(host.join("sub")).unwrap();
     let shell_out = |words: &[&str]| {
         let status = std::process::Command::new(words[0])
@@ -170,8 +168,8 @@ async fn host_mounts_reach_only_those_who_asked() {
         };
         mount.set_propagation(propagation);
         config.mounts = vec![mount];
-        let id = fixture.create(&sandbox, config).await.unwrap();
-        fixture.start(&id).await.unwrap();
+        let id = daemon.create(&sandbox, config).await.unwrap();
+        daemon.start_container(&id).await.unwrap();
         id
     };
     let private = run(MountPropagation::PropagationPrivate).await;
@@ -186,8 +184,8 @@ async fn host_mounts_reach_only_those_who_asked() {
     mount.set_propagation(MountPropagation::PropagationBidirectional);
     bidirectional.mounts = vec![mount];
     std::fs::create_dir_all(host.join("up")).unwrap();
-    let both = fixture.create(&sandbox, bidirectional).await.unwrap();
-    fixture.start(&both).await.unwrap();
+    let both = daemon.create(&sandbox, bidirectional).await.unwrap();
+    daemon.start_container(&both).await.unwrap();
 
     shell_out(&[
         "mount",
@@ -197,26 +195,28 @@ async fn host_mounts_reach_only_those_who_asked() {
         &host.join("sub").display().to_string(),
     ]);
     std::fs::write(host.join("sub/mark"), "").unwrap();
-    assert_eq!(fixture.output(&private, "ls /v/sub").await, "");
-    assert_eq!(fixture.output(&follows, "ls /v/sub").await, "mark\n");
+    assert_eq!(daemon.output(&private, "ls /v/sub").await, "");
+    assert_eq!(daemon.output(&follows, "ls /v/sub").await, "mark\n");
     knode_testkit::wait::wait_until("the container's mount on the host", BOUND, || {
         host.join("up/here").exists()
     });
-    fixture.end_leaving_mounts().await;
+    daemon.clear().await;
+    shell_out(&["umount", "--recursive", &path]);
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn privileges_are_only_those_given() {
-    let fixture = Fixture::new("privileges").await;
-    let sandbox = fixture.sandbox().await;
-    let plain = fixture.run(&sandbox, "sleep 1000").await;
+    let daemon = Daemon::new("privileges").await;
+    let sandbox = daemon.sandbox().await;
+    let plain = daemon.run(&sandbox, "sleep 1000").await;
     let caps = "grep CapEff /proc/self/status";
     assert_eq!(
-        fixture.output(&plain, caps).await.trim(),
+        daemon.output(&plain, caps).await.trim(),
         "CapEff:\t00000000a80425fb"
     );
     assert_eq!(
-        fixture
+        daemon
             .exec(&plain, &["mount", "-t", "tmpfs", "x", "/tmp"])
             .await
             .unwrap()
@@ -224,13 +224,11 @@ async fn privileges_are_only_those_given() {
         1
     );
     assert_eq!(
-        fixture
-            .output(&plain, "cat /proc/keys; ls -A /sys/firmware")
-            .await,
+        daemon.output(&plain, "cat /proc/keys; ls -A /sys/firmware").await,
         ""
     );
     assert_eq!(
-        fixture
+        daemon
             .exec(&plain, &["sh", "-c", "echo 1 > /proc/sys/vm/swappiness"])
             .await
             .unwrap()
@@ -248,48 +246,48 @@ async fn privileges_are_only_those_given() {
         context.readonly_rootfs = true;
         context.seccomp = Some(SecurityProfile::default());
     });
-    let dropped = fixture.create(&sandbox, dropped).await.unwrap();
-    fixture.start(&dropped).await.unwrap();
-    let status = fixture
+    let dropped = daemon.create(&sandbox, dropped).await.unwrap();
+    daemon.start_container(&dropped).await.unwrap();
+    let status = daemon
         .output(&dropped, "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/1/status")
         .await;
     assert_eq!(status, "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n");
-    let in_exec = fixture
+    let in_exec = daemon
         .output(&dropped, "grep -E 'CapEff|Seccomp:' /proc/self/status")
         .await;
     assert_eq!(in_exec, "CapEff:\t0000000000000000\nSeccomp:\t2\n");
     assert_eq!(
-        fixture.exec(&dropped, &["touch", "/x"]).await.unwrap().exit_code,
+        daemon.exec(&dropped, &["touch", "/x"]).await.unwrap().exit_code,
         1
     );
 
     let filtered = secured(shell("sleep 1000"), |context| {
         context.seccomp = Some(SecurityProfile::default())
     });
-    let filtered = fixture.create(&sandbox, filtered).await.unwrap();
-    fixture.start(&filtered).await.unwrap();
+    let filtered = daemon.create(&sandbox, filtered).await.unwrap();
+    daemon.start_container(&filtered).await.unwrap();
     assert_eq!(
-        fixture.output(&filtered, "grep Seccomp: /proc/1/status").await,
+        daemon.output(&filtered, "grep Seccomp: /proc/1/status").await,
         "Seccomp:\t2\n"
     );
     assert_eq!(
-        fixture.output(&filtered, "grep Seccomp: /proc/self/status").await,
+        daemon.output(&filtered, "grep Seccomp: /proc/self/status").await,
         "Seccomp:\t2\n"
     );
 
     let privileged = secured(shell("sleep 1000"), |context| context.privileged = true);
-    let privileged = fixture.create(&sandbox, privileged).await.unwrap();
-    fixture.start(&privileged).await.unwrap();
-    fixture
+    let privileged = daemon.create(&sandbox, privileged).await.unwrap();
+    daemon.start_container(&privileged).await.unwrap();
+    daemon
         .output(&privileged, "mount -t tmpfs x /tmp && test -c /dev/kmsg")
         .await;
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn host_namespaces_are_the_hosts() {
-    let fixture = Fixture::new("hostns").await;
-    let mut config = fixture.sandbox_config();
+    let daemon = Daemon::new("hostns").await;
+    let mut config = daemon.sandbox_config();
     let options = NamespaceOption {
         network: NamespaceMode::Node as i32,
         pid: NamespaceMode::Node as i32,
@@ -301,15 +299,15 @@ async fn host_namespaces_are_the_hosts() {
         ..Default::default()
     };
     config.linux.as_mut().unwrap().security_context = Some(context);
-    let sandbox = fixture.sandbox_with(config).await.unwrap();
-    assert!(fixture.network.attached.lock().unwrap().is_empty());
+    let sandbox = daemon.run_sandbox(config).await.unwrap();
+    assert!(daemon.attached().is_empty());
     let config = secured(shell("sleep 1000"), |context| {
         context.namespace_options = Some(options)
     });
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
     for name in ["net", "pid", "ipc", "uts"] {
-        let inside = fixture
+        let inside = daemon
             .output(&id, &format!("ls -l /proc/self/ns/{name} | sed 's/.*-> //'"))
             .await;
         let outside = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
@@ -317,32 +315,32 @@ async fn host_namespaces_are_the_hosts() {
     }
     // Killing the shell must end its child too: no PID namespace does it.
     let before = std::time::Instant::now();
-    fixture.stop(&id, 0).await;
+    daemon.stop(&id, 0).await.unwrap();
     assert!(before.elapsed() < BOUND);
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_is_ignored_or_blocked() {
-    let fixture = Fixture::new("sigpipe").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture
+    let daemon = Daemon::new("sigpipe").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon
         .run(&sandbox, "grep -E 'SigIgn|SigBlk' /proc/self/status; sleep 1000")
         .await;
-    let log = fixture.wait_log(&id, "SigIgn").await;
+    let log = daemon.wait_log(&id, "SigIgn").await;
     // The C library ignores two signals of its own above 31.
     let bits = |name: &str| {
         let text = log.split_once(name).unwrap().1.lines().next().unwrap().trim();
         u64::from_str_radix(text, 16).unwrap() & 0x7fff_ffff
     };
     assert_eq!((bits("SigIgn:"), bits("SigBlk:")), (0, 0), "{log}");
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_a_pod_can_share_their_processes() {
-    let mut fixture = Fixture::new("sharedpid").await;
-    let sandbox = fixture.sandbox().await;
+    let mut daemon = Daemon::new("sharedpid").await;
+    let sandbox = daemon.sandbox().await;
     let shared = |config: ContainerConfig| {
         secured(config, |context| {
             let pid = NamespaceMode::Pod as i32;
@@ -352,22 +350,22 @@ async fn containers_of_a_pod_can_share_their_processes() {
             });
         })
     };
-    let one = fixture
+    let one = daemon
         .create(&sandbox, shared(shell("sleep 4711")))
         .await
         .unwrap();
-    fixture.start(&one).await.unwrap();
-    fixture.reopen().await;
-    let other = fixture
+    daemon.start_container(&one).await.unwrap();
+    daemon.restart().await;
+    let other = daemon
         .create(&sandbox, shared(shell("sleep 1000")))
         .await
         .unwrap();
-    fixture.start(&other).await.unwrap();
-    let own = fixture.run(&sandbox, "sleep 1000").await;
-    assert!(fixture.output(&other, "ps").await.contains("sleep 4711"));
-    assert!(!fixture.output(&own, "ps").await.contains("sleep 4711"));
+    daemon.start_container(&other).await.unwrap();
+    let own = daemon.run(&sandbox, "sleep 1000").await;
+    assert!(daemon.output(&other, "ps").await.contains("sleep 4711"));
+    assert!(!daemon.output(&own, "ps").await.contains("sleep 4711"));
     // The namespace has its own first process: the end of a container does not end the others.
-    fixture.stop(&one, 0).await;
-    assert!(!fixture.output(&other, "ps").await.contains("sleep 4711"));
-    fixture.end().await;
+    daemon.stop(&one, 0).await.unwrap();
+    assert!(!daemon.output(&other, "ps").await.contains("sleep 4711"));
+    daemon.end().await;
 }

@@ -4,22 +4,23 @@
 mod support;
 
 use knode_cri::*;
+use support::daemon::Daemon;
 use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_lives_and_leaves_nothing_behind() {
-    let fixture = Fixture::new("lifecycle").await;
-    let engine = fixture.engine();
-    let sandbox = fixture.sandbox().await;
-    let id = fixture
+    let daemon = Daemon::new("lifecycle").await;
+    let engine = daemon.cri();
+    let sandbox = daemon.sandbox().await;
+    let id = daemon
         .create(&sandbox, shell("echo out; echo err >&2; exit 3"))
         .await
         .unwrap();
-    let status = fixture.status(&id).await;
+    let status = daemon.status(&id).await;
     assert_eq!(status.state(), ContainerState::ContainerCreated);
     assert_eq!((status.started_at, status.finished_at), (0, 0));
-    fixture.start(&id).await.unwrap();
-    let status = fixture.wait_exited(&id).await;
+    daemon.start_container(&id).await.unwrap();
+    let status = daemon.wait_exited(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (3, "Error"));
     assert!(
         status.created_at < status.started_at && status.started_at <= status.finished_at,
@@ -28,12 +29,12 @@ async fn a_container_lives_and_leaves_nothing_behind() {
     assert_eq!(status.image.unwrap().image, IMAGE);
     assert!(status.image_ref.starts_with("sha256:"), "{}", status.image_ref);
 
-    let log = fixture.log(&id).await;
+    let log = daemon.log(&id).await;
     let mut streams: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     streams.sort_unstable();
     assert_eq!(streams, ["stderr F err", "stdout F out"]);
 
-    let again = fixture.start(&id).await.unwrap_err();
+    let again = daemon.start_container(&id).await.unwrap_err();
     assert_eq!(again.code, Code::FailedPrecondition, "{again:?}");
     engine
         .remove_container(RemoveContainerRequest {
@@ -57,14 +58,14 @@ async fn a_container_lives_and_leaves_nothing_behind() {
         gone.message,
         format!("an error occurred when try to find container {id:?}: not found")
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_is_ready_until_it_is_stopped() {
-    let fixture = Fixture::new("sandbox").await;
-    let engine = fixture.engine();
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("sandbox").await;
+    let engine = daemon.cri();
+    let sandbox = daemon.sandbox().await;
     let status = |id: String| async move {
         let request = PodSandboxStatusRequest {
             pod_sandbox_id: id,
@@ -76,7 +77,7 @@ async fn a_sandbox_is_ready_until_it_is_stopped() {
     let up_status = up.status.unwrap();
     assert_eq!(up_status.state(), PodSandboxState::SandboxReady);
     assert_eq!(up_status.network.unwrap().ip, "10.9.8.7");
-    let running = fixture.run(&sandbox, "sleep 1000").await;
+    let running = daemon.run(&sandbox, "sleep 1000").await;
 
     engine
         .stop_pod_sandbox(StopPodSandboxRequest {
@@ -87,8 +88,8 @@ async fn a_sandbox_is_ready_until_it_is_stopped() {
     let down = status(sandbox.clone()).await.unwrap();
     assert_eq!(down.status.unwrap().state(), PodSandboxState::SandboxNotready);
     assert_eq!(down.containers_statuses[0].exit_code, 137);
-    assert!(fixture.network.attached.lock().unwrap().is_empty());
-    let late = fixture.create(&sandbox, shell("true")).await.unwrap_err();
+    assert!(daemon.attached().is_empty());
+    let late = daemon.create(&sandbox, shell("true")).await.unwrap_err();
     assert!(late.message.contains("is not ready"), "{late:?}");
 
     for _ in 0..2 {
@@ -111,46 +112,46 @@ async fn a_sandbox_is_ready_until_it_is_stopped() {
         verbose: false,
     };
     assert!(engine.container_status(request).await.unwrap_err().is_not_found());
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_asks_first_and_kills_after_the_grace() {
-    let fixture = Fixture::new("stop").await;
-    let sandbox = fixture.sandbox().await;
-    let polite = fixture
+    let daemon = Daemon::new("stop").await;
+    let sandbox = daemon.sandbox().await;
+    let polite = daemon
         .run(
             &sandbox,
             "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done",
         )
         .await;
-    let stubborn = fixture
+    let stubborn = daemon
         .run(&sandbox, "trap '' TERM; echo up; while :; do sleep 0.05; done")
         .await;
-    fixture.wait_log(&polite, "up").await;
-    fixture.wait_log(&stubborn, "up").await;
+    daemon.wait_log(&polite, "up").await;
+    daemon.wait_log(&stubborn, "up").await;
 
-    fixture.stop(&polite, 30).await;
-    let status = fixture.status(&polite).await;
+    daemon.stop(&polite, 30).await.unwrap();
+    let status = daemon.status(&polite).await;
     assert_eq!(
         (status.state(), status.exit_code),
         (ContainerState::ContainerExited, 7)
     );
-    assert!(fixture.log(&polite).await.contains("stdout F bye"));
+    assert!(daemon.log(&polite).await.contains("stdout F bye"));
 
     let before = std::time::Instant::now();
-    fixture.stop(&stubborn, 1).await;
+    daemon.stop(&stubborn, 1).await.unwrap();
     assert!(before.elapsed() >= std::time::Duration::from_secs(1));
-    let status = fixture.status(&stubborn).await;
+    let status = daemon.status(&stubborn).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
-    fixture.stop(&stubborn, 1).await;
-    fixture.end().await;
+    daemon.stop(&stubborn, 1).await.unwrap();
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_cannot_start_says_why() {
-    let fixture = Fixture::new("cannot").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("cannot").await;
+    let sandbox = daemon.sandbox().await;
     let script = "printf '#!/no/interpreter\\n' > /bin/script; chmod +x /bin/script";
     let cases: &[(&[&str], &str)] = &[
         (
@@ -164,10 +165,10 @@ async fn a_program_that_cannot_start_says_why() {
         (&["/etc/passwd"], "exec: \"/etc/passwd\": permission denied"),
     ];
     for (words, text) in cases {
-        let id = fixture.create(&sandbox, command(words)).await.unwrap();
-        let error = fixture.start(&id).await.unwrap_err();
+        let id = daemon.create(&sandbox, command(words)).await.unwrap();
+        let error = daemon.start_container(&id).await.unwrap_err();
         assert!(error.message.ends_with(text), "{error:?}");
-        let status = fixture.status(&id).await;
+        let status = daemon.status(&id).await;
         assert_eq!(
             (status.state(), status.exit_code),
             (ContainerState::ContainerExited, 128)
@@ -175,28 +176,28 @@ async fn a_program_that_cannot_start_says_why() {
         assert_eq!(status.reason, "StartError");
         assert!(status.message.ends_with(text), "{}", status.message);
     }
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    fixture.output(&id, script).await;
-    let error = fixture.exec(&id, &["/bin/script"]).await.unwrap_err();
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    daemon.output(&id, script).await;
+    let error = daemon.exec(&id, &["/bin/script"]).await.unwrap_err();
     assert!(
         error
             .message
             .ends_with("exec /bin/script: no such file or directory"),
         "{error:?}"
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_filtered() {
-    let fixture = Fixture::new("lists").await;
-    let engine = fixture.engine();
-    let (one, other) = (fixture.sandbox().await, fixture.sandbox().await);
+    let daemon = Daemon::new("lists").await;
+    let engine = daemon.cri();
+    let (one, other) = (daemon.sandbox().await, daemon.sandbox().await);
     let mut labelled = shell("sleep 1000");
     labelled.labels.insert("app".into(), "web".into());
-    let web = fixture.create(&one, labelled).await.unwrap();
-    fixture.start(&web).await.unwrap();
-    let created = fixture.create(&other, shell("true")).await.unwrap();
+    let web = daemon.create(&one, labelled).await.unwrap();
+    daemon.start_container(&web).await.unwrap();
+    let created = daemon.create(&other, shell("true")).await.unwrap();
     let ids = |filter: ContainerFilter| async move {
         let request = ListContainersRequest { filter: Some(filter) };
         let listed = engine.list_containers(request).await.unwrap().containers;
@@ -237,15 +238,15 @@ async fn lists_are_filtered() {
         .await,
         [web]
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_made_leaves_nothing() {
-    let fixture = Fixture::new("refused").await;
-    let engine = fixture.engine();
-    *fixture.network.refuse.lock().unwrap() = Some("no subnet yet".into());
-    let error = fixture.sandbox_with(fixture.sandbox_config()).await.unwrap_err();
+    let daemon = Daemon::new("refused").await;
+    let engine = daemon.cri();
+    daemon.refuse_network(Some("no subnet yet"));
+    let error = daemon.run_sandbox(daemon.sandbox_config()).await.unwrap_err();
     assert!(
         error.message.contains("failed to setup network") && error.message.ends_with("no subnet yet"),
         "{error:?}"
@@ -260,7 +261,7 @@ async fn what_cannot_be_made_leaves_nothing() {
         !status.conditions[1].status && status.conditions[1].message == "no subnet yet",
         "{status:?}"
     );
-    *fixture.network.refuse.lock().unwrap() = None;
+    daemon.refuse_network(None);
     assert!(
         engine
             .list_pod_sandbox(ListPodSandboxRequest::default())
@@ -270,21 +271,21 @@ async fn what_cannot_be_made_leaves_nothing() {
             .is_empty()
     );
 
-    let config = fixture.sandbox_config();
-    let sandbox = fixture.sandbox_with(config.clone()).await.unwrap();
-    let taken = fixture.sandbox_with(config).await.unwrap_err();
+    let config = daemon.sandbox_config();
+    let sandbox = daemon.run_sandbox(config.clone()).await.unwrap();
+    let taken = daemon.run_sandbox(config).await.unwrap_err();
     assert_eq!(taken.code, Code::AlreadyExists);
     let mut unknown = shell("true");
     unknown.image = Some(ImageSpec {
         image: "localhost/none:1".into(),
         ..Default::default()
     });
-    let error = fixture.create(&sandbox, unknown).await.unwrap_err();
+    let error = daemon.create(&sandbox, unknown).await.unwrap_err();
     assert_eq!(error.code, Code::NotFound);
     let group = secured(shell("true"), |context| {
         context.run_as_group = Some(Int64Value { value: 5 })
     });
-    let error = fixture.create(&sandbox, group).await.unwrap_err();
+    let error = daemon.create(&sandbox, group).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument, "{error:?}");
     assert!(
         engine
@@ -294,5 +295,5 @@ async fn what_cannot_be_made_leaves_nothing() {
             .containers
             .is_empty()
     );
-    fixture.end().await;
+    daemon.end().await;
 }

@@ -5,6 +5,7 @@ mod support;
 
 use knode_cri::*;
 use knode_testkit::wait::wait_until_async;
+use support::daemon::Daemon;
 use support::*;
 
 const MEBIBYTE: i64 = 1024 * 1024;
@@ -14,22 +15,22 @@ const GREEDY: &str = "x=0123456789abcdef; while :; do x=$x$x; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_past_its_memory_is_oom_killed() {
-    let fixture = Fixture::new("oom").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("oom").await;
+    let sandbox = daemon.sandbox().await;
     let greedy = limited(shell(GREEDY), |resources| {
         resources.memory_limit_in_bytes = 32 * MEBIBYTE
     });
-    let id = fixture.create(&sandbox, greedy).await.unwrap();
-    fixture.start(&id).await.unwrap();
-    let status = fixture.wait_exited(&id).await;
+    let id = daemon.create(&sandbox, greedy).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
+    let status = daemon.wait_exited(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_in_force_and_can_be_changed() {
-    let fixture = Fixture::new("limits").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("limits").await;
+    let sandbox = daemon.sandbox().await;
     let config = limited(shell("sleep 1000"), |resources| {
         resources.memory_limit_in_bytes = 64 * MEBIBYTE;
         resources.memory_swap_limit_in_bytes = 64 * MEBIBYTE;
@@ -38,19 +39,9 @@ async fn limits_are_in_force_and_can_be_changed() {
         resources.cpu_period = 100_000;
         resources.oom_score_adj = 900;
     });
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
-    assert_eq!(fixture.output(&id, "cat /proc/1/oom_score_adj").await, "900\n");
-    let read = |file: &str| {
-        let (controller, file) = file.split_once('/').unwrap();
-        let cgroups = knode_linux::cgroup::Cgroups::detect("/sys/fs/cgroup".as_ref()).unwrap();
-        let group = std::path::Path::new(&fixture.cgroup).join(&id);
-        let path = cgroups.directory(controller, &group).join(file);
-        std::fs::read_to_string(&path)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-            .trim()
-            .to_string()
-    };
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
+    assert_eq!(daemon.output(&id, "cat /proc/1/oom_score_adj").await, "900\n");
     let v1 = std::path::Path::new("/sys/fs/cgroup/memory").exists();
     let files = if v1 {
         [
@@ -61,7 +52,7 @@ async fn limits_are_in_force_and_can_be_changed() {
         [("memory/memory.max", "67108864"), ("cpu/cpu.max", "50000 100000")]
     };
     for (file, wanted) in files {
-        assert_eq!(read(file), wanted, "{file}");
+        assert_eq!(daemon.group_file(&id, file).await, wanted, "{file}");
     }
     let linux = LinuxContainerResources {
         memory_limit_in_bytes: 128 * MEBIBYTE,
@@ -73,31 +64,28 @@ async fn limits_are_in_force_and_can_be_changed() {
         linux: Some(linux),
         ..Default::default()
     };
-    fixture
-        .engine()
-        .update_container_resources(request)
-        .await
-        .unwrap();
-    assert_eq!(read(files[0].0), (128 * MEBIBYTE).to_string());
-    let resources = fixture.status(&id).await.resources.unwrap().linux.unwrap();
+    daemon.cri().update_container_resources(request).await.unwrap();
+    let now = daemon.group_file(&id, files[0].0).await;
+    assert_eq!(now, (128 * MEBIBYTE).to_string());
+    let resources = daemon.status(&id).await.resources.unwrap().linux.unwrap();
     assert_eq!(
         (resources.memory_limit_in_bytes, resources.cpu_shares),
         (128 * MEBIBYTE, 512)
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_is_counted() {
-    let fixture = Fixture::new("stats").await;
-    let engine = fixture.engine();
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("stats").await;
+    let engine = daemon.cri();
+    let sandbox = daemon.sandbox().await;
     let script = "dd if=/dev/zero of=/written bs=1024 count=2048 2>/dev/null; while :; do :; done";
     let config = limited(shell(script), |resources| {
         resources.memory_limit_in_bytes = 256 * MEBIBYTE
     });
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
     let stats = wait_until_async("usage to grow", BOUND, || async {
         let request = ContainerStatsRequest {
             container_id: id.clone(),
@@ -126,5 +114,5 @@ async fn usage_is_counted() {
     assert_eq!(linux.containers.len(), 1);
     assert!(linux.cpu.unwrap().usage_core_nano_seconds.unwrap().value > 0);
     assert!(linux.network.is_some());
-    fixture.end().await;
+    daemon.end().await;
 }

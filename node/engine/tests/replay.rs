@@ -14,7 +14,11 @@ use serde_json::Value;
 use support::daemon::Daemon;
 use support::*;
 
-const RECORDED: &str = include_str!("data/kubelet-pod.jsonl");
+/// A kubelet that starts.
+const START: &str = include_str!("data/kubelet-start.jsonl");
+
+/// A pod with an init container and a probe, from its sandbox to its removal.
+const POD: &str = include_str!("data/kubelet-pod.jsonl");
 
 /// Objects whose keys are not names of fields.
 const MAPS: &[&str] = &["labels", "annotations", "sysctls", "unified", "labelSelector"];
@@ -256,7 +260,7 @@ impl Kubelet {
                 .unwrap(),
             "ListPodSandbox" | "ListContainers" => self.list(method, request).await,
             "ExecSync" => {
-                let answer = self.daemon.exec(&container(), &["true"], 1).await.unwrap();
+                let answer = self.daemon.exec_for(&container(), &["true"], 1).await.unwrap();
                 assert_eq!(answer.exit_code, 0);
             }
             "PodSandboxStatus" => {
@@ -274,8 +278,27 @@ impl Kubelet {
                     .unwrap();
                 assert_eq!(status.state().as_str_name(), response["state"].as_str().unwrap());
             }
+            "UpdateRuntimeConfig" => self.network(request).await,
             other => self.unchanged(other).await,
         }
+    }
+
+    /// The pod network's range reaches whoever makes the network.
+    async fn network(&self, request: &Value) {
+        let cidr = request["runtimeConfig"]["networkConfig"]["podCidr"]
+            .as_str()
+            .unwrap();
+        let network_config = Some(NetworkConfig {
+            pod_cidr: cidr.into(),
+        });
+        let request = UpdateRuntimeConfigRequest {
+            runtime_config: Some(RuntimeConfig { network_config }),
+        };
+        self.daemon.cri().update_runtime_config(request).await.unwrap();
+        assert_eq!(
+            fs::read_to_string(self.daemon.scratch.join("pod-cidr")).unwrap(),
+            cidr
+        );
     }
 
     /// Calls that ask for nothing of this pod.
@@ -323,6 +346,10 @@ impl Kubelet {
                 let request = ListContainerStatsRequest::default();
                 drop(cri.list_container_stats(request).await.unwrap());
             }
+            "RuntimeConfig" => {
+                let config = cri.runtime_config(RuntimeConfigRequest {}).await.unwrap();
+                assert_eq!(config.linux.unwrap().cgroup_driver(), CgroupDriver::Cgroupfs);
+            }
             "ListImages" => assert_eq!(
                 cri.list_images(ListImagesRequest::default())
                     .await
@@ -351,12 +378,12 @@ async fn an_upstream_kubelets_calls_are_answered_in_its_order() {
         ids: HashMap::new(),
     };
     let mut seen = 0;
-    for line in RECORDED.lines() {
+    for line in START.lines().chain(POD.lines()) {
         let call: Value = serde_json::from_str(line).unwrap();
         kubelet.call(&call).await;
         seen += 1;
     }
-    assert!(seen > 40, "{seen} calls");
+    assert!(seen > 55, "{seen} calls");
     kubelet.daemon.clear().await;
     kubelet.daemon.assert_clean("the replay");
 }

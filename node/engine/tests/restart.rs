@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use knode_cri::*;
 use knode_testkit::wait::{wait_until, wait_until_async};
+use support::daemon::Daemon;
+use support::traces::processes_below;
 use support::*;
 
 fn lines(path: &str) -> usize {
@@ -18,12 +20,12 @@ fn lines(path: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_daemon_takes_everything_up() {
-    let mut fixture = Fixture::new("restart").await;
-    let sandbox = fixture.sandbox().await;
-    let running = fixture
+    let mut daemon = Daemon::new("restart").await;
+    let sandbox = daemon.sandbox().await;
+    let running = daemon
         .run(&sandbox, "while :; do echo tick; sleep 0.05; done")
         .await;
-    let gate = fixture.scratch.join("gate");
+    let gate = daemon.scratch.join("gate");
     std::fs::create_dir(&gate).unwrap();
     let mut ends = shell("while [ ! -e /gate/go ]; do sleep 0.05; done; exit 9");
     ends.mounts = vec![Mount {
@@ -31,75 +33,74 @@ async fn a_new_daemon_takes_everything_up() {
         host_path: gate.display().to_string(),
         ..Default::default()
     }];
-    let ends = fixture.create(&sandbox, ends).await.unwrap();
-    fixture.start(&ends).await.unwrap();
-    let created = fixture
+    let ends = daemon.create(&sandbox, ends).await.unwrap();
+    daemon.start_container(&ends).await.unwrap();
+    let created = daemon
         .create(&sandbox, shell("echo late; sleep 1000"))
         .await
         .unwrap();
-    let before = fixture.status(&running).await;
+    let before = daemon.status(&running).await;
 
-    fixture.engine = None;
+    daemon.kill();
     let seen = lines(&before.log_path);
     wait_until("the log to go on without a daemon", BOUND, || {
         lines(&before.log_path) > seen + 3
     });
     std::fs::write(gate.join("go"), "").unwrap();
-    let exit = fixture
-        .scratch
-        .join(format!("engine/containers/{ends}/exit.json"));
+    let exit = daemon.scratch.join(format!("engine/containers/{ends}/exit.json"));
     wait_until("the end to be recorded", BOUND, || exit.exists());
 
-    fixture.reopen().await;
-    assert_eq!(fixture.status(&running).await, before);
-    let ended = fixture.status(&ends).await;
+    daemon.restart().await;
+    assert_eq!(daemon.status(&running).await, before);
+    let ended = daemon.status(&ends).await;
     assert_eq!(
         (ended.state(), ended.exit_code),
         (ContainerState::ContainerExited, 9)
     );
-    assert_eq!(fixture.output(&running, "echo hello").await, "hello\n");
-    fixture.start(&created).await.unwrap();
-    fixture.wait_log(&created, "late").await;
-    fixture.stop(&running, 0).await;
-    assert_eq!(fixture.status(&running).await.exit_code, 137);
-    let again = fixture.create(&sandbox, shell("exit 0")).await.unwrap();
-    fixture.start(&again).await.unwrap();
-    assert_eq!(fixture.wait_exited(&again).await.reason, "Completed");
-    fixture.end().await;
+    assert_eq!(daemon.output(&running, "echo hello").await, "hello\n");
+    daemon.start_container(&created).await.unwrap();
+    daemon.wait_log(&created, "late").await;
+    daemon.stop(&running, 0).await.unwrap();
+    assert_eq!(daemon.status(&running).await.exit_code, 137);
+    let again = daemon.create(&sandbox, shell("exit 0")).await.unwrap();
+    daemon.start_container(&again).await.unwrap();
+    assert_eq!(daemon.wait_exited(&again).await.reason, "Completed");
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn teardown_needs_no_daemon() {
-    let mut fixture = Fixture::new("teardown").await;
-    let sandbox = fixture.sandbox().await;
-    fixture
+    let mut daemon = Daemon::new("teardown").await;
+    let sandbox = daemon.sandbox().await;
+    daemon
         .run(&sandbox, "trap '' TERM; while :; do sleep 1; done")
         .await;
-    fixture.create(&sandbox, shell("true")).await.unwrap();
-    fixture.engine = None;
-    fixture.end().await;
+    daemon.create(&sandbox, shell("true")).await.unwrap();
+    daemon.teardown();
+    daemon.assert_clean("the teardown");
+    assert!(daemon.attached().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shim_that_dies_takes_its_containers_along() {
-    let fixture = Fixture::new("shimdeath").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    let shim = shim_of(&fixture);
+    let daemon = Daemon::new("shimdeath").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    let shim = shim_of(&daemon);
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(shim),
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    let status = fixture.wait_exited(&id).await;
+    let status = daemon.wait_exited(&id).await;
     assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));
     wait_until_async("the sandbox to be over", BOUND, || async {
         let request = PodSandboxStatusRequest {
             pod_sandbox_id: sandbox.clone(),
             verbose: false,
         };
-        let status = fixture
-            .engine()
+        let status = daemon
+            .cri()
             .pod_sandbox_status(request)
             .await
             .unwrap()
@@ -108,58 +109,58 @@ async fn a_shim_that_dies_takes_its_containers_along() {
         status.state() == PodSandboxState::SandboxNotready
     })
     .await;
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_an_earlier_boot_have_ended() {
-    let mut fixture = Fixture::new("reboot").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    fixture.stop(&id, 0).await;
-    let other = fixture.create(&sandbox, shell("sleep 1000")).await.unwrap();
-    let shim = shim_of(&fixture);
-    fixture.engine = None;
+    let mut daemon = Daemon::new("reboot").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    daemon.stop(&id, 0).await.unwrap();
+    let other = daemon.create(&sandbox, shell("sleep 1000")).await.unwrap();
+    let shim = shim_of(&daemon);
+    daemon.kill();
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(shim),
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    let path = fixture
+    let path = daemon
         .scratch
         .join(format!("engine/sandboxes/{sandbox}/record.json"));
     let text = std::fs::read_to_string(&path).unwrap();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     assert!(text.contains(boot.trim()));
     std::fs::write(&path, text.replace(boot.trim(), "an-earlier-boot")).unwrap();
-    fixture.reopen().await;
-    let items = fixture
-        .engine()
+    daemon.restart().await;
+    let items = daemon
+        .cri()
         .list_pod_sandbox(ListPodSandboxRequest::default())
         .await
         .unwrap()
         .items;
     assert_eq!(items[0].state(), PodSandboxState::SandboxNotready);
-    assert_eq!(fixture.status(&id).await.exit_code, 137);
-    assert!(fixture.start(&other).await.is_err());
-    fixture.end().await;
+    assert_eq!(daemon.status(&id).await.exit_code, 137);
+    assert!(daemon.start_container(&other).await.is_err());
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_reopened_where_the_old_one_was() {
-    let fixture = Fixture::new("rotate").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture
+    let daemon = Daemon::new("rotate").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon
         .run(&sandbox, "while :; do echo tick; sleep 0.02; done")
         .await;
-    let path = fixture.status(&id).await.log_path;
+    let path = daemon.status(&id).await.log_path;
     wait_until("a first line", BOUND, || lines(&path) > 0);
     let old = format!("{path}.1");
     std::fs::rename(&path, &old).unwrap();
     let request = ReopenContainerLogRequest {
         container_id: id.clone(),
     };
-    fixture.engine().reopen_container_log(request).await.unwrap();
+    daemon.cri().reopen_container_log(request).await.unwrap();
     assert!(
         std::path::Path::new(&path).exists(),
         "the file is there when the call returns"
@@ -167,20 +168,20 @@ async fn logs_are_reopened_where_the_old_one_was() {
     let frozen = lines(&old);
     wait_until("lines in the new file", BOUND, || lines(&path) > 3);
     assert_eq!(lines(&old), frozen);
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_tell_the_story_in_order() {
-    let fixture = Fixture::new("events").await;
-    let mut events = fixture.engine().container_events().await.unwrap();
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "exit 4").await;
-    fixture.wait_exited(&id).await;
+    let daemon = Daemon::new("events").await;
+    let mut events = daemon.cri().container_events().await.unwrap();
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "exit 4").await;
+    daemon.wait_exited(&id).await;
     let request = RemovePodSandboxRequest {
         pod_sandbox_id: sandbox.clone(),
     };
-    fixture.engine().remove_pod_sandbox(request).await.unwrap();
+    daemon.cri().remove_pod_sandbox(request).await.unwrap();
     use ContainerEventType::*;
     let wanted = [
         (&sandbox, ContainerCreatedEvent),
@@ -207,16 +208,16 @@ async fn events_tell_the_story_in_order() {
             assert_eq!(event.pod_sandbox_status.unwrap().id, sandbox);
         }
     }
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shim_is_small() {
-    let fixture = Fixture::new("small").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "echo up; sleep 1000").await;
-    fixture.wait_log(&id, "up").await;
-    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim_of(&fixture))).unwrap();
+    let daemon = Daemon::new("small").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "echo up; sleep 1000").await;
+    daemon.wait_log(&id, "up").await;
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim_of(&daemon))).unwrap();
     let kilobytes = |name: &str| -> u64 {
         let lines = rollup.lines().filter(|line| line.starts_with(name));
         lines
@@ -227,12 +228,12 @@ async fn a_shim_is_small() {
     println!("{rollup}");
     // An unoptimized program has more to relocate than a released one.
     assert!(private < 4096, "a shim has {private} kB of its own");
-    fixture.end().await;
+    daemon.end().await;
 }
 
-/// The only shim of the fixture's engine.
-fn shim_of(fixture: &Fixture) -> i32 {
-    let marks = processes_below(&fixture.scratch.join("engine").display().to_string());
+/// The only shim of the daemon's engine.
+fn shim_of(daemon: &Daemon) -> i32 {
+    let marks = processes_below(&daemon.scratch.join("engine").display().to_string());
     let shims: Vec<&String> = marks
         .iter()
         .filter(|line| line.contains(" shim ") || line.contains("entry shim"))
@@ -243,17 +244,17 @@ fn shim_of(fixture: &Fixture) -> i32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_come_up_side_by_side() {
-    let fixture = Fixture::new("crowd").await;
+    let daemon = Daemon::new("crowd").await;
     let start = std::time::Instant::now();
     let pods = (0..20).map(|_| async {
-        let sandbox = fixture.sandbox().await;
-        fixture.run(&sandbox, "echo up; sleep 1000").await
+        let sandbox = daemon.sandbox().await;
+        daemon.run(&sandbox, "echo up; sleep 1000").await
     });
     let ids = futures::future::join_all(pods).await;
     println!("20 pods in {:?}", start.elapsed());
     for id in &ids {
-        fixture.wait_log(id, "up").await;
+        daemon.wait_log(id, "up").await;
     }
     assert!(start.elapsed() < Duration::from_secs(60));
-    fixture.end().await;
+    daemon.end().await;
 }

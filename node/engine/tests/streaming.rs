@@ -3,58 +3,12 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
-use futures::{SinkExt, StreamExt};
 use knode_cri::*;
+use support::daemon::Daemon;
+use support::websocket::{connect, listen, say};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-
-type Client = WebSocketStream<TcpStream>;
-
-async fn connect(url: &str, protocol: &str) -> Client {
-    let mut request = url.replace("http://", "ws://").into_client_request().unwrap();
-    request
-        .headers_mut()
-        .insert("Sec-WebSocket-Protocol", HeaderValue::from_str(protocol).unwrap());
-    let address = url.trim_start_matches("http://").split('/').next().unwrap();
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (client, response) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], protocol);
-    client
-}
-
-/// Everything the server says until it closes, by channel.
-async fn listen(client: &mut Client) -> BTreeMap<u8, String> {
-    let mut said = BTreeMap::new();
-    loop {
-        let message = tokio::time::timeout(BOUND, client.next())
-            .await
-            .expect("the server goes on");
-        match message.expect("a close frame").unwrap() {
-            Message::Binary(bytes) => {
-                let text: &mut String = said.entry(bytes[0]).or_default();
-                text.push_str(&String::from_utf8_lossy(&bytes[1..]));
-            }
-            Message::Close(frame) => {
-                assert_eq!(u16::from(frame.unwrap().code), 1000);
-                return said;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-async fn say(client: &mut Client, channel: u8, text: &[u8]) {
-    let mut bytes = vec![channel];
-    bytes.extend_from_slice(text);
-    client.send(Message::Binary(bytes.into())).await.unwrap();
-}
 
 fn exec(container: &str, script: &str) -> ExecRequest {
     ExecRequest {
@@ -68,11 +22,11 @@ fn exec(container: &str, script: &str) -> ExecRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_streams_over_websocket() {
-    let fixture = Fixture::new("wsexec").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    let url = fixture
-        .engine()
+    let daemon = Daemon::new("wsexec").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    let url = daemon
+        .cri()
         .exec(exec(&id, "echo out; echo err >&2; exit 3"))
         .await
         .unwrap()
@@ -92,16 +46,16 @@ async fn a_command_streams_over_websocket() {
         .unwrap();
     let used = tokio_tungstenite::client_async(url.replace("http", "ws"), again).await;
     assert!(used.is_err(), "a token is good once");
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn input_ends_when_the_client_says_so() {
-    let fixture = Fixture::new("wsstdin").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    let url = fixture
-        .engine()
+    let daemon = Daemon::new("wsstdin").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    let url = daemon
+        .cri()
         .exec(ExecRequest {
             stdin: true,
             ..exec(&id, "cat; echo end")
@@ -115,14 +69,14 @@ async fn input_ends_when_the_client_says_so() {
     let said = listen(&mut client).await;
     assert_eq!(said[&1], "hello\nend\n");
     assert_eq!(said[&3], "{\"metadata\":{},\"status\":\"Success\"}");
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_has_a_size_and_echoes() {
-    let fixture = Fixture::new("wstty").await;
-    let sandbox = fixture.sandbox().await;
-    terminal(&fixture, &sandbox, "0 0 4294967295").await;
+    let daemon = Daemon::new("wstty").await;
+    let sandbox = daemon.sandbox().await;
+    terminal(&daemon, &sandbox, "0 0 4294967295").await;
     let mapping = vec![IdMapping {
         container_id: 0,
         host_id: 200_000,
@@ -133,7 +87,7 @@ async fn a_terminal_has_a_size_and_echoes() {
         uids: mapping.clone(),
         gids: mapping,
     };
-    let mut config = fixture.sandbox_config();
+    let mut config = daemon.sandbox_config();
     config.linux.get_or_insert_default().security_context = Some(LinuxSandboxSecurityContext {
         namespace_options: Some(NamespaceOption {
             pid: NamespaceMode::Container as i32,
@@ -142,14 +96,14 @@ async fn a_terminal_has_a_size_and_echoes() {
         }),
         ..Default::default()
     });
-    let sandbox = fixture.sandbox_with(config).await.unwrap();
-    terminal(&fixture, &sandbox, "0 200000 65536").await;
-    fixture.end().await;
+    let sandbox = daemon.run_sandbox(config).await.unwrap();
+    terminal(&daemon, &sandbox, "0 200000 65536").await;
+    daemon.end().await;
 }
 
 /// Runs a command on a terminal that sees these users.
-async fn terminal(fixture: &Fixture, sandbox: &str, users: &str) {
-    let id = fixture.run(sandbox, "sleep 1000").await;
+async fn terminal(daemon: &Daemon, sandbox: &str, users: &str) {
+    let id = daemon.run(sandbox, "sleep 1000").await;
     let request = ExecRequest {
         container_id: id.clone(),
         cmd: vec!["sh".into()],
@@ -163,10 +117,10 @@ async fn terminal(fixture: &Fixture, sandbox: &str, users: &str) {
         ..request.clone()
     };
     assert_eq!(
-        fixture.engine().exec(both).await.unwrap_err().code,
+        daemon.cri().exec(both).await.unwrap_err().code,
         Code::InvalidArgument
     );
-    let url = fixture.engine().exec(request).await.unwrap().url;
+    let url = daemon.cri().exec(request).await.unwrap().url;
     let mut client = connect(&url, "v4.channel.k8s.io").await;
     say(&mut client, 4, b"{\"Width\":91,\"Height\":37}").await;
     say(
@@ -183,14 +137,14 @@ async fn terminal(fixture: &Fixture, sandbox: &str, users: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_run_is_said_in_the_stream() {
-    let fixture = Fixture::new("wsfail").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
+    let daemon = Daemon::new("wsfail").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
     let request = ExecRequest {
         cmd: vec!["/no/such".into()],
         ..exec(&id, "")
     };
-    let url = fixture.engine().exec(request).await.unwrap().url;
+    let url = daemon.cri().exec(request).await.unwrap().url;
     let said = listen(&mut connect(&url, "v5.channel.k8s.io").await).await;
     let text = "error executing command in container: failed to exec in container: failed to start exec";
     assert!(
@@ -201,18 +155,18 @@ async fn what_cannot_run_is_said_in_the_stream() {
         said[&3].contains("stat /no/such: no such file or directory"),
         "{said:?}"
     );
-    fixture.end().await;
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attaching_reaches_the_containers_own_streams() {
-    let fixture = Fixture::new("attach").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("attach").await;
+    let sandbox = daemon.sandbox().await;
     let mut config = shell("while read line; do echo got $line; echo err >&2; done; echo over");
     config.stdin = true;
     config.stdin_once = true;
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
     let request = AttachRequest {
         container_id: id.clone(),
         stdin: true,
@@ -220,10 +174,10 @@ async fn attaching_reaches_the_containers_own_streams() {
         stderr: true,
         ..Default::default()
     };
-    let url = fixture.engine().attach(request).await.unwrap().url;
+    let url = daemon.cri().attach(request).await.unwrap().url;
     let mut client = connect(&url, "v5.channel.k8s.io").await;
     say(&mut client, 0, b"one\n").await;
-    fixture.wait_log(&id, "got one").await;
+    daemon.wait_log(&id, "got one").await;
     say(&mut client, 255, &[0]).await;
     let said = listen(&mut client).await;
     assert!(
@@ -231,22 +185,22 @@ async fn attaching_reaches_the_containers_own_streams() {
         "{said:?}"
     );
     assert_eq!(said[&3], "{\"metadata\":{},\"status\":\"Success\"}");
-    let status = fixture.wait_exited(&id).await;
+    let status = daemon.wait_exited(&id).await;
     assert_eq!(status.exit_code, 0);
-    assert!(fixture.log(&id).await.contains("stdout F over"));
-    fixture.end().await;
+    assert!(daemon.log(&id).await.contains("stdout F over"));
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_on_a_terminal_logs_and_can_be_attached_to() {
-    let fixture = Fixture::new("ttylog").await;
-    let sandbox = fixture.sandbox().await;
+    let daemon = Daemon::new("ttylog").await;
+    let sandbox = daemon.sandbox().await;
     let mut config =
         shell("test -t 1 && echo terminal; read line; echo got $line; busybox stty size; exit 4");
     (config.tty, config.stdin) = (true, true);
-    let id = fixture.create(&sandbox, config).await.unwrap();
-    fixture.start(&id).await.unwrap();
-    fixture.wait_log(&id, "stdout F terminal").await;
+    let id = daemon.create(&sandbox, config).await.unwrap();
+    daemon.start_container(&id).await.unwrap();
+    daemon.wait_log(&id, "stdout F terminal").await;
     let request = AttachRequest {
         container_id: id.clone(),
         stdin: true,
@@ -254,7 +208,7 @@ async fn a_container_on_a_terminal_logs_and_can_be_attached_to() {
         tty: true,
         ..Default::default()
     };
-    let url = fixture.engine().attach(request).await.unwrap().url;
+    let url = daemon.cri().attach(request).await.unwrap().url;
     let mut client = connect(&url, "v5.channel.k8s.io").await;
     say(&mut client, 4, b"{\"Width\":91,\"Height\":37}").await;
     say(&mut client, 0, b"hello\n").await;
@@ -263,16 +217,16 @@ async fn a_container_on_a_terminal_logs_and_can_be_attached_to() {
         said[&1].contains("got hello\r\n") && said[&1].contains("37 91"),
         "{said:?}"
     );
-    assert_eq!(fixture.wait_exited(&id).await.exit_code, 4);
-    fixture.end().await;
+    assert_eq!(daemon.wait_exited(&id).await.exit_code, 4);
+    daemon.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spdy_is_answered_as_upstream_does() {
-    let fixture = Fixture::new("spdyhttp").await;
-    let sandbox = fixture.sandbox().await;
-    let id = fixture.run(&sandbox, "sleep 1000").await;
-    let url = fixture.engine().exec(exec(&id, "true")).await.unwrap().url;
+    let daemon = Daemon::new("spdyhttp").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    let url = daemon.cri().exec(exec(&id, "true")).await.unwrap().url;
     let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
@@ -293,7 +247,7 @@ async fn spdy_is_answered_as_upstream_does() {
         "{head}"
     );
 
-    let url = fixture.engine().exec(exec(&id, "true")).await.unwrap().url;
+    let url = daemon.cri().exec(exec(&id, "true")).await.unwrap().url;
     let mut plain = TcpStream::connect(address).await.unwrap();
     let path = url.trim_start_matches("http://").split_once('/').unwrap().1;
     plain
@@ -303,5 +257,5 @@ async fn spdy_is_answered_as_upstream_does() {
     let mut answer = String::new();
     plain.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    fixture.end().await;
+    daemon.end().await;
 }

@@ -6,6 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use knode_cri::*;
+use support::daemon::Daemon;
 use support::*;
 
 const ROUNDS: usize = 20;
@@ -17,7 +18,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_step_takes_long() {
-    let fixture = Fixture::new("timing").await;
+    let daemon = Daemon::new("timing").await;
     let names = [
         "run sandbox",
         "create",
@@ -37,20 +38,20 @@ async fn no_step_takes_long() {
             step += 1;
             at = Instant::now();
         };
-        let sandbox = fixture.sandbox().await;
+        let sandbox = daemon.sandbox().await;
         lap();
-        let id = fixture
+        let id = daemon
             .create(&sandbox, command(&["sleep", "1000"]))
             .await
             .unwrap();
         lap();
-        fixture.start(&id).await.unwrap();
+        daemon.start_container(&id).await.unwrap();
         lap();
-        fixture.exec(&id, &["true"]).await.unwrap();
+        daemon.exec(&id, &["true"]).await.unwrap();
         lap();
-        fixture.stop(&id, 0).await;
+        daemon.stop(&id, 0).await.unwrap();
         lap();
-        let engine = fixture.engine();
+        let engine = daemon.cri();
         engine
             .remove_container(RemoveContainerRequest { container_id: id })
             .await
@@ -77,5 +78,5 @@ async fn no_step_takes_long() {
         // Far above what an unloaded machine needs, far below what a poll or a time-out in the way costs.
         assert!(median < Duration::from_millis(500), "{name} takes {median:?}");
     }
-    fixture.end().await;
+    daemon.end().await;
 }

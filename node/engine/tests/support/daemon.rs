@@ -1,20 +1,20 @@
 //! An engine in a process of its own behind its socket, which tests kill.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use knode_cri::client::{RemoteRuntime, connect};
 use knode_cri::*;
+use knode_engine::OciProgram;
 use knode_images::{ImageStore, Registries, StoreConfig};
 use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT};
 use knode_testkit::scratch::Scratch;
 use knode_testkit::wait::{wait_until, wait_until_async};
 
-use super::{BOUND, processes_below, shell};
+use super::traces::{containers_groups, groups_below, processes_below};
+use super::{BOUND, shell};
 
 /// A daemon with everything it has below one directory.
 pub struct Daemon {
@@ -23,7 +23,8 @@ pub struct Daemon {
     child: Option<Child>,
     pub client: Option<RemoteRuntime>,
     next: std::sync::atomic::AtomicU32,
-    prefix: Vec<String>,
+    /// What is executed to start it.
+    words: Vec<String>,
 }
 
 impl Daemon {
@@ -33,47 +34,75 @@ impl Daemon {
 
     /// As [`Daemon::new`], started by the words of `prefix` (`nsenter …`).
     pub async fn within(name: &str, prefix: &[String]) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
-        let scratch = Scratch::new(name);
+        let mut daemon = Self::prepared(name, prefix);
         let store = ImageStore::open(StoreConfig {
-            root: scratch.join("images"),
+            root: daemon.scratch.join("images"),
             registries: Registries::default(),
         });
-        let archive = scratch.join("busybox.tar");
+        let archive = daemon.scratch.join("busybox.tar");
         knode_testkit::image::busybox().build().write_oci(&archive);
         store.unwrap().import_archive(&archive).await.unwrap();
         fs::remove_file(&archive).unwrap();
-        let mut daemon = Self {
-            cgroup: format!("/knode-test-{}-{name}", std::process::id()),
-            scratch,
-            child: None,
-            client: None,
-            next: Default::default(),
-            prefix: prefix.to_vec(),
-        };
+        let directory = daemon.scratch.path().display().to_string();
+        let program = env!("CARGO_BIN_EXE_knode-engine-entry");
+        daemon.words.extend([program.into(), "serve".into(), directory]);
         daemon.start().await;
         daemon
     }
 
+    /// `knode engine` with a pod network of its own and no images.
+    pub async fn of_program(name: &str, prefix: &[String], program: &str) -> Self {
+        let mut daemon = Self::prepared(name, prefix);
+        let data = daemon.scratch.join("data").display().to_string();
+        let socket = daemon.socket().display().to_string();
+        let words = [
+            program,
+            "engine",
+            "--data-dir",
+            &data,
+            "--socket",
+            &socket,
+            "--pod-subnet",
+            "10.78.0.0/24",
+        ];
+        daemon.words.extend(words.map(str::to_owned));
+        daemon.start().await;
+        daemon
+    }
+
+    fn prepared(name: &str, prefix: &[String]) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+        Self {
+            cgroup: format!("/knode-test-{}-{name}", std::process::id()),
+            scratch: Scratch::new(name),
+            child: None,
+            client: None,
+            next: Default::default(),
+            words: prefix.to_vec(),
+        }
+    }
+
+    /// Where it serves.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.join("cri.sock")
+    }
+
     /// Starts the daemon and connects.
     pub async fn start(&mut self) {
-        let program = env!("CARGO_BIN_EXE_knode-engine-entry").to_string();
-        let mut words = self.prefix.clone();
-        words.extend([program, "serve".into(), self.scratch.path().display().to_string()]);
         let errors = fs::File::options()
             .append(true)
             .create(true)
             .open(self.scratch.join("daemon.log"))
             .unwrap();
-        let child = Command::new(&words[0])
-            .args(&words[1..])
+        let child = Command::new(&self.words[0])
+            .args(&self.words[1..])
             .env(knode_engine::crash::VARIABLE, self.crash_file())
             .stdin(Stdio::null())
             .stderr(errors)
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let socket = self.scratch.join("cri.sock");
+        let socket = self.socket();
         let client = wait_until_async("the daemon to answer", BOUND, || async {
             let client = connect(&socket).await?;
             client.version(VersionRequest::default()).await?;
@@ -140,6 +169,11 @@ impl Daemon {
             }),
             ..Default::default()
         }
+    }
+
+    /// Runs a pod with nothing special about it.
+    pub async fn sandbox(&self) -> String {
+        self.run_sandbox(self.sandbox_config()).await.unwrap()
     }
 
     pub async fn run_sandbox(&self, config: PodSandboxConfig) -> CriResult<String> {
@@ -230,7 +264,12 @@ impl Daemon {
         .await
     }
 
-    pub async fn exec(&self, id: &str, words: &[&str], timeout: i64) -> CriResult<ExecSyncResponse> {
+    pub async fn exec(&self, id: &str, words: &[&str]) -> CriResult<ExecSyncResponse> {
+        self.exec_for(id, words, 0).await
+    }
+
+    /// Runs a command for at most `timeout` seconds.
+    pub async fn exec_for(&self, id: &str, words: &[&str], timeout: i64) -> CriResult<ExecSyncResponse> {
         let request = ExecSyncRequest {
             container_id: id.into(),
             cmd: words.iter().map(|word| word.to_string()).collect(),
@@ -241,10 +280,48 @@ impl Daemon {
 
     /// What a script that must succeed prints in a container.
     pub async fn output(&self, id: &str, script: &str) -> String {
-        let answer = self.exec(id, &["sh", "-c", script], 0).await.unwrap();
+        let answer = self.exec(id, &["sh", "-c", script]).await.unwrap();
         let errors = String::from_utf8_lossy(&answer.stderr).into_owned();
         assert_eq!(answer.exit_code, 0, "{script}: {errors}");
         String::from_utf8(answer.stdout).unwrap()
+    }
+
+    pub async fn log(&self, id: &str) -> String {
+        let path = self.status(id).await.log_path;
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    pub async fn wait_log(&self, id: &str, wanted: &str) -> String {
+        wait_until_async("a line in the log", BOUND, || async {
+            let log = self.log(id).await;
+            if log.contains(wanted) {
+                Ok(log)
+            } else {
+                Err(format!("{wanted:?} is not in {log:?}"))
+            }
+        })
+        .await
+    }
+
+    /// What verbose status tells of a container.
+    pub async fn info(&self, id: &str) -> serde_json::Value {
+        let request = ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: true,
+        };
+        let info = self.cri().container_status(request).await.unwrap().info;
+        serde_json::from_str(&info["info"]).unwrap()
+    }
+
+    /// A file of a container's control group, such as `memory/memory.limit_in_bytes`: controller and name.
+    pub async fn group_file(&self, id: &str, file: &str) -> String {
+        let info = self.info(id).await;
+        let group = PathBuf::from(info["cgroup"].as_str().unwrap());
+        let (controller, name) = file.split_once('/').unwrap();
+        let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
+        let path = cgroups.directory(controller, &group).join(name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.trim().to_string()
     }
 
     /// What a container of its own prints before it ends well.
@@ -276,6 +353,52 @@ impl Daemon {
             self.stop_sandbox(&sandbox.id).await.unwrap();
             self.remove_sandbox(&sandbox.id).await.unwrap();
         }
+    }
+
+    /// Sandboxes that have a network, as the network's books say.
+    pub fn attached(&self) -> Vec<String> {
+        let pages = fs::read_dir(self.scratch.join("network")).unwrap().flatten();
+        pages
+            .map(|page| page.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// From now on the network refuses pods for this reason, or takes them again.
+    pub fn refuse_network(&self, reason: Option<&str>) {
+        let file = self.scratch.join("network-refuses");
+        match reason {
+            Some(reason) => fs::write(file, reason).unwrap(),
+            None => fs::remove_file(file).unwrap(),
+        }
+    }
+
+    /// Configures OCI programs by handler; they count from the next start on.
+    pub fn set_runtimes(&self, programs: &[(&str, OciProgram)]) {
+        let programs: std::collections::BTreeMap<_, _> = programs.iter().cloned().collect();
+        let text = serde_json::to_string(&programs).unwrap();
+        fs::write(self.scratch.join("runtimes.json"), text).unwrap();
+    }
+
+    /// Ends everything without a daemon.
+    pub fn teardown(&mut self) {
+        self.kill();
+        let output = Command::new(env!("CARGO_BIN_EXE_knode-engine-entry"))
+            .arg("teardown")
+            .arg(self.scratch.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Removes every sandbox and looks whether anything is left.
+    pub async fn end(self) {
+        self.clear().await;
+        self.assert_clean("the test");
+        assert!(self.attached().is_empty(), "pods are still attached");
     }
 
     /// What is there that belongs to sandboxes and containers.
@@ -331,6 +454,15 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// Kills and removes what groups there are, in the order in which they can be removed.
+    fn groups_are_gone(&self, cgroups: &Cgroups) -> bool {
+        let groups = containers_groups(&self.cgroup);
+        let gone = |group: &PathBuf| cgroups.kill(group).and_then(|()| cgroups.remove(group)).is_ok();
+        groups.iter().filter(|group| !gone(group)).count() == 0
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -339,12 +471,6 @@ impl Drop for Daemon {
             eprintln!("daemon: {ended:?} {log}");
         }
         self.kill();
-        let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
-        // Groups in the order in which they can be removed.
-        for group in containers_groups(&self.cgroup) {
-            let _ = cgroups.kill(&group);
-            let _ = cgroups.remove(&group);
-        }
         for process in processes_below(&self.scratch.path().display().to_string()) {
             if let Some(pid) = process.split(' ').next().and_then(|pid| pid.parse().ok()) {
                 let pid = nix::unistd::Pid::from_raw(pid);
@@ -352,56 +478,11 @@ impl Drop for Daemon {
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
         }
-    }
-}
-
-fn hierarchies() -> Vec<PathBuf> {
-    let entries = fs::read_dir(DEFAULT_ROOT).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    found.push(DEFAULT_ROOT.into());
-    found
-}
-
-/// Groups of containers (pods' own are the kubelet's) below `parent`, and processes in any.
-fn groups_below(parent: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for hierarchy in hierarchies() {
-        let pods = fs::read_dir(hierarchy.join(parent.trim_start_matches('/')));
-        for pod in pods.into_iter().flatten().flatten().map(|entry| entry.path()) {
-            let processes = fs::read_to_string(pod.join("cgroup.procs")).unwrap_or_default();
-            if !processes.is_empty() {
-                found.push(format!("{}: {processes}", pod.display()));
-            }
-            let inner = fs::read_dir(&pod).into_iter().flatten().flatten();
-            let inner = inner.map(|entry| entry.path()).filter(|path| path.is_dir());
-            found.extend(inner.map(|path| path.display().to_string()));
+        let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
+        // Those that are killed leave their groups a moment later.
+        let started = std::time::Instant::now();
+        while !self.groups_are_gone(&cgroups) && started.elapsed() < BOUND {
+            std::thread::yield_now();
         }
     }
-    found
-}
-
-fn containers_groups(parent: &str) -> Vec<PathBuf> {
-    fn walk(base: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                walk(base, &entry.path(), found);
-            }
-        }
-        if let Ok(relative) = path.strip_prefix(base) {
-            found.insert(Path::new("/").join(relative));
-        }
-    }
-    let mut found = BTreeSet::new();
-    for hierarchy in hierarchies() {
-        let path = hierarchy.join(parent.trim_start_matches('/'));
-        if path.exists() {
-            walk(&hierarchy, &path, &mut found);
-        }
-    }
-    let mut found: Vec<PathBuf> = found.into_iter().collect();
-    found.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
-    found
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{Frame, decode, encode};
 use super::headers::{Decoder, Encoder};
 
-pub(super) struct Client {
-    stream: DuplexStream,
+pub(super) struct Client<S> {
+    stream: S,
     encoder: Encoder,
     decoder: Decoder,
     buffer: BytesMut,
@@ -20,8 +20,8 @@ pub(super) struct Client {
     pub(super) over: bool,
 }
 
-impl Client {
-    pub(super) fn new(stream: DuplexStream) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             encoder: Encoder::new().unwrap(),

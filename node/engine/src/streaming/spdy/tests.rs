@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::client::Client;
 use super::frame::{Frame, decode, encode};
@@ -107,7 +107,7 @@ const SHAPE: Shape = Shape {
 };
 
 /// A server for one process, the client, and the process's ends.
-async fn served(shape: Shape) -> (Client, tokio::sync::oneshot::Receiver<Ends>) {
+async fn served(shape: Shape) -> (Client<DuplexStream>, tokio::sync::oneshot::Receiver<Ends>) {
     let (near, far) = tokio::io::duplex(1024);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     tokio::spawn(super::process::carry(far, shape, move || {
