@@ -1,6 +1,6 @@
 # knode: make build, make up, make test, make bench, make dist, make down.
 .DEFAULT_GOAL := help
-.PHONY: help build up down verify test bench dist test-tools
+.PHONY: help build up down verify test fuzz bench dist test-tools
 
 KNODE      := target/release/knode
 # Passed to `knode up` as they stand, for example: make up UP="--node-name edge-1".
@@ -41,6 +41,10 @@ test-tools:
 test: build test-tools ## Install what the tests need and run all of them
 	@KNODE_BIN=$(abspath $(KNODE)) scripts/test.sh
 
+fuzz: ## Fuzz what takes other people's bytes, guided by coverage: SECONDS=300 for each target
+	@scripts/debian.sh fuzz
+	@scripts/fuzz.sh $(or $(SECONDS),300)
+
 dist: build ## Pack a Debian package and a tarball into target/dist, the same bytes for the same commit
 	@cargo xtask dist --binary $(KNODE) --out target/dist
 
@@ -49,4 +53,5 @@ bench: build ## Measure speed and size: a cluster with pods, the pod network bet
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- network
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- engine
+	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- pods
 	@cargo bench --quiet --locked --package knode-podnet --package knode-overlay --package knode-policy --package knode-proxy

@@ -12,6 +12,7 @@ mod engine;
 pub mod entry;
 mod error;
 mod events;
+pub mod fuzz;
 mod link;
 pub mod net;
 mod recovery;

@@ -7,6 +7,7 @@ mod archive;
 mod digest;
 mod durable;
 mod error;
+pub mod fuzz;
 mod image;
 #[cfg(test)]
 mod mutate;

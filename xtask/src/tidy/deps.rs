@@ -111,7 +111,14 @@ const MAY: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that stand beside the floors: they may name anything.
-const FREE: &[&str] = &["knode", "knode-testkit", "knode-e2e", "knode-benches", "xtask"];
+const FREE: &[&str] = &[
+    "knode",
+    "knode-testkit",
+    "knode-e2e",
+    "knode-benches",
+    "knode-fuzz",
+    "xtask",
+];
 
 /// Compares every crate's own dependencies (not those of its tests) with the table.
 pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {

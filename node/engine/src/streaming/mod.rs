@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::Core;
 use crate::error::{EngineError, Result};
+pub(crate) use spdy::fuzz;
 use tokens::{Tokens, Wanted};
 
 /// The streaming server of an engine. It listens from the first stream on.

@@ -15,10 +15,12 @@ mod repository;
 mod retry;
 
 pub use auth::Auth;
+pub(crate) use auth::fuzz as fuzz_challenge;
 pub(crate) use blob::Piece;
 pub use config::{Registries, Timeouts};
 pub use docker_config::DockerConfig;
 pub(crate) use error::RequestError;
 pub use error::{HostsError, RegistryError};
+pub(crate) use hosts::fuzz as fuzz_hosts;
 pub(crate) use repository::Repository;
 pub use retry::RetryPolicy;

@@ -31,3 +31,17 @@ pub(super) fn choose(offered: &[String]) -> Option<&'static str> {
         .into_iter()
         .find(|protocol| offered.iter().any(|other| other == protocol))
 }
+
+/// Reads any bytes as frames with their headers, as they come from a client.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut buffer = bytes::BytesMut::from(bytes);
+    let mut decoder = headers::Decoder::new();
+    while let Ok(Some(frame)) = frame::decode(&mut buffer) {
+        let (frame::Frame::SynStream { headers, .. } | frame::Frame::Headers { headers, .. }) = frame else {
+            continue;
+        };
+        if decoder.decode(&headers).is_err() {
+            return;
+        }
+    }
+}

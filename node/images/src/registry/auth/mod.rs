@@ -91,3 +91,8 @@ fn sensitive(text: &str) -> Result<HeaderValue, RequestError> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+/// Reads any text as challenges.
+pub(crate) fn fuzz(text: &str) {
+    drop(challenge::parse(text));
+}
