@@ -19,6 +19,7 @@ mod klog;
 mod kube_proxy;
 mod kubelet_role;
 mod layout;
+mod lean;
 mod lock;
 mod mk_docker_opts;
 mod node;
@@ -98,6 +99,8 @@ fn log(filter: &str, upstreams_form: bool) -> anyhow::Result<()> {
 
 /// Two workers do: the parts wait most of the time, and memory is dear.
 const WORKERS: usize = 2;
+/// One heap for all threads would make them wait for one another.
+const HEAPS: u8 = 2;
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     if let Command::Up(args) = &command
@@ -108,6 +111,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
     // The process keeps one TLS implementation; a second call would find the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    knode_linux::memory::share_heaps(HEAPS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

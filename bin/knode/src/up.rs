@@ -192,6 +192,7 @@ pub async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         progress.done(format!("bootstrap kubeconfig: {}", path.display()));
     }
     let _control = crate::control::serve_alone(&site.layout.control_socket())?;
+    tokio::spawn(crate::lean::after_start());
     run(Some(control_plane), None, &progress, trigger).await
 }
 

@@ -13,6 +13,7 @@ use super::cli::{CgroupDriver, DaemonArgs};
 use super::start::{self, Plan};
 use super::{config, stop, subnet};
 use crate::layout::Layout;
+use crate::lean;
 use crate::lock::{self, LockError};
 use crate::node::{CniDirs, Networks};
 use crate::progress::{Progress, READY};
@@ -54,7 +55,8 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     let engine = start_engine(plan, told, file, &mut tasks, &end).await?;
     tasks.spawn(subnet::masquerade(seen));
     link_usual(&layout, &absolute(&socket))?;
-    settle();
+    let own = engine.clone();
+    tasks.spawn(async move { match lean::keep(own).await {} });
     tell_ready(&progress, &socket, &dirs);
     let how = until_the_end(&mut tasks, trigger).await;
     drop(engine);
@@ -133,11 +135,6 @@ fn link_usual(layout: &Layout, socket: &Path) -> anyhow::Result<()> {
         std::os::unix::fs::symlink(socket, &usual)
     };
     link().with_context(|| format!("link {} to {}", usual.display(), socket.display()))
-}
-
-/// What starting needed is given back.
-fn settle() {
-    knode_linux::memory::trim();
 }
 
 fn tell_ready(progress: &Progress, socket: &Path, dirs: &CniDirs) {

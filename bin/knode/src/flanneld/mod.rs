@@ -20,12 +20,10 @@ use knode_overlay::{
 
 use knode_pki::Certificate;
 
-use crate::{fast_path, service, shutdown};
+use crate::{fast_path, lean, service, shutdown};
 
 /// How often the network's configuration is asked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// After so long with a lease the peers that were there are programmed.
-const SETTLED: Duration = Duration::from_secs(5);
 /// What Go's flag package ends with after a wrong flag.
 const WRONG_FLAG: u8 = 2;
 
@@ -134,10 +132,7 @@ async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)
 async fn settle(mut subnet: tokio::sync::watch::Receiver<Option<knode_overlay::Subnet>>) {
     // It ends with the overlay, which says itself why.
     if subnet.wait_for(Option::is_some).await.is_ok() {
-        tokio::time::sleep(SETTLED).await;
-        if let Err(error) = knode_linux::memory::release_program() {
-            tracing::debug!(%error, "pages of the program are kept");
-        }
+        lean::after_start().await;
     }
 }
 

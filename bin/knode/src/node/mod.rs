@@ -58,6 +58,7 @@ use crate::dual::Dual;
 use crate::engine::{self, ended};
 use crate::fast_path;
 use crate::layout::Layout;
+use crate::lean;
 use crate::preflight::{self, Obstacle};
 use crate::progress::Progress;
 use crate::rbac;
@@ -151,6 +152,8 @@ impl Plan<'_> {
                 started
             }
         };
+        let watched = runtime.service.clone();
+        tasks.spawn(async move { match lean::keep(watched).await {} });
         let config = self.node_config(&settings);
         let clock = Arc::new(SystemClock::default());
         progress.waiting("the node's certificate");
