@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that a purpose needs and that are missing: debian.sh build|run|test|bench.
+# Installs the Debian packages that a purpose needs and that are missing: debian.sh build|run|test|fuzz|bench.
 # Asks no package server when nothing is missing.
 set -euo pipefail
 
@@ -7,9 +7,10 @@ declare -A needs=(
   [build]="gcc libc6-dev libseccomp-dev make pkg-config"
   [run]=""
   [test]="bind9-dnsutils busybox-static ca-certificates conntrack containerd containernetworking-plugins crun curl dbus-daemon dnsmasq-base docker-registry docker.io etcd-client etcd-server ethtool iproute2 iptables libseccomp-dev nftables nginx-light openssl runc systemd tcpdump util-linux wrk"
+  [fuzz]="g++"
   [bench]="busybox-static containerd containernetworking-plugins crun curl dnsmasq-base docker-registry etcd-server iperf3 iproute2 iptables iputils-ping nftables runc wrk"
 )
-purpose=${1:?usage: debian.sh build|run|test|bench}
+purpose=${1:?usage: debian.sh build|run|test|fuzz|bench}
 packages=${needs[$purpose]?unknown purpose $purpose}
 
 # kubectl is the person's tool: any version does, Debian's where there is none.
