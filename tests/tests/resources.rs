@@ -37,7 +37,7 @@ spec:
     image: busybox:test
     imagePullPolicy: Never
     command: [sleep, '3600']
-    resources: {{limits: {{{resources}}}}}
+    resources: {{{resources}}}
 "
     )
 }
@@ -108,12 +108,20 @@ fn processors_and_limits_are_what_the_configuration_says() {
     image::busybox().name("busybox:test").build().write_oci(&archive);
     cluster.import(&archive).ok();
 
-    cluster.apply(&pod("shared", "", "memory: 64Mi, cpu: 200m")).ok();
+    cluster
+        .apply(&pod(
+            "shared",
+            "",
+            "limits: {memory: 64Mi, cpu: 200m}, requests: {cpu: '0'}",
+        ))
+        .ok();
     let shared = cluster.wait_ready("pod shared");
     wait_cpus(&cluster, "shared", "0-1");
     the_whole_is_limited(&cluster, &uid(&shared));
 
-    cluster.apply(&pod("own", "", "memory: 64Mi, cpu: '1'")).ok();
+    cluster
+        .apply(&pod("own", "", "limits: {memory: 64Mi, cpu: '1'}"))
+        .ok();
     let own = cluster.wait_ready("pod own");
     assert_eq!(own["status"]["qosClass"], "Guaranteed");
     wait_cpus(&cluster, "own", "1");
@@ -201,7 +209,9 @@ fn its_groups_say_the_same(cluster: &Cluster, own: &Value) {
 }
 
 fn its_processes_are_counted(cluster: &Cluster) {
-    let summary = cluster.kubectl("get --raw /api/v1/nodes/node1/proxy/stats/summary").ok();
+    let summary = cluster
+        .kubectl("get --raw /api/v1/nodes/node1/proxy/stats/summary")
+        .ok();
     let summary: Value = serde_json::from_str(&summary).unwrap();
     let pods = summary["pods"].as_array().unwrap();
     let own = pods.iter().find(|pod| pod["podRef"]["name"] == "own");
@@ -211,14 +221,16 @@ fn its_processes_are_counted(cluster: &Cluster) {
 
 fn what_cannot_be_had_is_refused(cluster: &Cluster) {
     let here = "nodeName: node1";
-    cluster.apply(&pod("late", here, "memory: 64Mi, cpu: '1'")).ok();
+    cluster
+        .apply(&pod("late", here, "limits: {memory: 64Mi, cpu: '1'}"))
+        .ok();
     let sysctl =
         |name: &str| format!("{here}\n  securityContext: {{sysctls: [{{name: {name}, value: '8192'}}]}}");
     cluster
-        .apply(&pod("tuned", &sysctl("kernel.msgmax"), "memory: 16Mi"))
+        .apply(&pod("tuned", &sysctl("kernel.msgmax"), "limits: {memory: 16Mi}"))
         .ok();
     cluster
-        .apply(&pod("odd", &sysctl("kernel.shmmax"), "memory: 16Mi"))
+        .apply(&pod("odd", &sysctl("kernel.shmmax"), "limits: {memory: 16Mi}"))
         .ok();
     for (name, reason) in [("late", "OutOfcpu"), ("odd", "SysctlForbidden")] {
         cluster.wait(&format!("pod {name}"), |pod| {

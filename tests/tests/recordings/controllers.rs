@@ -8,13 +8,7 @@ use knode_testkit::{image, wait_until};
 use serde_json::{Value, json};
 
 /// Events of the recorded node that are not written here, and why.
-const NO_EVENTS: [(&str, &str); 2] = [
-    ("CgroupV1", "it announces upstream's plans"),
-    (
-        "NodeAllocatableEnforced",
-        "the pods' common cgroup has no limit of its own",
-    ),
-];
+const NO_EVENTS: [(&str, &str); 1] = [("CgroupV1", "it announces upstream's plans")];
 
 /// For Events whose texts have no uid in them.
 const NO_UID: &str = "\0";
