@@ -188,14 +188,16 @@ impl Plan<'_> {
                 wake
             }
         };
-        let node = self
+        let mut node = self
             .start_kubelet(config, connected, &runtime, clock, wake, &settings)
             .await?;
         progress.done(format!("node {} registers", self.name));
         if let Some(networks) = runtime.networks {
             view::spawn_wake(&node.agent, networks, &mut tasks);
         }
-        Ok(Node { tasks, ..node })
+        let own = std::mem::replace(&mut node.tasks, tasks);
+        node.tasks.spawn(first_ended(own));
+        Ok(node)
     }
 
     async fn start_engine(
@@ -497,6 +499,15 @@ impl Plan<'_> {
             agent,
             kubelet,
         })
+    }
+}
+
+/// How the first of these ends.
+async fn first_ended(mut tasks: JoinSet<String>) -> String {
+    match tasks.join_next().await {
+        Some(Ok(how)) => how,
+        Some(Err(error)) => format!("a part of the node ended badly: {error}"),
+        None => std::future::pending().await,
     }
 }
 
