@@ -4,8 +4,10 @@
 mod support;
 
 use knode_cri::*;
+use knode_testkit::wait::wait_until_async;
 use support::daemon::Daemon;
-use support::websocket::{connect, listen, say};
+use support::spdy::{Process, forward, upgrade};
+use support::websocket::{connect, listen, say, tunnel};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -257,5 +259,91 @@ async fn spdy_is_answered_as_upstream_does() {
     let mut answer = String::new();
     plain.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_forwarded_over_spdy_and_by_a_websocket_tunnel() {
+    let daemon = Daemon::new("forward").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon
+        .run(&sandbox, "echo up; while :; do nc -l -p 8080 -e /bin/cat; done")
+        .await;
+    daemon.wait_log(&id, "up").await;
+    for websocket in [false, true] {
+        wait_until_async("an echo by a forwarded port", BOUND, || async {
+            let request = PortForwardRequest {
+                pod_sandbox_id: sandbox.clone(),
+                port: vec![8080],
+            };
+            let url = daemon.cri().port_forward(request).await.unwrap().url;
+            let (said, errors) = if websocket {
+                let client = connect(&url, "SPDY/3.1+portforward.k8s.io").await;
+                forward(tunnel(client), 8080, "hello").await
+            } else {
+                forward(upgrade(&url, &["portforward.k8s.io"]).await.1, 8080, "hello").await
+            };
+            if said == "hello" {
+                Ok(())
+            } else {
+                Err(format!("{said:?} {errors:?}"))
+            }
+        })
+        .await;
+    }
+    let request = PortForwardRequest {
+        pod_sandbox_id: sandbox.clone(),
+        port: vec![8080],
+    };
+    let url = daemon.cri().port_forward(request).await.unwrap().url;
+    let (said, errors) = forward(upgrade(&url, &["portforward.k8s.io"]).await.1, 22, "hello").await;
+    assert!(said.is_empty() && errors.contains("22"), "{said:?} {errors:?}");
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_streams_over_spdy() {
+    let daemon = Daemon::new("spdyexec").await;
+    let sandbox = daemon.sandbox().await;
+    let id = daemon.run(&sandbox, "sleep 1000").await;
+    let request = ExecRequest {
+        stdin: true,
+        ..exec(&id, "cat; echo err >&2; exit 3")
+    };
+    let url = daemon.cri().exec(request).await.unwrap().url;
+    let mut process = Process::open(&url, &["stdin", "stdout", "stderr"]).await;
+    process.say("stdin", "hello\n", true).await;
+    let status = process.end().await;
+    assert!(status.contains("\"message\":\"3\""), "{status}");
+    assert_eq!(
+        (process.said("stdout"), process.said("stderr")),
+        ("hello\n".into(), "err\n".into())
+    );
+
+    let request = ExecRequest {
+        container_id: id,
+        cmd: vec!["sh".into()],
+        stdin: true,
+        stdout: true,
+        tty: true,
+        ..Default::default()
+    };
+    let url = daemon.cri().exec(request).await.unwrap().url;
+    let mut process = Process::open(&url, &["stdin", "stdout", "resize"]).await;
+    process.say("resize", "{\"Width\":91,\"Height\":37}", false).await;
+    process
+        .say(
+            "stdin",
+            "until busybox stty size | grep '37 91'; do :; done; exit 5\r",
+            false,
+        )
+        .await;
+    let status = process.end().await;
+    assert!(
+        process.said("stdout").contains("37 91\r\n"),
+        "{}",
+        process.said("stdout")
+    );
+    assert!(status.contains("\"message\":\"5\""), "{status}");
     daemon.end().await;
 }
