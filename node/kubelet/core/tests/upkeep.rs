@@ -392,3 +392,67 @@ async fn a_policy_restarts_and_a_failure_is_tried_again() {
     let done = |pod: &Pod| cpu(pod) == "250m" && condition(pod, "PodResizeInProgress").is_none();
     bench.until("q", "less", done).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_class_names_the_handler_of_the_sandbox_and_an_unknown_one_is_told() {
+    let bench = Bench::start("class").await;
+    let overhead = json!({"runtimeClassName": "with-crun", "overhead": {"cpu": "250m", "memory": "64Mi"}});
+    bench.api.put(pod("by-class", json!({}), overhead));
+    bench.until_ready("by-class").await;
+    let run = bench.runtime.runs().remove(0);
+    assert_eq!(run.runtime_handler, "crun");
+    let linux = run.config.unwrap().linux.unwrap();
+    let overhead = linux.overhead.unwrap();
+    assert_eq!(
+        (
+            overhead.cpu_shares,
+            overhead.cpu_quota,
+            overhead.memory_limit_in_bytes
+        ),
+        (256, 25_000, 64 << 20)
+    );
+    assert_eq!(linux.resources.unwrap().memory_limit_in_bytes, 0);
+
+    bench
+        .api
+        .put(pod("lost", json!({}), json!({"runtimeClassName": "none"})));
+    bench.pass(5).await;
+    let told = "Warning FailedCreatePodSandBox|Failed to create pod sandbox: runtimeclass.node.k8s.io \"none\" not found|";
+    let events = bench.api.events("lost");
+    assert!(events.iter().any(|event| event == told), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_as_a_whole_is_resized_too() {
+    let mut bench = Bench::start("whole").await;
+    let whole = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}});
+    bench.api.put(pod("p", json!({}), whole("500m")));
+    bench.until_ready("p").await;
+    let mut wanted = bench.api.pod("p").unwrap();
+    let more = whole("1")["resources"].clone();
+    wanted.spec.as_mut().unwrap().resources = serde_json::from_value(more).unwrap();
+    bench.api.put(wanted);
+    let granted = |pod: &Pod| {
+        let status = pod.status.as_ref().unwrap();
+        let limits = status.resources.as_ref().and_then(|all| all.limits.as_ref());
+        limits.is_some_and(|limits| limits["cpu"].0 == "1")
+    };
+    bench.until("p", "one core", granted).await;
+    bench.pass(5).await;
+    let quotas: Vec<i64> = bench
+        .runtime
+        .updates()
+        .iter()
+        .map(|one| one.linux.as_ref().unwrap().cpu_quota)
+        .collect();
+    assert_eq!(quotas, [100_000], "the container has what the pod has");
+    assert_eq!(
+        condition(&bench.api.pod("p").unwrap(), "PodResizeInProgress"),
+        None
+    );
+    // A restart of the kubelet changes nothing.
+    bench.stop_kubelet().await;
+    bench.start_kubelet().await;
+    bench.pass(60).await;
+    assert_eq!(bench.runtime.updates().len(), 1);
+}
