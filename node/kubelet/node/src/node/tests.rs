@@ -42,6 +42,7 @@ fn machine() -> MachineInfo {
         memory: 24_684_092 * 1024,
         ephemeral_storage: 264_212_084 * 1024,
         huge_pages: [(1 << 30, 0), (2 << 20, 0)].into(),
+        devices: [].into(),
         machine_id: "m".to_owned(),
         system_uuid: "s".to_owned(),
         boot_id: "b".to_owned(),
@@ -158,6 +159,35 @@ fn huge_pages_are_counted_and_taken_from_memory() {
         allocatable["memory"].0,
         format!("{}Ki", (4 << 20) - (100 << 10) - (512 << 10))
     );
+}
+
+#[test]
+fn what_is_reserved_is_not_allocatable() {
+    let mut config = config();
+    config.reserved = crate::Reserved {
+        milli_cpu: 500,
+        memory: 1 << 30,
+        storage: 1 << 20,
+    };
+    let now = "2026-11-22T14:47:13Z".parse().unwrap();
+    let read = |config| {
+        let node = initial_node(config, &machine(), &runtime(), &Conditions::default(), now);
+        let status = node.status.unwrap();
+        (status.capacity.unwrap(), status.allocatable.unwrap())
+    };
+    let (capacity, allocatable) = read(&config);
+    let (_, free) = read(&self::config());
+    let bytes = |text: &str| text.trim_end_matches("Ki").parse::<u64>().unwrap();
+    assert_eq!(
+        (capacity["cpu"].0.as_str(), allocatable["cpu"].0.as_str()),
+        ("2", "1500m")
+    );
+    assert_eq!(
+        bytes(&free["memory"].0) - bytes(&allocatable["memory"].0),
+        1 << 20
+    );
+    let storage = "ephemeral-storage";
+    assert_eq!(bytes(&free[storage].0) - bytes(&allocatable[storage].0), 1 << 20);
 }
 
 #[test]
