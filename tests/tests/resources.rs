@@ -59,15 +59,18 @@ fn wait_cpus(cluster: &Cluster, pod: &str, cpus: &str) {
     });
 }
 
-/// The control group of the cluster's pods, in the hierarchy of a controller.
-fn kubepods(cluster: &Cluster, controller: &str, uid: &str) -> PathBuf {
+const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
+
+/// The control group of the cluster's pods, in the hierarchy of a controller, and that of one pod in it.
+fn groups(cluster: &Cluster, controller: &str, uid: &str) -> (PathBuf, PathBuf) {
     let root = Path::new("/sys/fs/cgroup").join(controller);
-    let groups = std::fs::read_dir(&root).unwrap().flatten();
-    let ours = groups.map(|entry| entry.path().join("kubepods")).find(|group| {
-        ["", "burstable", "besteffort"]
-            .iter()
-            .any(|class| group.join(class).join(format!("pod{uid}")).is_dir())
-    });
+    let all = std::fs::read_dir(&root).unwrap().flatten();
+    let of_pod = |whole: PathBuf| {
+        let pods = CLASSES.map(|class| whole.join(class).join(format!("pod{uid}")));
+        let pod = pods.into_iter().find(|pod| pod.is_dir())?;
+        Some((whole, pod))
+    };
+    let ours = all.map(|entry| entry.path().join("kubepods")).find_map(of_pod);
     ours.unwrap_or_else(|| panic!("no group of pod {uid} in {}\n{}", root.display(), cluster.log()))
 }
 
@@ -164,20 +167,17 @@ fn the_whole_is_limited(cluster: &Cluster, uid: &str) {
             _ => Err(events.to_string()),
         },
     );
-    let limit = file(&kubepods(cluster, "memory", uid).join("memory.limit_in_bytes"));
+    let limit = file(&groups(cluster, "memory", uid).0.join("memory.limit_in_bytes"));
     let allocatable = total_memory() - (156 << 20);
     assert_eq!(limit.parse::<u64>().unwrap(), allocatable / 4096 * 4096);
-    assert_eq!(file(&kubepods(cluster, "cpu", uid).join("cpu.shares")), "1024");
-    let pod = kubepods(cluster, "cpu", uid).join(format!("pod{uid}"));
+    let (whole, pod) = groups(cluster, "cpu", uid);
+    assert_eq!(file(&whole.join("cpu.shares")), "1024");
     let quota = |name: &str| file(&pod.join(format!("cpu.cfs_{name}_us")));
     assert_eq!(
         (quota("period"), quota("quota")),
         ("50000".to_owned(), "10000".to_owned())
     );
-    assert_eq!(
-        file(&kubepods(cluster, "pids", uid).join(format!("pod{uid}/pids.max"))),
-        "100"
-    );
+    assert_eq!(file(&groups(cluster, "pids", uid).1.join("pids.max")), "100");
     assert_eq!(seen(cluster, "shared", "Seccomp"), "2", "the runtime's profile");
 }
 
@@ -187,11 +187,7 @@ fn its_groups_say_the_same(cluster: &Cluster, own: &Value) {
         .as_str()
         .unwrap();
     let id = id.split_once("://").unwrap().1;
-    let group = |controller: &str| {
-        kubepods(cluster, controller, &uid)
-            .join(format!("pod{uid}"))
-            .join(id)
-    };
+    let group = |controller: &str| groups(cluster, controller, &uid).1.join(id);
     assert_eq!(file(&group("cpuset").join("cpuset.cpus")), "1");
     assert_eq!(file(&group("cpuset").join("cpuset.mems")), "0");
     assert_eq!(
