@@ -35,6 +35,7 @@ pub fn sources(root: &Path) -> anyhow::Result<Vec<Source>> {
         "bin",
         "benches",
         "control-plane",
+        "fuzz",
         "kube",
         "node",
         "sys",
