@@ -31,13 +31,6 @@ pub fn ours(binary: &Path) -> anyhow::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Whether a process has these words in its command line.
-pub fn mentions(pid: u32, words: &str) -> bool {
-    // One that has just ended says nothing.
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&line).contains(words)
-}
-
 /// Sum of the proportional set sizes, in MB (10^6 bytes).
 pub fn pss_mb(pids: &[u32]) -> f64 {
     let of = |pid: &u32| {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use knode_testkit::leaks::Traces;
-use knode_testkit::{Host, Lan, Scratch, wait_until};
+use knode_testkit::{Host, Lan, Scratch, image, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{BOUND, Containerd, Output, kubectl, traces};
@@ -62,7 +64,22 @@ impl Cluster {
     /// When it cannot be made.
     #[track_caller]
     pub fn machine(name: &str) -> Self {
-        Self::on(name, |_, _| ())
+        Self::on(name, |_, _, _| ())
+    }
+
+    /// A machine on which everything of the cluster lies on a file system of its own, with so many MiB and files.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn machine_with_small_disk(name: &str, mebibytes: u32, files: u32) -> Self {
+        Self::on(name, |_, _, scratch| {
+            let options = format!("size={mebibytes}m,nr_inodes={files}");
+            let (kind, none) = (Some("tmpfs"), nix::mount::MsFlags::empty());
+            // Taken away with the directory.
+            nix::mount::mount(kind, scratch.path(), kind, none, Some(options.as_str()))
+                .unwrap_or_else(|e| panic!("{}: {e}", scratch.path().display()));
+        })
     }
 
     /// As [`Cluster::machine`], with an IPv6 address beside the IPv4 one.
@@ -71,7 +88,7 @@ impl Cluster {
     /// When it cannot be made.
     #[track_caller]
     pub fn machine_with_ipv6(name: &str) -> Self {
-        Self::on(name, |lan, host| lan.number(host, Self::ADDRESS_V6, 64))
+        Self::on(name, |lan, host, _| lan.number(host, Self::ADDRESS_V6, 64))
     }
 
     /// A machine whose pods run in containerd instead of the engine.
@@ -80,19 +97,28 @@ impl Cluster {
     /// When it cannot be made.
     #[track_caller]
     pub fn over_containerd(name: &str) -> Self {
-        let mut cluster = Self::machine(name);
-        if cluster.containerd.is_none() {
-            cluster.containerd = Some(Containerd::start(&cluster.host, &cluster.scratch));
+        Self::machine(name).in_containerd()
+    }
+
+    /// Its pods run in containerd instead of the engine.
+    ///
+    /// # Panics
+    /// When containerd cannot be started.
+    #[track_caller]
+    #[must_use]
+    pub fn in_containerd(mut self) -> Self {
+        if self.containerd.is_none() {
+            self.containerd = Some(Containerd::start(&self.host, &self.scratch));
         }
-        cluster
+        self
     }
 
     #[track_caller]
-    fn on(name: &str, prepare: impl FnOnce(&Lan, &Host)) -> Self {
+    fn on(name: &str, prepare: impl FnOnce(&Lan, &Host, &Scratch)) -> Self {
         let lan = Lan::new();
         let host = lan.host(name, Self::ADDRESS, 24);
-        prepare(&lan, &host);
         let scratch = Scratch::new(name);
+        prepare(&lan, &host, &scratch);
         let before = Traces::of(&host, &scratch.path().display().to_string());
         Self {
             containerd: over_containerd().then(|| Containerd::start(&host, &scratch)),
@@ -142,6 +168,11 @@ impl Cluster {
     #[track_caller]
     pub fn try_start(&mut self, options: &[&str]) -> Output {
         self.down = false;
+        Output::of(&mut self.up_command(options))
+    }
+
+    /// The command of [`Cluster::start`], which ends once the cluster is Ready.
+    pub fn up_command(&self, options: &[&str]) -> Command {
         let mut command = self.knode(&["up", "--background"]);
         command
             .args(["--data-dir", &self.data_dir()])
@@ -152,7 +183,29 @@ impl Cluster {
         if let Some(containerd) = &self.containerd {
             command.args(["--container-runtime-endpoint", &containerd.endpoint()]);
         }
-        Output::of(&mut command)
+        command
+    }
+
+    /// Kills the daemon with SIGKILL; its pods stay.
+    ///
+    /// # Panics
+    /// When there is none, or it stays.
+    #[track_caller]
+    pub fn kill(&self) {
+        let pid = Pid::from_raw(self.pid());
+        kill(pid, Signal::SIGKILL).unwrap_or_else(|e| panic!("kill {pid}: {e}"));
+        wait_until("the daemon to be gone", BOUND, || kill(pid, None).is_err());
+    }
+
+    /// Brings `name`, with Debian's busybox in it, into the running engine, or into containerd.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn import_busybox(&self, name: &str) {
+        let archive = self.scratch.join("busybox.tar");
+        image::busybox().name(name).build().write_oci(&archive);
+        self.import(&archive).ok();
     }
 
     /// The data directory.

@@ -3,6 +3,7 @@
 mod cluster;
 mod containerd;
 pub mod kubectl;
+pub mod load;
 mod output;
 pub mod proxy;
 pub mod recordings;

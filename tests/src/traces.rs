@@ -20,7 +20,7 @@ pub(crate) fn own(mut lines: Vec<String>, scratch: &Path, data: &[PathBuf]) -> V
 }
 
 /// The control group of a knode with this data directory.
-fn group(data: &Path) -> String {
+pub(crate) fn group(data: &Path) -> String {
     format!("/knode-{:08x}", fnv1a_32(data.as_os_str().as_encoded_bytes()))
 }
 

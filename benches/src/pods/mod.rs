@@ -1,8 +1,7 @@
 //! Pods created, watched and deleted through the API, timed at the client.
 
-pub mod census;
 pub mod compare;
-pub mod timed;
+mod restart;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -31,6 +31,9 @@ struct State {
     events: Vec<(String, String)>,
     refuse: u32,
     offline: bool,
+    /// Requests of any kind, answered or not.
+    requests: usize,
+    tokens: u32,
 }
 
 pub struct FakeApi {
@@ -109,6 +112,11 @@ impl FakeApi {
         });
     }
 
+    /// How often the API was asked for something, in vain or not.
+    pub fn requests(&self) -> usize {
+        self.with(|state| state.requests)
+    }
+
     /// Lets the next status patches fail.
     pub fn refuse_patches(&self, count: u32) {
         self.with(|state| state.refuse = count);
@@ -140,6 +148,15 @@ impl FakeApi {
 }
 
 impl State {
+    /// Counts a request, which fails while nobody is there.
+    fn ask(&mut self) -> Result<(), ObjectError> {
+        self.requests += 1;
+        match self.offline {
+            true => Err(ObjectError("connection refused".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     fn put(&mut self, mut pod: Pod) {
         self.version += 1;
         pod.metadata.resource_version = Some(self.version.to_string());
@@ -236,8 +253,10 @@ impl Objects for FakeApi {
 
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
         let expires = self.clock.now() + SignedDuration::from_secs(query.expiration_seconds);
+        let number = self.with(|state| state.ask().map(|()| state.tokens))?;
+        self.with(|state| state.tokens += 1);
         Ok(Token {
-            token: "token".into(),
+            token: format!("token {number}"),
             expires,
         })
     }
@@ -248,7 +267,7 @@ impl PodApi for FakeApi {
     async fn patch_status(&self, _: &str, name: &str, patch: Value) -> Result<Pod, PodApiError> {
         tokio::task::yield_now().await;
         self.with(|state| {
-            if state.refuse > 0 || state.offline {
+            if state.ask().is_err() || state.refuse > 0 {
                 state.refuse = state.refuse.saturating_sub(1);
                 return Err(PodApiError::Failed("refused".into()));
             }
@@ -266,6 +285,8 @@ impl PodApi for FakeApi {
     }
 
     async fn delete(&self, _: &str, name: &str, uid: &str) -> Result<(), PodApiError> {
+        let reached = self.with(State::ask);
+        reached.map_err(|error| PodApiError::Failed(error.0))?;
         self.with(|state| match state.pods.get(name) {
             Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
                 let mirror = mirrored(pod);
@@ -283,9 +304,7 @@ impl PodApi for FakeApi {
     async fn create(&self, pod: &Pod) -> Result<Pod, PodApiError> {
         self.with(|state| {
             let name = pod.metadata.name.clone().unwrap();
-            if state.offline {
-                return Err(PodApiError::Failed("connection refused".into()));
-            }
+            state.ask().map_err(|error| PodApiError::Failed(error.0))?;
             if state.pods.contains_key(&name) {
                 return Err(PodApiError::Gone);
             }

@@ -87,9 +87,8 @@ fn check_rest(world: &mut World) {
     if world.observed.evicted.is_some() {
         return world.fault("a pod that was evicted goes on");
     }
-    match not_as_it_should_be(world) {
-        None => {}
-        Some(text) => world.fault(text),
+    if let Some(text) = not_as_it_should_be(world) {
+        world.fault(text);
     }
     let now = status(&world.pod, &world.observed, &world::facts(), world.now);
     let told = world.pod.status.as_ref().map(|status| &status.container_statuses);
