@@ -8,9 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use knode_cri::{ContainerFilter, ContainerState, ContainerStateValue, ListContainersRequest};
 use serde_json::{Value, json};
 
-use super::body::{
-    Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text,
-};
+use super::body::{Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text};
 use super::route::{Route, query, route};
 use super::{Kubelet, checkpoint, logs, metrics, probes, stats, streams, system_logs};
 
