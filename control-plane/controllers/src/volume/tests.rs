@@ -314,3 +314,93 @@ fn attachments_follow_pods() {
     api.settle();
     assert!(api.world.attachments.is_empty(), "the driver attaches nothing");
 }
+
+/// Numbers that look random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+fn one_thing_happens(api: &mut Api, dice: &mut Dice) {
+    let name = format!("o{}", dice.next(4));
+    let going = |object: &Value| {
+        let mut object = object.clone();
+        object["metadata"]["deletionTimestamp"] = "t".into();
+        object
+    };
+    match dice.next(6) {
+        0 if api.get(VOLUMES, "", &name).is_null() => {
+            let size = ["1Gi", "2Gi"][dice.next(2) as usize];
+            api.put(VOLUMES, volume(&name, json!({"capacity": {"storage": size}})));
+        }
+        1 if api.get(CLAIMS, "n", &name).is_null() => {
+            let wish = if dice.next(3) == 0 {
+                json!({"volumeName": name})
+            } else {
+                json!({})
+            };
+            api.put(CLAIMS, claim(&name, wish));
+        }
+        2 if api.get(CLAIMS, "n", &name).is_object() => api.put(CLAIMS, going(&api.get(CLAIMS, "n", &name))),
+        3 if api.get(VOLUMES, "", &name).is_object() => api.put(VOLUMES, going(&api.get(VOLUMES, "", &name))),
+        4 => api.world.pods.push(pod(
+            &name,
+            "node",
+            json!({"persistentVolumeClaim": {"claimName": name}}),
+        )),
+        _ => api
+            .world
+            .pods
+            .retain(|pod| pod.metadata.name.as_deref() != Some(&name)),
+    }
+}
+
+/// Whatever happens in whatever order, they come to rest, and then every bound claim has a volume of its own that names
+/// it, and nothing used has gone.
+#[test]
+fn any_history_comes_to_rest_with_pairs() {
+    for seed in 0..300 {
+        let (mut api, mut dice) = (Api::default(), Dice(seed));
+        for _ in 0..40 {
+            one_thing_happens(&mut api, &mut dice);
+            if dice.next(3) == 0 {
+                // Something happens before all is done.
+                let half = bind::plan(&api.world);
+                api.write(&half);
+            } else {
+                api.settle();
+            }
+        }
+        api.settle();
+        for claim in api
+            .world
+            .claims
+            .values()
+            .filter(|claim| claim["status"]["phase"] == "Bound")
+        {
+            let volume = claim["spec"]["volumeName"].as_str().unwrap();
+            let kept = &api.get(VOLUMES, "", volume)["spec"]["claimRef"]["uid"];
+            assert_eq!(*kept, claim["metadata"]["uid"], "seed {seed}: {claim}");
+        }
+        for volume in api
+            .world
+            .volumes
+            .values()
+            .filter(|volume| volume["status"]["phase"] == "Bound")
+        {
+            let kept = &volume["spec"]["claimRef"];
+            let claim = api.get(CLAIMS, "n", kept["name"].as_str().unwrap());
+            assert_eq!(
+                claim["spec"]["volumeName"], volume["metadata"]["name"],
+                "seed {seed}: {volume}"
+            );
+        }
+    }
+}

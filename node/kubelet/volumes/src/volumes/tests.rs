@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::drivers::{DriverMount, DriverVolume};
+use crate::error::Phase;
 use crate::objects::{ObjectError, Token, TokenQuery, TrustQuery};
 
 /// Objects that a test changes as it goes.
@@ -15,6 +17,8 @@ struct Fake {
     config_maps: Mutex<BTreeMap<String, Arc<ConfigMap>>>,
     secrets: Mutex<BTreeMap<String, Arc<Secret>>>,
     tokens: AtomicU32,
+    /// By path.
+    others: Mutex<BTreeMap<String, Value>>,
 }
 
 impl Fake {
@@ -24,6 +28,22 @@ impl Fake {
             .lock()
             .unwrap()
             .insert(name.to_owned(), Arc::new(map));
+    }
+
+    /// A claim that is bound to a volume of this source.
+    fn claim(&self, name: &str, source: Value) {
+        let claim = json!({"metadata": {"name": name, "namespace": "n", "uid": name},
+            "spec": {"volumeName": format!("pv-{name}")}, "status": {"phase": "Bound"}});
+        let mut volume = json!({"metadata": {"name": format!("pv-{name}")},
+            "spec": {"claimRef": {"uid": name}, "capacity": {"storage": "1Gi"}}});
+        let spec = volume["spec"].as_object_mut().unwrap();
+        spec.extend(source.as_object().cloned().unwrap());
+        let mut others = self.others.lock().unwrap();
+        others.insert(
+            format!("/api/v1/namespaces/n/persistentvolumeclaims/{name}"),
+            claim,
+        );
+        others.insert(format!("/api/v1/persistentvolumes/pv-{name}"), volume);
     }
 
     fn secret(&self, name: &str, data: Value) {
@@ -46,9 +66,15 @@ impl Objects for Fake {
     }
 
     async fn trust_bundles(&self, query: &TrustQuery) -> Result<Vec<String>, ObjectError> {
-        let TrustQuery::Name(name) = query else { return Ok(Vec::new()) };
+        let TrustQuery::Name(name) = query else {
+            return Ok(Vec::new());
+        };
         let text = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
         Ok(name.strip_prefix("of-").map(text).into_iter().collect())
+    }
+
+    async fn object(&self, path: &str) -> Result<Option<Value>, ObjectError> {
+        Ok(self.others.lock().unwrap().get(path).cloned())
     }
 
     async fn token(&self, query: &TokenQuery) -> Result<Token, ObjectError> {
@@ -307,16 +333,123 @@ async fn trust_bundles_come_as_one_file_and_are_looked_at_again() {
     let bench = Bench::new("bundles");
     let volume = |name: &str, optional: bool| {
         let source = json!({"clusterTrustBundle": {"path": "ca.pem", "name": name, "optional": optional}});
-        pod(json!([{"name": "v", "projected": {"sources": [source]}}]), json!({}))
+        pod(
+            json!([{"name": "v", "projected": {"sources": [source]}}]),
+            json!({}),
+        )
     };
     let missing = bench.set_up(&volume("none", false), 1000).await.unwrap_err();
-    assert_eq!(missing, "v: clustertrustbundle.certificates.k8s.io \"none\" not found");
+    assert_eq!(
+        missing,
+        "v: clustertrustbundle.certificates.k8s.io \"none\" not found"
+    );
     let found = volume("of-AAAA", false);
     let done = bench.set_up(&found, 1000).await.unwrap();
     assert_eq!(done.refresh_at, Timestamp::from_second(1060).ok());
     let text = fs::read_to_string(bench.path(&found, "v").join("ca.pem")).unwrap();
-    assert_eq!(text, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert_eq!(
+        text,
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    );
     let empty = volume("none", true);
     bench.set_up(&empty, 1000).await.unwrap();
-    assert_eq!(fs::read_to_string(bench.path(&empty, "v").join("ca.pem")).unwrap(), "");
+    assert_eq!(
+        fs::read_to_string(bench.path(&empty, "v").join("ca.pem")).unwrap(),
+        ""
+    );
+}
+
+/// A driver that binds a directory, and says what it was asked.
+#[derive(Default)]
+struct FakeDriver {
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Drivers for FakeDriver {
+    async fn mount(&self, volume: &DriverVolume, pod: &Pod) -> Result<DriverMount, VolumeError> {
+        let text = format!("{} {} {}", volume.driver, volume.name, volume.persistent);
+        self.asked.lock().unwrap().push(text);
+        match volume.driver.as_str() {
+            "broken" => Err(VolumeError::in_phase(
+                Phase::SetUp,
+                &volume.name,
+                "rpc error: it is broken",
+            )),
+            _ => Ok(DriverMount {
+                path: format!("/mounted/{}", uid(pod)).into(),
+                grown: volume.size.as_ref().is_some_and(|size| size.wanted > size.had),
+            }),
+        }
+    }
+
+    async fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
+        self.asked.lock().unwrap().push(format!("unmount {pod_uid}"));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn claims_are_mounted_as_what_they_are_bound_to() {
+    let mut bench = Bench::new("claims");
+    let driver = Arc::new(FakeDriver::default());
+    let volumes = Volumes::new(bench.volumes.paths.clone(), bench.fake.clone());
+    bench.volumes = volumes.with_drivers(Some(driver.clone()));
+    let disk = bench.volumes.paths.root().join("disk");
+    fs::create_dir_all(&disk).unwrap();
+    fs::write(disk.join("kept"), "x").unwrap();
+    bench.fake.claim("local", json!({"local": {"path": disk}}));
+    bench
+        .fake
+        .claim("driven", json!({"csi": {"driver": "d", "volumeHandle": "h"}}));
+    bench.fake.claim("odd", json!({"iscsi": {"lun": 1}}));
+    let by = |claims: &[&str]| {
+        let volume = |name: &&str| json!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": true}});
+        pod(claims.iter().map(volume).collect(), json!({}))
+    };
+    let used = by(&["local", "driven"]);
+    let done = bench.set_up(&used, 1000).await.unwrap();
+    assert_eq!(done.grown, ["driven"]);
+    assert_eq!(done.refresh_at, Timestamp::from_second(1060).ok());
+    let (path, read_only) = bench.volumes.host_path(&used, "local").unwrap();
+    assert!(read_only && path.ends_with("pods/u/volumes/kubernetes.io~local-volume/pv-local"));
+    assert_eq!(fs::read_to_string(path.join("kept")).unwrap(), "x");
+    assert_eq!(bench.path(&used, "driven"), Path::new("/mounted/u"));
+    assert_eq!(*driver.asked.lock().unwrap(), ["d pv-driven true"]);
+
+    for (claim, expected) in [
+        (
+            "none",
+            "n/none: failed to fetch PVC from API server: persistentvolumeclaims \"none\" not found",
+        ),
+        ("odd", "unsupported volume: PersistentVolume of iscsi"),
+    ] {
+        let error = bench.set_up(&by(&[claim]), 1000).await.unwrap_err();
+        assert!(error.ends_with(expected), "{error}");
+    }
+    let inline = pod(json!([{"name": "v", "csi": {"driver": "broken"}}]), json!({}));
+    let error = bench.set_up(&inline, 1000).await.unwrap_err();
+    assert_eq!(error, "v: rpc error: it is broken");
+    bench.volumes.release("u").await.unwrap();
+    bench.volumes.tear_down("u").unwrap();
+    assert_eq!(
+        fs::read_to_string(disk.join("kept")).unwrap(),
+        "x",
+        "what was mounted is there"
+    );
+}
+
+#[tokio::test]
+async fn what_a_driver_has_published_is_not_removed() {
+    let bench = Bench::new("published");
+    let own = bench.volumes.paths.pod("u").join("volumes/kubernetes.io~csi/pv");
+    fs::create_dir_all(own.join("mount")).unwrap();
+    fs::write(own.join("vol_data.json"), "{}").unwrap();
+    let errors = bench.volumes.tear_down("u").unwrap_err();
+    assert!(
+        matches!(errors[..], [VolumeError::StillPublished(_)]),
+        "{errors:?}"
+    );
+    fs::remove_file(own.join("vol_data.json")).unwrap();
+    bench.volumes.tear_down("u").unwrap();
 }
