@@ -295,7 +295,8 @@ impl Observed {
 
     /// The newest container of that name, unless the pod has begun anew since.
     pub fn standing(&self, name: &str) -> Option<&ContainerRecord> {
-        self.latest(name).filter(|container| !self.void.contains(&container.id))
+        self.latest(name)
+            .filter(|container| !self.void.contains(&container.id))
     }
 
     /// The newest container of that name that belongs to the newest sandbox, unless the pod has begun anew since.
