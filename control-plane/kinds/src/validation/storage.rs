@@ -44,7 +44,7 @@ pub(crate) fn volume(volume: &Value) -> Errors {
             if all.len() != 1 || !all.contains_key("storage") {
                 let given = Value::Object(all.clone());
                 errors.push(FieldError::not_supported(
-                    &capacity,
+                    capacity,
                     given.to_string(),
                     &["storage"],
                 ));
@@ -137,17 +137,17 @@ fn access_modes(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     let at = path.child("accessModes");
     let modes = list(spec, "/accessModes");
     if modes.is_empty() {
-        errors.push(FieldError::required(&at, "at least 1 access mode is required"));
+        errors.push(FieldError::required(at, "at least 1 access mode is required"));
     }
     for mode in modes {
         let mode = mode.as_str().unwrap_or_default();
         if !MODES.contains(&mode) {
-            errors.push(FieldError::not_supported(&at, mode, &MODES));
+            errors.push(FieldError::not_supported(at, mode, &MODES));
         }
     }
     if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
         let words = "may not use ReadWriteOncePod with other access modes";
-        errors.push(FieldError::forbidden(&at, words));
+        errors.push(FieldError::forbidden(at, words));
     }
 }
 
@@ -238,7 +238,7 @@ pub(crate) fn claim_update(new: &Value, old: &Value) -> Errors {
     let bound = text(old, "/status/phase") == "Bound";
     if !bound && wanted != had {
         let words = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.push(FieldError::forbidden(&path, words));
+        errors.push(FieldError::forbidden(path, words));
     }
     if bound && wanted < had && wanted <= status_size(old) {
         let resources = path.child("resources");

@@ -36,15 +36,18 @@ struct Registered {
     socket: PathBuf,
 }
 
+/// Driver and handle.
+type VolumeKey = (String, String);
+
 /// The CSI drivers of this node.
 pub struct Csi {
     pub(crate) config: CsiConfig,
     pub(crate) layout: Layout,
     drivers: Mutex<BTreeMap<String, Registered>>,
     /// Held while something is done about a volume.
-    volumes: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    volumes: Mutex<HashMap<VolumeKey, Arc<tokio::sync::Mutex<()>>>>,
     /// Driver and handle of what was staged since the daemon began.
-    staged: Mutex<BTreeSet<(String, String)>>,
+    staged: Mutex<BTreeSet<VolumeKey>>,
     /// Held while the node's objects are changed.
     node: tokio::sync::Mutex<()>,
 }
