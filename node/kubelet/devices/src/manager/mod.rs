@@ -190,7 +190,12 @@ impl HintProvider for Devices {
         let Some(part) = asked.part(&container.name) else {
             return Ok(());
         };
-        let reserved = self.lock().table.reserve(&asked, part, affinity.affinity);
+        let mut state = self.lock();
+        // After a restart plugins have yet to come back, and what runs goes on.
+        if state.table.holds(&asked, part) {
+            return Ok(());
+        }
+        let reserved = state.table.reserve(&asked, part, affinity.affinity);
         reserved.map_err(|error| AllocateError::unexpected(error::unexpected(&error)))
     }
 

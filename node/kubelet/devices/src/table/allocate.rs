@@ -64,6 +64,15 @@ impl Table {
         Ok(())
     }
 
+    /// Whether a container has all that it asks for and plugins offer, be they there or not.
+    pub fn holds(&self, asked: &Asked, part: &Part) -> bool {
+        let mut offered = part.requests.iter().filter(|(name, _)| self.knows(name));
+        offered.all(|(name, size)| {
+            let held = self.allocation(&asked.uid, &part.name, name);
+            held.is_some_and(|held| held.devices.len() == *size)
+        })
+    }
+
     /// Whether the container has what it wants already, and may keep it.
     fn has(&self, part: &Part, want: &Want<'_>) -> Result<bool, AllocationError> {
         let (uid, name) = (&want.asked.uid, want.resource.to_owned());
