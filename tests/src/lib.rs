@@ -2,6 +2,7 @@
 
 mod cluster;
 mod containerd;
+mod driver;
 pub mod kubectl;
 pub mod load;
 mod output;
@@ -12,6 +13,7 @@ mod traces;
 
 pub use cluster::{Cluster, ROOMY, binary, over_containerd};
 pub use containerd::Containerd;
+pub use driver::{Call, CsiDriver};
 pub use output::Output;
 pub use site::{Site, ready};
 
