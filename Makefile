@@ -54,5 +54,4 @@ bench: build ## Measure speed and size: a cluster with pods, the pod network bet
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- network
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- engine
 	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- pods
-	@KNODE_BIN=$(abspath $(KNODE)) cargo run --quiet --locked --package knode-benches -- pods
 	@cargo bench --quiet --locked --package knode-podnet --package knode-overlay --package knode-policy --package knode-proxy
