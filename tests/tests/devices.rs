@@ -231,7 +231,11 @@ fn containers_get_what_their_pod_has_claimed() {
     cluster.kubectl_by(&kubectl::default(), &patch).ok();
     cluster.wait_ready("pod claims");
     // Debian's containerd knows no such devices yet.
-    let told = if over_containerd() { "claimed" } else { "claimed yes" };
+    let told = if over_containerd() {
+        "claimed"
+    } else {
+        "claimed yes"
+    };
     assert_eq!(cluster.kubectl("logs claims").ok().trim(), told);
     let given = plugins.given().unwrap();
     let claims = &given.iter().find(|pod| pod.name == "claims").unwrap().containers[0].dynamic_resources;

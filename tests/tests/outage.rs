@@ -326,7 +326,8 @@ fn killed_at_work(bed: &mut Bed) {
         .filter_map(|pod| pod["metadata"]["uid"].as_str())
         .collect();
     for pod in &pods {
-        assert_eq!(restarts(pod), 0, "{}", pod["status"]);
+        // One that was made, and not yet started when its kubelet died, is made anew, and counts as upstream's does.
+        assert!(restarts(pod) <= 1, "{}", pod["status"]);
     }
     let directory = format!("{}/kubelet/pods", bed.site.path("node1"));
     wait_until("directories of deleted pods to go", BOUND, || {

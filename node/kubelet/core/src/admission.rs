@@ -130,8 +130,9 @@ fn out_of_resource<'a>(
         (_, Some(amount)) => amount.value(),
     };
     // What is not counted here is of the whole cluster (upstream: `removeMissingExtendedResources`), or a device.
-    let elsewhere =
-        |name: &str| name.contains('/') && !name.contains("kubernetes.io/") && !allocatable.contains_key(name);
+    let elsewhere = |name: &str| {
+        name.contains('/') && !name.contains("kubernetes.io/") && !allocatable.contains_key(name)
+    };
     let wanted = wanted.iter().filter(|(name, _)| !elsewhere(name));
     for (name, amount) in wanted.filter(|(_, amount)| !amount.is_zero()) {
         let asked = number(name, Some(amount));
@@ -237,7 +238,8 @@ mod tests {
 
     #[test]
     fn resources_that_the_node_does_not_count_are_not_looked_at() {
-        let asking = |name: &str| json!({"containers": [{"name": "c", "resources": {"limits": {name: "3"}}}]});
+        let asking =
+            |name: &str| json!({"containers": [{"name": "c", "resources": {"limits": {name: "3"}}}]});
         assert_eq!(verdict(asking("example.com/gpu"), &[]), None);
         let native = verdict(asking("kubernetes.io/odd"), &[]).unwrap();
         assert!(native.starts_with("OutOfkubernetes.io/odd: "), "{native}");

@@ -14,7 +14,8 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
 use knode_kubelet_node::{
-    Error, EvictionCause, ImageGcPolicy, NoDevices, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig, ShutdownGrace,
+    Error, EvictionCause, ImageGcPolicy, NoDevices, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig,
+    ShutdownGrace,
 };
 use knode_pki::kubeconfig::Kubeconfig;
 use kube::client::Body;

@@ -163,13 +163,20 @@ impl VolumeError {
                      to process volumes=[{volume}]: {why}"
                 ),
             ),
-            Self::Driver { phase, volume, message } => {
+            Self::Driver {
+                phase,
+                volume,
+                message,
+            } => {
                 let reason = match phase {
                     Phase::Expand => "VolumeResizeFailed",
                     Phase::MapVolume => "FailedMapVolume",
                     _ => "FailedMount",
                 };
-                (reason, format!("{} failed for volume {volume:?} : {message}", phase.words()))
+                (
+                    reason,
+                    format!("{} failed for volume {volume:?} : {message}", phase.words()),
+                )
             }
             other => {
                 let message = format!("MountVolume.SetUp failed for volume {volume:?} : {other}");

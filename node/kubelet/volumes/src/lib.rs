@@ -21,12 +21,12 @@ mod volumes;
 pub use drivers::{DriverMount, DriverVolume, Drivers, SecretName, Size};
 pub use error::{Phase, VolumeError};
 pub use fields::{FieldError, PodFields, format_map, resource_value};
+pub use nfs::Export;
 pub use objects::{ObjectError, Objects, Token, TokenQuery, TrustQuery};
 pub use paths::PodPaths;
 pub use payload::{Payload, PayloadFile};
 pub use plan::{
-    ClaimRef, DownwardItem, DownwardSource, Items, KeyPath, ObjectRef, ProjectedSource, References, Volume, VolumeKind,
-    plan, references,
+    ClaimRef, DownwardItem, DownwardSource, Items, KeyPath, ObjectRef, ProjectedSource, References, Volume,
+    VolumeKind, plan, references,
 };
-pub use nfs::Export;
 pub use volumes::{SetUp, Volumes, own};

@@ -114,7 +114,8 @@ impl Context {
             () if managers.pins_memory() && changed("memory") => "Memory",
             () => return None,
         };
-        let text = format!("Resize is infeasible for Guaranteed Pods alongside {manager} Manager static policy");
+        let text =
+            format!("Resize is infeasible for Guaranteed Pods alongside {manager} Manager static policy");
         Some(Verdict::Infeasible(text))
     }
 

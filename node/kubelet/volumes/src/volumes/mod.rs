@@ -39,7 +39,9 @@ const BUNDLES_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 fn follows_bundles(pod: &Pod) -> bool {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let sources = volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref());
-    sources.flatten().any(|source| source.cluster_trust_bundle.is_some())
+    sources
+        .flatten()
+        .any(|source| source.cluster_trust_bundle.is_some())
 }
 
 /// Whether volumes of the pod may grow, or have to be published again.

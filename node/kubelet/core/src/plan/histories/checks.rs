@@ -51,14 +51,12 @@ impl World {
                 }
             }
             Action::Wait { wait, .. } if wait.reason == "CrashLoopBackOff" => {
-                if !self.told.insert((wait.about.clone(), wait.until)) {
-                    self.fault(format!("says twice that {} is waited for", wait.about));
-                }
+                let known = !self.told.insert((wait.about.clone(), wait.until));
+                self.check_told(known, &format!("{} is waited for", wait.about));
             }
             Action::NoteDeadline => {
-                if std::mem::replace(&mut self.deadline_told, true) {
-                    self.fault("says twice that the deadline has passed");
-                }
+                let known = std::mem::replace(&mut self.deadline_told, true);
+                self.check_told(known, "the deadline has passed");
             }
             Action::Resize { id, container } => self.check_resize(id, container),
             Action::Probe { id, .. } => {
@@ -69,6 +67,12 @@ impl World {
             }
             Action::Release { .. } | Action::Delete | Action::Finish => self.check_end(action),
             _ => {}
+        }
+    }
+
+    fn check_told(&mut self, known: bool, what: &str) {
+        if known {
+            self.fault(format!("says twice that {what}"));
         }
     }
 
