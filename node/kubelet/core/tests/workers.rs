@@ -449,11 +449,12 @@ async fn a_forced_deletion_ends_the_containers_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_volume_is_named_in_an_event_and_starts_nothing() {
-    let bench = Bench::start("nfs").await;
-    let spec = json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]});
+    let bench = Bench::start("iscsi").await;
+    let disk = json!({"targetPortal": "s", "iqn": "i", "lun": 0});
+    let spec = json!({"volumes": [{"name": "v", "iscsi": disk}]});
     bench.api.put(pod("p", json!({}), spec));
     bench.pass(3).await;
-    let wanted = "Warning FailedMount|MountVolume.SetUp failed for volume \"v\" : unsupported volume: nfs|";
+    let wanted = "Warning FailedMount|MountVolume.SetUp failed for volume \"v\" : unsupported volume: iscsi|";
     assert!(
         bench.api.events("p").iter().any(|event| event == wanted),
         "{:?}",
