@@ -305,8 +305,10 @@ pub fn check(all: &Settings, version: Version) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+
     fn read(text: &str) -> anyhow::Result<ResourceSettings> {
-        let files = [("c".to_owned(), text.to_owned())];
+        let files = [("c".to_owned(), format!("{HEAD}{text}"))];
         let sources = knode_kubelet_config::Sources {
             files: &files,
             ..Default::default()
