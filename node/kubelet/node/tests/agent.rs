@@ -220,6 +220,18 @@ async fn the_network_is_waited_for_and_the_runtime_learns_its_range() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_ready_stays_so_while_its_kubelet_begins() {
+    let begun = std::time::Instant::now();
+    let bed = start_with(true).await;
+    until_ready(&bed.api, "True").await;
+    *bed.runtime.network_ready.lock().unwrap() = false;
+    bed._agent.wake();
+    until_ready(&bed.api, "False").await;
+    // Later is no fault, sooner would take the endpoints of its pods away.
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_deleted_node_comes_back() {
     let bed = start_with(true).await;
     let first = until_ready(&bed.api, "True").await;

@@ -26,6 +26,9 @@ const RETRY: Backoff = Backoff {
     jitter: 0.1,
 };
 
+/// So long after its begin a kubelet may know less than the one before it did: network and runtime only come up.
+const SETTLING: Duration = Duration::from_secs(5);
+
 type Changes = Pin<Box<dyn Stream<Item = Result<Change<Node>, WatchError>> + Send>>;
 
 /// How the follower is connected with the other parts.
@@ -55,6 +58,8 @@ pub(super) struct NodeFollower {
     report: Report,
     csinode_ready: bool,
     pod_cidr: Option<String>,
+    /// When it began, on the monotonic clock.
+    began: Duration,
 }
 
 impl NodeFollower {
@@ -67,7 +72,6 @@ impl NodeFollower {
             runtime: RuntimeWatch::new(deps.runtime, deps.images),
             devices: deps.devices,
             recorder: deps.recorder,
-            clock: deps.clock,
             published: outlets.published,
             wake: outlets.wake,
             pressure: outlets.pressure,
@@ -75,6 +79,8 @@ impl NodeFollower {
             report: Report::default(),
             csinode_ready: false,
             pod_cidr: None,
+            began: deps.clock.monotonic(),
+            clock: deps.clock,
             config,
         })
     }
@@ -237,6 +243,9 @@ impl NodeFollower {
         };
         let ready = conditions.problems.is_empty();
         let old = node.status.clone().unwrap_or_default();
+        if !ready && self.settles(&old) {
+            return false;
+        }
         let new = status_of(
             &old,
             &self.config,
@@ -249,6 +258,14 @@ impl NodeFollower {
             self.send(&old, &new).await;
         }
         ready
+    }
+
+    /// Whether a node that was ready is to stay so for now: its pods' endpoints would go with it for a moment.
+    fn settles(&self, old: &NodeStatus) -> bool {
+        let mut conditions = old.conditions.iter().flatten();
+        let was_ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
+        let begins = self.clock.monotonic().saturating_sub(self.began) < SETTLING;
+        was_ready && begins && !*self.shutting_down.borrow()
     }
 
     async fn send(&mut self, old: &NodeStatus, new: &NodeStatus) {
