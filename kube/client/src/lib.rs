@@ -8,6 +8,7 @@ mod clock;
 mod error;
 mod events;
 mod informer;
+mod lean;
 mod queue;
 mod request;
 mod transport;
@@ -20,6 +21,7 @@ pub use informer::{
     AnyCache, AnyKind, AnyObjects, Cache, Change, Delta, ObjectKey, Subscription, WatchConfig, WatchError,
     watch,
 };
+pub use lean::{annotated_meta, short_meta};
 pub use queue::WorkQueue;
 pub use request::{Verb, send};
 pub use transport::{ClientIdentity, Connected, connect, from_kubeconfig, from_service};

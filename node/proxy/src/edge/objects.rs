@@ -1,17 +1,15 @@
 //! Services and EndpointSlices as they come over the wire, reduced to what the proxy reads.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use knode_client::lean_resource;
+use serde::Deserialize;
 
 /// A Service.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct ServiceObject {
-    #[serde(deserialize_with = "short_meta")]
+    #[serde(deserialize_with = "knode_client::short_meta")]
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: ServiceSpec,
@@ -84,7 +82,7 @@ pub(super) struct Ingress {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SliceObject {
-    #[serde(deserialize_with = "short_meta")]
+    #[serde(deserialize_with = "knode_client::annotated_meta")]
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub address_type: String,
@@ -135,7 +133,7 @@ pub(super) struct SlicePortObject {
 /// This node.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct NodeObject {
-    #[serde(deserialize_with = "short_meta")]
+    #[serde(deserialize_with = "knode_client::short_meta")]
     pub metadata: ObjectMeta,
     #[serde(default)]
     pub spec: NodeSpec,
@@ -173,83 +171,6 @@ pub(super) struct NodeAddress {
     pub address: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ShortMeta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    deletion_timestamp: Option<Time>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-/// Leaves out what may be large and is not read, managed fields above all.
-fn short_meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let ShortMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        deletion_timestamp,
-        labels,
-        annotations,
-    } = ShortMeta::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        deletion_timestamp,
-        labels,
-        annotations,
-        ..ObjectMeta::default()
-    })
-}
-
-/// Makes a reduced type stand for its resource.
-macro_rules! resource {
-    ($object:ty, $full:ty, $scope:ty) => {
-        impl Resource for $object {
-            type DynamicType = ();
-            type Scope = $scope;
-
-            fn kind(_: &()) -> Cow<'_, str> {
-                <$full as k8s_openapi::Resource>::KIND.into()
-            }
-
-            fn group(_: &()) -> Cow<'_, str> {
-                <$full as k8s_openapi::Resource>::GROUP.into()
-            }
-
-            fn version(_: &()) -> Cow<'_, str> {
-                <$full as k8s_openapi::Resource>::VERSION.into()
-            }
-
-            fn plural(_: &()) -> Cow<'_, str> {
-                <$full as k8s_openapi::Resource>::URL_PATH_SEGMENT.into()
-            }
-
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
-
-resource!(
-    ServiceObject,
-    k8s_openapi::api::core::v1::Service,
-    NamespaceResourceScope
-);
-resource!(
-    SliceObject,
-    k8s_openapi::api::discovery::v1::EndpointSlice,
-    NamespaceResourceScope
-);
-resource!(NodeObject, k8s_openapi::api::core::v1::Node, ClusterResourceScope);
+lean_resource!(ServiceObject, Service);
+lean_resource!(SliceObject, EndpointSlice);
+lean_resource!(NodeObject, Node);

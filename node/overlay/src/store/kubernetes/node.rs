@@ -1,8 +1,6 @@
-use std::borrow::Cow;
-
-use k8s_openapi::ClusterResourceScope;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use knode_client::lean_resource;
 use serde::{Deserialize, Serialize};
 
 /// What leases need of a Node; images, conditions and the rest are not kept.
@@ -24,31 +22,4 @@ pub(super) struct NodeSpecView {
     pub pod_cidrs: Vec<String>,
 }
 
-impl Resource for NodeView {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "Node".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "nodes".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+lean_resource!(NodeView, Node);
