@@ -205,10 +205,12 @@ fn deliver(message: Message, shared: &Mutex<Shared>, events: &mpsc::UnboundedSen
         }
         Message::ExecExited { exec, code } => {
             if let Some(sender) = lock(shared).execs.remove(&exec) {
+                // Who waits for the end may have gone.
                 let _ = sender.send(code);
             }
         }
         Message::Exited { container, exit } => {
+            // Nobody listens once the engine ends.
             let _ = events.send(ShimEvent::Exited { container, exit });
         }
     }

@@ -108,6 +108,9 @@ pub const SWAP_LIMIT: &str = "memory.memsw.limit_in_bytes";
 /// Swap alone (version 2); only there where the kernel counts swap.
 pub const SWAP_MAX: &str = "memory.swap.max";
 
+/// Period of the CPU's quota where none is given, in microseconds; the kernel's own.
+const CPU_PERIOD: u64 = 100_000;
+
 /// The writes that give a running container other limits, in their order.
 ///
 /// # Errors
@@ -118,87 +121,83 @@ pub fn cgroup_values(
 ) -> Result<Vec<CgroupValue>, SpecError> {
     let v2 = machine.cgroup_v2;
     check(given, v2)?;
-    let mut values = Vec::new();
-    let mut add = |controller, file: &str, value: String| {
-        values.push(CgroupValue {
-            controller,
-            file: file.to_string(),
-            value,
-        });
+    let mut values = if v2 { values_v2(given)? } else { values_v1(given)? };
+    if machine.huge_pages {
+        let end = if v2 { "max" } else { "limit_in_bytes" };
+        values.extend(given.hugepage_limits.iter().map(|limit| {
+            let file = format!("hugetlb.{}.{end}", limit.page_size);
+            write("hugetlb", file, limit.limit)
+        }));
+    }
+    let sets = [
+        ("cpuset.cpus", &given.cpuset_cpus),
+        ("cpuset.mems", &given.cpuset_mems),
+    ];
+    let sets = sets.into_iter().filter(|(_, value)| !value.is_empty());
+    values.extend(sets.map(|(file, value)| write("cpuset", file, value)));
+    Ok(values)
+}
+
+fn write(controller: &'static str, file: impl Into<String>, value: impl ToString) -> CgroupValue {
+    CgroupValue {
+        controller,
+        file: file.into(),
+        value: value.to_string(),
+    }
+}
+
+fn values_v2(given: &LinuxContainerResources) -> Result<Vec<CgroupValue>, SpecError> {
+    let or_max = |limit: i64| match limit {
+        1.. => limit.to_string(),
+        _ => "max".to_owned(),
     };
     let shares = positive("cpu_shares", given.cpu_shares)?;
     let period = positive("cpu_period", given.cpu_period)?;
     let (limit, quota) = (given.memory_limit_in_bytes, given.cpu_quota);
-    if v2 {
-        if let Some(shares) = shares {
-            add("cpu", "cpu.weight", weight(shares).to_string());
-        }
-        if quota != 0 || period.is_some() {
-            let quota = if quota > 0 {
-                quota.to_string()
-            } else {
-                "max".into()
-            };
-            add("cpu", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)));
-        }
-        if limit != 0 {
-            add(
-                "memory",
-                "memory.max",
-                if limit > 0 {
-                    limit.to_string()
-                } else {
-                    "max".into()
-                },
-            );
-        }
-        // Version 2 counts swap by itself, CRI with the memory.
-        let swap = given.memory_swap_limit_in_bytes;
-        if swap > 0 && limit > 0 {
-            let only = swap.checked_sub(limit).filter(|only| *only >= 0);
-            let only = only.ok_or(SpecError::Resource {
-                field: "memory_swap_limit_in_bytes",
-                value: swap,
-            })?;
-            add("memory", SWAP_MAX, only.to_string());
-        } else if swap < 0 {
-            add("memory", SWAP_MAX, "max".into());
-        }
-        for (file, value) in &given.unified {
-            add("", file, value.clone());
-        }
-    } else {
-        if let Some(shares) = shares {
-            add("cpu", "cpu.shares", shares.to_string());
-        }
-        if let Some(period) = period {
-            add("cpu", "cpu.cfs_period_us", period.to_string());
-        }
-        if quota != 0 {
-            add("cpu", "cpu.cfs_quota_us", quota.to_string());
-        }
-        if limit != 0 {
-            add("memory", "memory.limit_in_bytes", limit.to_string());
-        }
-        if given.memory_swap_limit_in_bytes != 0 {
-            add("memory", SWAP_LIMIT, given.memory_swap_limit_in_bytes.to_string());
-        }
+    let mut values = Vec::new();
+    values.extend(shares.map(|shares| write("cpu", "cpu.weight", weight(shares))));
+    if quota != 0 || period.is_some() {
+        let period = period.unwrap_or(CPU_PERIOD);
+        values.push(write("cpu", "cpu.max", format!("{} {period}", or_max(quota))));
     }
-    if machine.huge_pages {
-        for limit in &given.hugepage_limits {
-            let end = if v2 { "max" } else { "limit_in_bytes" };
-            let file = format!("hugetlb.{}.{end}", limit.page_size);
-            add("hugetlb", &file, limit.limit.to_string());
-        }
+    if limit != 0 {
+        values.push(write("memory", "memory.max", or_max(limit)));
     }
-    for (file, value) in [
-        ("cpuset.cpus", &given.cpuset_cpus),
-        ("cpuset.mems", &given.cpuset_mems),
-    ] {
-        if !value.is_empty() {
-            add("cpuset", file, value.clone());
-        }
+    values.extend(swap_v2(limit, given.memory_swap_limit_in_bytes)?);
+    let unified = given.unified.iter();
+    values.extend(unified.map(|(file, value)| write("", file, value)));
+    Ok(values)
+}
+
+/// Version 2 counts swap by itself, CRI with the memory.
+fn swap_v2(limit: i64, both: i64) -> Result<Option<CgroupValue>, SpecError> {
+    if both < 0 {
+        return Ok(Some(write("memory", SWAP_MAX, "max")));
     }
+    if both == 0 || limit <= 0 {
+        return Ok(None);
+    }
+    let only = both.checked_sub(limit).filter(|only| *only >= 0);
+    let only = only.ok_or(SpecError::Resource {
+        field: "memory_swap_limit_in_bytes",
+        value: both,
+    })?;
+    Ok(Some(write("memory", SWAP_MAX, only)))
+}
+
+fn values_v1(given: &LinuxContainerResources) -> Result<Vec<CgroupValue>, SpecError> {
+    let shares = positive("cpu_shares", given.cpu_shares)?;
+    let period = positive("cpu_period", given.cpu_period)?;
+    let rest = [
+        ("cpu", "cpu.cfs_quota_us", given.cpu_quota),
+        ("memory", "memory.limit_in_bytes", given.memory_limit_in_bytes),
+        ("memory", SWAP_LIMIT, given.memory_swap_limit_in_bytes),
+    ];
+    let mut values = Vec::new();
+    values.extend(shares.map(|shares| write("cpu", "cpu.shares", shares)));
+    values.extend(period.map(|period| write("cpu", "cpu.cfs_period_us", period)));
+    let rest = rest.into_iter().filter(|(.., value)| *value != 0);
+    values.extend(rest.map(|(controller, file, value)| write(controller, file, value)));
     Ok(values)
 }
 

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::connection::{Incoming, Outgoing, header, split};
+use super::headers::Headers;
 use crate::streaming::ports::Dialer;
 
 /// Data of one connection on its way into the pod; an empty piece ends it.
@@ -32,74 +33,91 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (mut reader, sender, writing) = split(stream);
-    let mut halves: HashMap<String, Half> = HashMap::new();
-    let mut pipes: HashMap<u32, Pipe> = HashMap::new();
-    let mut waiting: HashMap<u32, Vec<Bytes>> = HashMap::new();
+    let mut forwarding = Forwarding {
+        dialer,
+        sender,
+        halves: HashMap::new(),
+        pipes: HashMap::new(),
+        waiting: HashMap::new(),
+    };
     while let Some(incoming) = reader.next().await? {
         match incoming {
-            Incoming::Open { stream, headers, .. } => {
-                let request = header(&headers, "requestid").unwrap_or_default().to_string();
-                let half = halves.entry(request.clone()).or_default();
-                half.port = header(&headers, "port")
-                    .and_then(|port| port.parse().ok())
-                    .unwrap_or(half.port);
-                match header(&headers, "streamtype") {
-                    Some("data") => half.data = Some(stream),
-                    Some("error") => half.error = Some(stream),
-                    _ => {
-                        tell(&sender, Outgoing::Reset { stream }).await?;
-                        continue;
-                    }
-                }
-                tell(&sender, Outgoing::Accept { stream }).await?;
-                if let Half {
-                    data: Some(data),
-                    error: Some(error),
-                    port,
-                } = *half
-                {
-                    halves.remove(&request);
-                    let (pipe, received) = mpsc::channel(DEPTH);
-                    for bytes in waiting.remove(&data).unwrap_or_default() {
-                        // Bounded by what one client sends before its second stream is open.
-                        let _ = pipe.try_send(bytes);
-                    }
-                    pipes.insert(data, pipe);
-                    tokio::spawn(forward(
-                        dialer.clone(),
-                        port,
-                        data,
-                        error,
-                        received,
-                        sender.clone(),
-                    ));
-                }
-            }
-            Incoming::Data { stream, bytes, fin } => {
-                let parts = [
-                    Some(bytes).filter(|bytes| !bytes.is_empty()),
-                    fin.then(Bytes::new),
-                ];
-                for part in parts.into_iter().flatten() {
-                    match pipes.get(&stream) {
-                        // A connection that is over takes nothing any more.
-                        Some(pipe) => drop(pipe.send(part).await),
-                        None => waiting.entry(stream).or_default().push(part),
-                    }
-                }
-                if fin {
-                    pipes.remove(&stream);
-                }
-            }
+            Incoming::Open { stream, headers, .. } => forwarding.open(stream, &headers).await?,
+            Incoming::Data { stream, bytes, fin } => forwarding.take(stream, bytes, fin).await,
             Incoming::Reset { stream } => {
-                pipes.remove(&stream);
+                forwarding.pipes.remove(&stream);
             }
-            Incoming::Ping { id } => tell(&sender, Outgoing::Pong { id }).await?,
+            Incoming::Ping { id } => tell(&forwarding.sender, Outgoing::Pong { id }).await?,
             Incoming::GoAway => {}
         }
     }
-    drop((sender, pipes));
+    drop(forwarding);
     writing.await.map_err(io::Error::other)?
+}
+
+/// What one client has under way.
+struct Forwarding {
+    dialer: Arc<Dialer>,
+    sender: mpsc::Sender<Outgoing>,
+    /// By the identifiers of requests.
+    halves: HashMap<String, Half>,
+    /// By their streams of data.
+    pipes: HashMap<u32, Pipe>,
+    /// Data that came before its pipe was there, by stream.
+    waiting: HashMap<u32, Vec<Bytes>>,
+}
+
+impl Forwarding {
+    /// Takes a stream; the second of a connection begins it.
+    async fn open(&mut self, stream: u32, headers: &Headers) -> io::Result<()> {
+        let request = header(headers, "requestid").unwrap_or_default().to_string();
+        let half = self.halves.entry(request.clone()).or_default();
+        half.port = header(headers, "port")
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(half.port);
+        match header(headers, "streamtype") {
+            Some("data") => half.data = Some(stream),
+            Some("error") => half.error = Some(stream),
+            _ => return tell(&self.sender, Outgoing::Reset { stream }).await,
+        }
+        let (data, error, port) = (half.data, half.error, half.port);
+        tell(&self.sender, Outgoing::Accept { stream }).await?;
+        if let (Some(data), Some(error)) = (data, error) {
+            self.halves.remove(&request);
+            self.connect(port, data, error);
+        }
+        Ok(())
+    }
+
+    /// Begins a connection into the pod, with what has come for it already.
+    fn connect(&mut self, port: u16, data: u32, error: u32) {
+        let (pipe, received) = mpsc::channel(DEPTH);
+        for bytes in self.waiting.remove(&data).unwrap_or_default() {
+            // Bounded by what one client sends before its second stream is open.
+            let _ = pipe.try_send(bytes);
+        }
+        self.pipes.insert(data, pipe);
+        let (dialer, sender) = (self.dialer.clone(), self.sender.clone());
+        tokio::spawn(forward(dialer, port, data, error, received, sender));
+    }
+
+    /// Hands data on; an empty piece ends them.
+    async fn take(&mut self, stream: u32, bytes: Bytes, fin: bool) {
+        let parts = [
+            Some(bytes).filter(|bytes| !bytes.is_empty()),
+            fin.then(Bytes::new),
+        ];
+        for part in parts.into_iter().flatten() {
+            match self.pipes.get(&stream) {
+                // A connection that is over takes nothing any more.
+                Some(pipe) => drop(pipe.send(part).await),
+                None => self.waiting.entry(stream).or_default().push(part),
+            }
+        }
+        if fin {
+            self.pipes.remove(&stream);
+        }
+    }
 }
 
 async fn tell(sender: &mpsc::Sender<Outgoing>, outgoing: Outgoing) -> io::Result<()> {

@@ -203,6 +203,7 @@ async fn relay<S: AsyncRead>(
                 None => return Ok(None),
                 Some(Incoming::Data { stream, bytes, fin }) => {
                     for event in streams.events(stream, bytes, fin) {
+                        // A process that has ended reads nothing any more.
                         let _ = events.send(event).await;
                     }
                 }
@@ -218,6 +219,7 @@ async fn relay<S: AsyncRead>(
                 }
                 Some(Incoming::Ping { id }) => tell(sender, Outgoing::Pong { id }).await?,
                 Some(Incoming::Reset { stream }) if streams.by_role.get(&Role::Stdin) == Some(&stream) => {
+                    // As above.
                     let _ = events.send(ClientEvent::StdinEnd).await;
                 }
                 Some(Incoming::Reset { .. } | Incoming::GoAway) => {}
