@@ -9,7 +9,6 @@ mod bootstrap;
 mod certificate;
 mod config;
 mod csinode;
-pub mod dbus;
 mod error;
 mod eviction;
 mod garbage;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::dbus::{Connection, DbusError, Kind, Message, Writer};
+use knode_dbus::{Connection, DbusError, Kind, Message, Writer};
 
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
@@ -81,9 +81,9 @@ impl Logind {
         ]);
         let answer = self.0.call(call).await?;
         let fd = answer.fds.into_iter().next();
-        let missing = || DbusError::Refused("logind gave no lock".to_owned());
+        let missing = DbusError::NoDescriptor { member: "Inhibit" };
         Ok(Inhibitor {
-            _fd: fd.ok_or_else(missing)?,
+            _fd: fd.ok_or(missing)?,
         })
     }
 

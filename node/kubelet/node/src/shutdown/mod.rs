@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use futures::future::{join_all, select};
 use knode_client::{Backoff, Clock, Retry};
+use knode_dbus::DbusError;
 use tokio::sync::{Notify, watch};
 
 pub use plan::{ShutdownGrace, ShutdownGraceError};
 
 use self::logind::{Inhibitor, Logind};
-use crate::dbus::DbusError;
 use crate::pods::{EvictionCause, PodEviction, PodSource};
 
 /// The system bus's socket unless another one is named.

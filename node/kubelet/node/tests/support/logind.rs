@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use knode_kubelet_node::dbus::{Connection, Kind, Message, Writer};
+use knode_dbus::{Connection, Kind, Message, Writer};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

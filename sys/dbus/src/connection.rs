@@ -1,56 +1,20 @@
-//! A client of a D-Bus daemon over its unix socket, small: calls one after the other, signals between them, received
-//! descriptors.
-
-mod message;
+//! A client of a bus over its unix socket: calls one after the other, signals between them, received descriptors.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use knode_linux::fds;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 
-pub use message::{FIXED, Kind, Malformed, Message, Writer};
+use crate::auth;
+use crate::{DbusError, FIXED, Message};
 
 /// The bus itself.
 const BUS: &str = "org.freedesktop.DBus";
 const BUS_PATH: &str = "/org/freedesktop/DBus";
-
-/// Why a bus cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DbusError {
-    /// Nobody listens.
-    #[error("connect to the system bus at {path}")]
-    Connect {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The bus does not take this process.
-    #[error("the system bus refuses: {0}")]
-    Refused(String),
-    /// The connection broke.
-    #[error("speak with the system bus")]
-    Exchange(#[source] io::Error),
-    /// It answers no D-Bus.
-    #[error("speak with the system bus")]
-    Malformed(#[source] Malformed),
-    /// A call failed.
-    #[error("{member}: {name}: {message}")]
-    Call {
-        /// The method.
-        member: String,
-        /// The error's name.
-        name: String,
-        /// Its text.
-        message: String,
-    },
-}
 
 /// A message with the descriptors that came with it.
 #[derive(Debug)]
@@ -117,20 +81,11 @@ impl Connection {
         let serial = self.send(call, &[]).await?;
         loop {
             let received = self.read().await?;
-            let message = &received.message;
-            let answers = matches!(message.kind, Kind::Return | Kind::Error) && message.reply_to == serial;
-            if !answers {
-                self.waiting.push_back(received);
-            } else if message.kind == Kind::Error {
-                return Err(DbusError::Call {
-                    member,
-                    name: message.error.clone(),
-                    // An error without a text says enough by its name.
-                    message: message.arguments().string().unwrap_or_default(),
-                });
-            } else {
+            if received.message.answers(serial) {
+                received.message.succeeded(&member)?;
                 return Ok(received);
             }
+            self.waiting.push_back(received);
         }
     }
 
@@ -202,17 +157,11 @@ impl Connection {
 
 /// Says who one is, which the kernel confirms.
 async fn authenticate(stream: &mut UnixStream) -> Result<(), DbusError> {
-    // What this process may do is seen by whose its files in /proc are.
-    let user = std::fs::metadata("/proc/self")
-        .map_err(DbusError::Exchange)?
-        .uid();
-    let user = user.to_string();
-    let user: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut stream = BufReader::new(stream);
     // The bus says nothing beyond its answers before BEGIN, so that nothing stays in this buffer.
     for (say, expect) in [
-        (format!("\0AUTH EXTERNAL {user}\r\n"), "OK"),
-        ("NEGOTIATE_UNIX_FD\r\n".to_owned(), "AGREE_UNIX_FD"),
+        (auth::claim(), auth::ACCEPTED),
+        (auth::NEGOTIATE_FDS.to_owned(), auth::FDS_AGREED),
     ] {
         let mut answer = String::new();
         let both = async {
@@ -220,9 +169,8 @@ async fn authenticate(stream: &mut UnixStream) -> Result<(), DbusError> {
             stream.read_line(&mut answer).await
         };
         both.await.map_err(DbusError::Exchange)?;
-        if !answer.starts_with(expect) {
-            return Err(DbusError::Refused(answer.trim().to_owned()));
-        }
+        auth::expect(&answer, expect)?;
     }
-    stream.write_all(b"BEGIN\r\n").await.map_err(DbusError::Exchange)
+    let begun = stream.write_all(auth::BEGIN.as_bytes()).await;
+    begun.map_err(DbusError::Exchange)
 }

@@ -1,6 +1,7 @@
-//! D-Bus messages, as far as logind needs them (D-Bus specification, version 1 of the protocol, little endian). Pure.
+//! Messages, with the header fields and types of arguments that are used here. Pure.
 
-use std::fmt;
+use crate::wire::length;
+use crate::{DbusError, Malformed, Reader, Writer};
 
 /// Kinds of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub enum Kind {
     Signal = 4,
 }
 
-/// Largest message that is taken; logind's are a few hundred bytes.
+/// Largest message that is taken, in bytes; those of systemd and logind are a few hundred.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Bytes of the fixed part of a header, with the length of the fields behind it.
 pub const FIXED: usize = 16;
@@ -48,18 +49,6 @@ pub struct Message {
     /// The arguments, marshalled.
     pub body: Vec<u8>,
 }
-
-/// Bytes that are no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed message: {}", self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 impl Message {
     /// An empty message of this kind.
@@ -213,111 +202,33 @@ impl Message {
         Ok(())
     }
 
+    /// Whether it is the answer, good or bad, to the call with this number.
+    pub fn answers(&self, call: u32) -> bool {
+        matches!(self.kind, Kind::Return | Kind::Error) && self.reply_to == call
+    }
+
+    /// Refuses the answer to a call of `member` that is an error.
+    ///
+    /// # Errors
+    /// [`DbusError::Call`].
+    pub fn succeeded(&self, member: &str) -> Result<(), DbusError> {
+        if self.kind != Kind::Error {
+            return Ok(());
+        }
+        Err(DbusError::Call {
+            member: member.to_owned(),
+            name: self.error.clone(),
+            // An error without a text says enough by its name.
+            message: self.arguments().string().unwrap_or_default(),
+        })
+    }
+
     /// The arguments from the first on.
     pub fn arguments(&self) -> Reader<'_> {
         Reader {
             bytes: &self.body,
             at: 0,
         }
-    }
-}
-
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// Marshals values one after the other.
-#[derive(Default)]
-pub struct Writer(pub Vec<u8>);
-
-impl Writer {
-    fn align(&mut self, to: usize) {
-        self.0.resize(self.0.len().next_multiple_of(to), 0);
-    }
-
-    /// A number.
-    pub fn u32(&mut self, value: u32) {
-        self.align(4);
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    /// A large number.
-    pub fn u64(&mut self, value: u64) {
-        self.align(8);
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    /// A text.
-    pub fn string(&mut self, text: &str) {
-        self.u32(length(text.len()));
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(0);
-    }
-
-    /// The types of what follows.
-    pub fn signature(&mut self, text: &str) {
-        // Those that are written here are a few letters long.
-        self.0.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-        self.0.extend_from_slice(text.as_bytes());
-        self.0.push(0);
-    }
-
-    fn field(&mut self, code: u8, kind: char) {
-        self.align(8);
-        self.0.push(code);
-        self.signature(&kind.to_string());
-    }
-}
-
-/// Reads marshalled values one after the other.
-pub struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn align(&mut self, to: usize) {
-        self.at = self.at.next_multiple_of(to);
-    }
-
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(count);
-        let taken = end.and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or(Malformed("too short"))?;
-        self.at += count;
-        Ok(taken)
-    }
-
-    /// A number, also a truth value or the index of a descriptor.
-    pub fn u32(&mut self) -> Result<u32, Malformed> {
-        self.align(4);
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(self.take(4)?);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    /// A large number.
-    pub fn u64(&mut self) -> Result<u64, Malformed> {
-        self.align(8);
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(self.take(8)?);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    /// A text.
-    pub fn string(&mut self) -> Result<String, Malformed> {
-        let length = usize::try_from(self.u32()?).unwrap_or(usize::MAX);
-        let text = self.take(length)?;
-        self.take(1)?;
-        String::from_utf8(text.to_vec()).map_err(|_| Malformed("a text that is not UTF-8"))
-    }
-
-    /// The types of what follows.
-    pub fn signature(&mut self) -> Result<String, Malformed> {
-        let length = usize::from(self.take(1)?[0]);
-        let text = self.take(length)?;
-        self.take(1)?;
-        String::from_utf8(text.to_vec()).map_err(|_| Malformed("types that are not UTF-8"))
     }
 }
 
@@ -343,6 +254,29 @@ mod tests {
         start.copy_from_slice(&bytes[..FIXED]);
         assert_eq!(Message::size(&start), Ok(128));
         assert_eq!(Message::parse(&bytes).unwrap(), hello);
+    }
+
+    /// What `busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartUnit
+    /// ss knode.service replace` puts into its message, in the order of sd-bus.
+    #[test]
+    fn a_call_is_laid_out_as_the_specification_says() {
+        let mut call = Message::call(
+            "org.freedesktop.systemd1",
+            "/org/freedesktop/systemd1",
+            "org.freedesktop.systemd1.Manager",
+            "StartUnit",
+        );
+        call.serial = 7;
+        let call = call.with_strings(&["knode.service", "replace"]).marshal();
+        assert_eq!(&call[..4], [b'l', 1, 0, 1]);
+        let number = |at: usize| u32::from_le_bytes(call[at..at + 4].try_into().unwrap()) as usize;
+        let (body, serial, fields) = (number(4), number(8), number(12));
+        assert_eq!(serial, 7);
+        assert_eq!(call.len(), 16 + fields.next_multiple_of(8) + body);
+        let at = 16 + fields.next_multiple_of(8);
+        assert_eq!(&call[at..at + 18], b"\x0d\0\0\0knode.service\0");
+        assert_eq!(&call[at + 20..], b"\x07\0\0\0replace\0");
+        assert_eq!(&call[16..20], [1, 1, b'o', 0]);
     }
 
     #[test]
