@@ -130,6 +130,11 @@ impl Cluster {
         }
     }
 
+    /// Whether its pods run in containerd instead of the engine.
+    pub fn is_over_containerd(&self) -> bool {
+        self.containerd.is_some()
+    }
+
     /// The machine's containerd, where its pods run in one.
     ///
     /// # Panics

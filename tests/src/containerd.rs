@@ -34,14 +34,24 @@ impl Containerd {
             std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
         let file = made.directory.join("config.toml");
-        std::fs::write(&file, containerd::config(&made.directory, PAUSE))
-            .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let text = containerd::config(&made.directory, PAUSE) + &made.crun(scratch);
+        std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         made.run(host);
         let archive = made.directory.join("pause.tar");
         let pause = image::busybox().name(PAUSE).cmd(&["sleep", "86400"]);
         pause.build().write_oci(&archive);
         made.import(host, &archive);
         made
+    }
+
+    /// A handler for tests that put an OCI runtime at `crun` in the scratch directory.
+    fn crun(&self, scratch: &Scratch) -> String {
+        let section = r#"  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun"#;
+        format!(
+            "{section}]\n    runtime_type = \"io.containerd.runc.v2\"\n{section}.options]\n    BinaryName = \"{}\"\n    Root = \"{}\"\n",
+            scratch.join("crun").display(),
+            self.directory.join("crun").display(),
+        )
     }
 
     /// Starts the daemon, for the first time or after [`Containerd::stop`]; returns when it answers.

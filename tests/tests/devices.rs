@@ -1,4 +1,4 @@
-//! Devices of plugins and of claims, in containers.
+//! Devices of plugins and of claims, in containers. Over the engine and over containerd.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 #[path = "devices/plugin.rs"]
@@ -6,7 +6,7 @@ mod plugin;
 
 use std::path::Path;
 
-use knode_e2e::{BOUND, Cluster, kubectl, over_containerd};
+use knode_e2e::{BOUND, Cluster, kubectl};
 use knode_testkit::wait_until;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
@@ -72,15 +72,29 @@ fn failure(cluster: &Cluster, pod: &str) -> (String, String) {
 }
 
 #[test]
-fn containers_get_devices_of_plugins_and_keep_them_over_a_restart() {
-    let mut cluster = Cluster::up("devices");
+fn devices_of_plugins_and_claims() {
+    work(Cluster::machine("devices"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    work(Cluster::over_containerd("devices-cd"));
+}
+
+fn work(mut cluster: Cluster) {
+    cluster.start(&[]);
     cluster.import_busybox("busybox:test");
+    let plugins = Plugins::new(&cluster.data_dir());
+    containers_get_devices_of_plugins_and_keep_them_over_a_restart(&mut cluster, &plugins);
+    containers_get_what_their_pod_has_claimed(&cluster, &plugins);
+}
+
+fn containers_get_devices_of_plugins_and_keep_them_over_a_restart(cluster: &mut Cluster, plugins: &Plugins) {
     let nodes = cluster.scratch.join("nodes");
     make_nodes(&nodes);
-    let plugins = Plugins::new(&cluster.data_dir());
     let devices = Devices::new(&nodes, &[("full", true), ("zero", true), ("broken", false)]);
     plugins.register(&devices, RESOURCE).unwrap();
-    counts(&cluster, RESOURCE, 3, 2);
+    counts(cluster, RESOURCE, 3, 2);
 
     // The first of the two is `full`: an init container's device is its successor's too.
     let command =
@@ -100,7 +114,7 @@ fn containers_get_devices_of_plugins_and_keep_them_over_a_restart() {
     assert_eq!(before.trim(), "before full");
 
     cluster.apply(&pod("greedy", 2, "exec sleep 3600")).ok();
-    let (reason, message) = failure(&cluster, "greedy");
+    let (reason, message) = failure(cluster, "greedy");
     assert_eq!(reason, "UnexpectedAdmissionError");
     assert!(
         message.contains(
@@ -123,7 +137,7 @@ fn containers_get_devices_of_plugins_and_keep_them_over_a_restart() {
     wait_until("the plugin to register", BOUND, || {
         plugins.register(&devices, RESOURCE)
     });
-    counts(&cluster, RESOURCE, 3, 2);
+    counts(cluster, RESOURCE, 3, 2);
     let command = "head -c 2 /dev/given-zero | od -An -tx1; exec sleep 3600";
     cluster.apply(&pod("second", 1, command)).ok();
     cluster.wait_ready("pod second");
@@ -133,15 +147,15 @@ fn containers_get_devices_of_plugins_and_keep_them_over_a_restart() {
     assert_eq!(id(&now), id(&running), "what ran goes on");
 
     devices.end();
-    counts(&cluster, RESOURCE, 3, 0);
+    counts(cluster, RESOURCE, 3, 0);
     cluster.apply(&pod("late", 1, "true")).ok();
-    let (_, message) = failure(&cluster, "late");
+    let (_, message) = failure(cluster, "late");
     assert!(message.contains("no healthy devices present"), "{message}");
 
     // Another way to come.
     let other = Devices::new(&nodes, &[("zero", true)]);
     plugins.present("DevicePlugin", "example.com/other", "v1beta1", other.router());
-    counts(&cluster, "example.com/other", 1, 1);
+    counts(cluster, "example.com/other", 1, 1);
 }
 
 /// A description of a device, where runtimes look for it.
@@ -188,13 +202,9 @@ spec:
     resources: {claims: [{name: mine}]}
 "#;
 
-#[test]
-fn containers_get_what_their_pod_has_claimed() {
-    let cluster = Cluster::up("claims");
-    cluster.import_busybox("busybox:test");
+fn containers_get_what_their_pod_has_claimed(cluster: &Cluster, plugins: &Plugins) {
     let kind = format!("knode.test/class{}", std::process::id());
     let _cdi = Cdi::new(&kind, "one");
-    let plugins = Plugins::new(&cluster.data_dir());
     let driver = Driver {
         device: format!("{kind}=one"),
         ..Driver::default()
@@ -230,8 +240,8 @@ fn containers_get_what_their_pod_has_claimed() {
     ];
     cluster.kubectl_by(&kubectl::default(), &patch).ok();
     cluster.wait_ready("pod claims");
-    // Debian's containerd knows no such devices yet.
-    let told = if over_containerd() {
+    // containerd before 1.7 knows no such devices.
+    let told = if cluster.is_over_containerd() {
         "claimed"
     } else {
         "claimed yes"

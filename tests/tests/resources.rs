@@ -1,18 +1,19 @@
 //! Processors, memory and limits: what containers see of them, and what the machine's control groups say.
-//! Over containerd with `KNODE_RUNTIME=containerd`.
+//! Over the engine and over containerd.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use knode_e2e::{BOUND, Cluster};
-use knode_testkit::{image, wait_until};
+use knode_testkit::wait_until;
 use serde_json::Value;
 
 const KUBELET: &str = r#"
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cpuManagerPolicy: POLICY
-reservedSystemCPUs: "0"
+reservedSystemCPUs: "RESERVED"
 topologyManagerPolicy: single-numa-node
 memoryManagerPolicy: Static
 systemReserved: {memory: 156Mi}
@@ -52,18 +53,66 @@ fn seen(cluster: &Cluster, pod: &str, field: &str) -> String {
     text.unwrap_or_else(|| output.to_string())
 }
 
-fn wait_cpus(cluster: &Cluster, pod: &str, cpus: &str) {
-    wait_until(&format!("{pod} to run on {cpus}"), BOUND, || {
-        let now = seen(cluster, pod, "Cpus_allowed_list");
-        if now == cpus { Ok(()) } else { Err(now) }
+/// The processors that a container may run on.
+fn cpus(cluster: &Cluster, pod: &str) -> BTreeSet<usize> {
+    numbers(&seen(cluster, pod, "Cpus_allowed_list"))
+}
+
+fn wait_cpus(cluster: &Cluster, pod: &str, wanted: &BTreeSet<usize>) {
+    wait_until(&format!("{pod} to run on {wanted:?}"), BOUND, || {
+        let now = cpus(cluster, pod);
+        if now == *wanted {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
     });
+}
+
+/// The machine's processors, of which the first is the node's own.
+struct Machine {
+    cpus: BTreeSet<usize>,
+    nodes: BTreeSet<usize>,
+}
+
+impl Machine {
+    fn read() -> Self {
+        let of = |path: &str| numbers(&file(Path::new(path)));
+        let cpus = of("/sys/devices/system/cpu/online");
+        assert!(
+            cpus.len() > 1,
+            "a pod cannot have a processor alone on a machine with {cpus:?}"
+        );
+        Self {
+            cpus,
+            nodes: of("/sys/devices/system/node/online"),
+        }
+    }
+
+    fn reserved(&self) -> usize {
+        *self.cpus.first().unwrap()
+    }
+
+    /// How many processors pods may have.
+    fn allocatable(&self) -> usize {
+        self.cpus.len() - 1
+    }
+
+    fn but(&self, own: &BTreeSet<usize>) -> BTreeSet<usize> {
+        self.cpus.difference(own).copied().collect()
+    }
 }
 
 const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
 
 /// The control group of the cluster's pods, in the hierarchy of a controller, and that of one pod in it.
 fn groups(cluster: &Cluster, controller: &str, uid: &str) -> (PathBuf, PathBuf) {
-    let root = Path::new("/sys/fs/cgroup").join(controller);
+    let root = Path::new("/sys/fs/cgroup");
+    let root = if is_unified() {
+        root.to_owned()
+    } else {
+        root.join(controller)
+    };
     let all = std::fs::read_dir(&root).unwrap().flatten();
     let of_pod = |whole: PathBuf| {
         let pods = CLASSES.map(|class| whole.join(class).join(format!("pod{uid}")));
@@ -72,6 +121,47 @@ fn groups(cluster: &Cluster, controller: &str, uid: &str) -> (PathBuf, PathBuf) 
     };
     let ours = all.map(|entry| entry.path().join("kubepods")).find_map(of_pod);
     ours.unwrap_or_else(|| panic!("no group of pod {uid} in {}\n{}", root.display(), cluster.log()))
+}
+
+/// Whether the machine has version 2 control groups alone.
+fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The file of one of both versions.
+fn value(group: &Path, v1: &str, v2: &str) -> String {
+    file(&group.join(if is_unified() { v2 } else { v1 }))
+}
+
+/// Quota and period of a group, in microseconds; `max` is no quota.
+fn quota(group: &Path) -> String {
+    if is_unified() {
+        return file(&group.join("cpu.max"));
+    }
+    let of = |name: &str| file(&group.join(format!("cpu.cfs_{name}_us")));
+    let quota = of("quota");
+    format!("{} {}", if quota == "-1" { "max" } else { &quota }, of("period"))
+}
+
+/// The share of `count` processors, as the kernel's version of control groups has it.
+fn share(count: usize) -> String {
+    let shares = (count * 1024).clamp(2, 262_144);
+    let weight = 1 + (shares - 2) * 9999 / 262_142;
+    if is_unified() { weight } else { shares }.to_string()
+}
+
+/// The numbers of a list such as `0-2,5`.
+fn numbers(list: &str) -> BTreeSet<usize> {
+    let number = |text: &str| text.parse::<usize>().unwrap_or_else(|e| panic!("{list:?}: {e}"));
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        number(first)..=number(last)
+    };
+    list.trim()
+        .split(',')
+        .filter(|part| !part.is_empty())
+        .flat_map(range)
+        .collect()
 }
 
 fn file(path: &Path) -> String {
@@ -84,9 +174,10 @@ fn uid(pod: &Value) -> String {
     pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
-fn configure(cluster: &Cluster, policy: &str) -> String {
+fn configure(cluster: &Cluster, machine: &Machine, policy: &str) -> String {
     let path = cluster.scratch.join("kubelet.yaml");
-    std::fs::write(&path, KUBELET.replace("POLICY", policy)).unwrap();
+    let text = KUBELET.replace("POLICY", policy);
+    std::fs::write(&path, text.replace("RESERVED", &machine.reserved().to_string())).unwrap();
     format!("--kubelet-config={}", path.display())
 }
 
@@ -98,40 +189,39 @@ fn total_memory() -> u64 {
 
 #[test]
 fn processors_and_limits_are_what_the_configuration_says() {
-    if std::thread::available_parallelism().unwrap().get() != 2
-        || !Path::new("/sys/fs/cgroup/cpuset").is_dir()
-    {
-        eprintln!("this test is for machines with two processors and version 1 control groups");
-        return;
-    }
-    let mut cluster = Cluster::machine("resources");
-    let option = configure(&cluster, "static");
+    hold(Cluster::machine("resources"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    hold(Cluster::over_containerd("resources-cd"));
+}
+
+fn hold(mut cluster: Cluster) {
+    let machine = Machine::read();
+    let option = configure(&cluster, &machine, "static");
     cluster.start(&[&option]);
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
+    cluster.import_busybox("busybox:test");
 
-    cluster
-        .apply(&pod(
-            "shared",
-            "",
-            "limits: {memory: 64Mi, cpu: 200m}, requests: {cpu: '0'}",
-        ))
-        .ok();
+    let few = "limits: {memory: 64Mi, cpu: 200m}, requests: {cpu: '0'}";
+    cluster.apply(&pod("shared", "", few)).ok();
     let shared = cluster.wait_ready("pod shared");
-    wait_cpus(&cluster, "shared", "0-1");
-    the_whole_is_limited(&cluster, &uid(&shared));
+    wait_cpus(&cluster, "shared", &machine.cpus);
+    the_whole_is_limited(&cluster, &machine, &uid(&shared));
 
-    cluster
-        .apply(&pod("own", "", "limits: {memory: 64Mi, cpu: '1'}"))
-        .ok();
+    let one = "limits: {memory: 64Mi, cpu: '1'}";
+    cluster.apply(&pod("own", "", one)).ok();
     let own = cluster.wait_ready("pod own");
     assert_eq!(own["status"]["qosClass"], "Guaranteed");
-    wait_cpus(&cluster, "own", "1");
-    wait_cpus(&cluster, "shared", "0");
-    its_groups_say_the_same(&cluster, &own);
+    let alone = cpus(&cluster, "own");
+    assert!(
+        alone.len() == 1 && !alone.contains(&machine.reserved()),
+        "{alone:?}"
+    );
+    wait_cpus(&cluster, "shared", &machine.but(&alone));
+    its_groups_say_the_same(&cluster, &machine, &own, &alone);
     its_processes_are_counted(&cluster);
-    what_cannot_be_had_is_refused(&cluster);
+    what_cannot_be_had_is_refused(&cluster, &machine);
 
     cluster.kill();
     cluster.start(&[&option]);
@@ -139,27 +229,24 @@ fn processors_and_limits_are_what_the_configuration_says() {
         cluster.wait_ready("pod own")["status"]["containerStatuses"][0]["restartCount"],
         0
     );
-    wait_cpus(&cluster, "own", "1");
-    wait_cpus(&cluster, "shared", "0");
+    wait_cpus(&cluster, "own", &alone);
+    wait_cpus(&cluster, "shared", &machine.but(&alone));
     cluster.kubectl("delete pod own --wait=true").ok();
-    wait_cpus(&cluster, "shared", "0-1");
+    wait_cpus(&cluster, "shared", &machine.cpus);
 
     cluster.kill();
-    let refused = cluster.try_start(&[&configure(&cluster, "none")]).to_string() + &cluster.log();
+    let other = configure(&cluster, &machine, "none");
+    let refused = cluster.try_start(&[&other]).to_string() + &cluster.log();
     let told = "configured policy \"none\" differs from state checkpoint policy \"static\"";
     assert!(refused.contains(told), "{refused}");
-    cluster.start(&[&configure(&cluster, "static")]);
+    cluster.start(&[&configure(&cluster, &machine, "static")]);
 }
 
-fn the_whole_is_limited(cluster: &Cluster, uid: &str) {
+fn the_whole_is_limited(cluster: &Cluster, machine: &Machine, uid: &str) {
     let node = cluster.get("node node1");
-    assert_eq!(
-        (
-            &node["status"]["capacity"]["cpu"],
-            &node["status"]["allocatable"]["cpu"]
-        ),
-        (&"2".into(), &"1".into())
-    );
+    let of = |field: &str| node["status"][field]["cpu"].as_str().unwrap().to_owned();
+    assert_eq!(of("capacity"), machine.cpus.len().to_string());
+    assert_eq!(of("allocatable"), machine.allocatable().to_string());
     cluster.wait(
         "events --field-selector reason=NodeAllocatableEnforced",
         |events| match events["items"][0]["message"].as_str() {
@@ -167,41 +254,44 @@ fn the_whole_is_limited(cluster: &Cluster, uid: &str) {
             _ => Err(events.to_string()),
         },
     );
-    let limit = file(&groups(cluster, "memory", uid).0.join("memory.limit_in_bytes"));
+    let whole = groups(cluster, "memory", uid).0;
+    let limit = value(&whole, "memory.limit_in_bytes", "memory.max");
     let allocatable = total_memory() - (156 << 20);
     assert_eq!(limit.parse::<u64>().unwrap(), allocatable / 4096 * 4096);
     let (whole, pod) = groups(cluster, "cpu", uid);
-    assert_eq!(file(&whole.join("cpu.shares")), "1024");
-    let quota = |name: &str| file(&pod.join(format!("cpu.cfs_{name}_us")));
     assert_eq!(
-        (quota("period"), quota("quota")),
-        ("50000".to_owned(), "10000".to_owned())
+        value(&whole, "cpu.shares", "cpu.weight"),
+        share(machine.allocatable())
     );
+    assert_eq!(quota(&pod), "10000 50000");
     assert_eq!(file(&groups(cluster, "pids", uid).1.join("pids.max")), "100");
     assert_eq!(seen(cluster, "shared", "Seccomp"), "2", "the runtime's profile");
 }
 
-fn its_groups_say_the_same(cluster: &Cluster, own: &Value) {
+fn its_groups_say_the_same(cluster: &Cluster, machine: &Machine, own: &Value, alone: &BTreeSet<usize>) {
     let uid = uid(own);
     let id = own["status"]["containerStatuses"][0]["containerID"]
         .as_str()
         .unwrap();
     let id = id.split_once("://").unwrap().1;
     let group = |controller: &str| groups(cluster, controller, &uid).1.join(id);
-    assert_eq!(file(&group("cpuset").join("cpuset.cpus")), "1");
-    assert_eq!(file(&group("cpuset").join("cpuset.mems")), "0");
-    assert_eq!(
-        file(&group("cpu").join("cpu.cfs_quota_us")),
-        "-1",
-        "who is alone is not held back"
+    let list = |name: &str| numbers(&file(&group("cpuset").join(name)));
+    assert_eq!(list("cpuset.cpus"), *alone);
+    let memory = list("cpuset.mems");
+    assert!(
+        memory.len() == 1 && memory.is_subset(&machine.nodes),
+        "{memory:?}"
+    );
+    let quota = quota(&group("cpu"));
+    assert!(
+        quota.starts_with("max "),
+        "who is alone is not held back: {quota}"
     );
     let state = file(&PathBuf::from(cluster.data_dir()).join("kubelet/cpu_manager_state"));
     let state: Value = serde_json::from_str(&state).unwrap();
-    assert_eq!(
-        (&state["defaultCpuSet"], &state["entries"][&uid]["c"]),
-        (&"0".into(), &"1".into()),
-        "{state}"
-    );
+    let list = |value: &Value| numbers(value.as_str().unwrap_or_default());
+    assert_eq!(list(&state["defaultCpuSet"]), machine.but(alone), "{state}");
+    assert_eq!(list(&state["entries"][&uid]["c"]), *alone, "{state}");
 }
 
 fn its_processes_are_counted(cluster: &Cluster) {
@@ -215,11 +305,11 @@ fn its_processes_are_counted(cluster: &Cluster) {
     assert!(count.is_some_and(|count| count > 0), "{summary}");
 }
 
-fn what_cannot_be_had_is_refused(cluster: &Cluster) {
+fn what_cannot_be_had_is_refused(cluster: &Cluster, machine: &Machine) {
     let here = "nodeName: node1";
-    cluster
-        .apply(&pod("late", here, "limits: {memory: 64Mi, cpu: '1'}"))
-        .ok();
+    // One processor is taken.
+    let all = format!("limits: {{memory: 64Mi, cpu: '{}'}}", machine.allocatable());
+    cluster.apply(&pod("late", here, &all)).ok();
     let sysctl =
         |name: &str| format!("{here}\n  securityContext: {{sysctls: [{{name: {name}, value: '8192'}}]}}");
     cluster

@@ -1,10 +1,10 @@
-//! Runtime classes: what they give to pods, and which OCI runtime runs these. Over containerd with
-//! `KNODE_RUNTIME=containerd`, which has one handler. Needs the packages runc and crun.
+//! Runtime classes: what they give to pods, and which OCI runtime runs these. Over the engine and over containerd. Needs
+//! the packages runc and crun.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::os::unix::fs::PermissionsExt;
 
-use knode_e2e::{Cluster, over_containerd};
+use knode_e2e::Cluster;
 use serde_json::{Value, json};
 
 /// Debian's crun refuses machines whose second hierarchy of control groups has controllers left: there it is started
@@ -13,8 +13,9 @@ const CRUN: &str = r#"#!/bin/sh
 exec unshare --mount sh -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec crun "$@"' crun "$@"
 "#;
 
-fn cluster() -> Cluster {
-    let mut cluster = Cluster::machine("classes");
+const HANDLERS: [&str; 2] = ["runc", "crun"];
+
+fn with_handlers(mut cluster: Cluster) -> Cluster {
     let data = cluster.scratch.join("data");
     std::fs::create_dir_all(&data).unwrap();
     let crun = cluster.scratch.join("crun");
@@ -48,30 +49,26 @@ fn pod(name: &str, class: &str) -> Value {
             "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "32Mi"}}}]}})
 }
 
-/// Handlers that the runtime has beside the one without a name.
-fn handlers() -> &'static [&'static str] {
-    if over_containerd() {
-        &["runc"]
-    } else {
-        &["runc", "crun"]
-    }
+#[test]
+fn pods_run_as_their_class_says() {
+    classes(&with_handlers(Cluster::machine("classes")));
 }
 
 #[test]
-fn pods_run_as_their_class_says() {
-    let cluster = cluster();
-    for handler in handlers() {
+fn the_same_over_containerd() {
+    classes(&with_handlers(Cluster::over_containerd("classes-cd")));
+}
+
+fn classes(cluster: &Cluster) {
+    for handler in HANDLERS.iter().chain(&["nowhere"]) {
         cluster
             .apply(&class(handler, handler, &json!({})).to_string())
             .ok();
     }
-    cluster
-        .apply(&class("nowhere", "nowhere", &json!({})).to_string())
-        .ok();
-    unknown_classes_are_refused(&cluster);
-    overhead_and_place_come_from_the_class(&cluster);
-    an_unknown_handler_is_told(&cluster);
-    handlers_run_their_pods(&cluster);
+    unknown_classes_are_refused(cluster);
+    overhead_and_place_come_from_the_class(cluster);
+    an_unknown_handler_is_told(cluster);
+    handlers_run_their_pods(cluster);
 }
 
 fn unknown_classes_are_refused(cluster: &Cluster) {
@@ -137,28 +134,26 @@ fn an_unknown_handler_is_told(cluster: &Cluster) {
 
 fn handlers_run_their_pods(cluster: &Cluster) {
     let known = cluster.get("node node1")["status"]["runtimeHandlers"].clone();
-    for handler in handlers() {
+    for handler in HANDLERS {
         cluster
             .apply(&pod(&format!("by-{handler}"), handler).to_string())
             .ok();
     }
-    for handler in handlers() {
+    for handler in HANDLERS {
         let name = format!("by-{handler}");
         let ready = cluster.wait_ready(&format!("pod {name}"));
         assert_eq!(
             cluster.kubectl(&format!("exec {name} -- cat /proc/1/comm")).ok(),
             "sh\n"
         );
-        if !over_containerd() {
+        made_by(cluster, handler, &ready);
+        // containerd before 2.0 does not tell its handlers.
+        if !cluster.is_over_containerd() {
+            let mut known = known.as_array().into_iter().flatten();
             assert!(
-                known
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .any(|one| one["name"] == *handler),
-                "{known}"
+                known.any(|one| one["name"] == handler),
+                "no {handler} among the node's"
             );
-            made_by(cluster, handler, &ready);
         }
         cluster.kubectl(&format!("delete pod {name}")).ok();
     }
@@ -170,7 +165,12 @@ fn made_by(cluster: &Cluster, handler: &str, pod: &Value) {
         .as_str()
         .unwrap();
     let (_, id) = id.split_once("://").unwrap();
-    let state = cluster.scratch.join("data/run/engine/oci").join(id);
+    let root = match (cluster.is_over_containerd(), handler) {
+        (false, _) => "data/run/engine/oci",
+        (true, "runc") => "containerd/runc/k8s.io",
+        (true, _) => "containerd/crun/k8s.io",
+    };
+    let state = cluster.scratch.join(root).join(id);
     let own = if handler == "runc" { "state.json" } else { "status" };
     let seen: Vec<_> = std::fs::read_dir(&state)
         .unwrap_or_else(|error| panic!("{}: {error}", state.display()))

@@ -1,24 +1,35 @@
 //! Volumes by claims and by a CSI driver: what pods see, what is staged and published, and that it all goes.
-//! Over containerd with `KNODE_RUNTIME=containerd`.
+//! Over the engine and over containerd.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::path::{Path, PathBuf};
 
 use knode_e2e::{BOUND, Cluster, CsiDriver};
 use knode_linux::overlay::mount_points_below;
-use knode_testkit::{image, wait_until};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use knode_testkit::wait_until;
 
 const DRIVER: &str = "bind.csi.example";
 const ATTACHED: &str = "attached.csi.example";
 
-fn with_busybox(name: &str) -> Cluster {
-    let cluster = Cluster::up(name);
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
-    cluster
+#[test]
+fn volumes_of_claims_and_drivers() {
+    work(Cluster::machine("volumes"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    work(Cluster::over_containerd("volumes-cd"));
+}
+
+fn work(mut cluster: Cluster) {
+    cluster.start(&[]);
+    cluster.import_busybox("busybox:test");
+    cluster.apply(CLASSES).ok();
+    data_of_claims_outlives_pods(&cluster);
+    let own = driver(&cluster, DRIVER);
+    a_driver_stages_once_and_publishes_for_each_pod(&cluster, &own);
+    a_volume_is_attached_before_it_is_mounted(&cluster);
+    a_kill_in_the_middle_leaves_nothing_twice(&mut cluster, &own);
 }
 
 fn kubelet(cluster: &Cluster) -> PathBuf {
@@ -150,10 +161,7 @@ stringData: {word: sesame}
 ";
 
 /// What a claim is bound to goes where it can be had, and what pods write stays.
-#[test]
-fn data_of_claims_outlives_pods() {
-    let cluster = with_busybox("claims");
-    cluster.apply(CLASSES).ok();
+fn data_of_claims_outlives_pods(cluster: &Cluster) {
     let (local, host) = (cluster.scratch.join("local"), cluster.scratch.join("host"));
     std::fs::create_dir_all(&local).unwrap();
     std::fs::create_dir_all(&host).unwrap();
@@ -168,10 +176,10 @@ fn data_of_claims_outlives_pods() {
     cluster.apply(&claimed("elsewhere", &elsewhere, "")).ok();
     let source = format!("hostPath: {{path: {}}}", host.display());
     cluster.apply(&claimed("host", &source, "")).ok();
-    phase(&cluster, "pvc host", "Bound");
-    phase(&cluster, "pvc elsewhere", "Bound");
+    phase(cluster, "pvc host", "Bound");
+    phase(cluster, "pvc elsewhere", "Bound");
     event(
-        &cluster,
+        cluster,
         "local",
         "WaitForFirstConsumer",
         "waiting for first consumer to be created before binding",
@@ -186,25 +194,25 @@ fn data_of_claims_outlives_pods() {
         .ok();
     cluster.wait_ready("pod local-1");
     cluster.wait_ready("pod host-1");
-    phase(&cluster, "pvc local", "Bound");
-    phase(&cluster, "pv local", "Bound");
-    logs(&cluster, "local-1", &["local-1", "4321"]);
+    phase(cluster, "pvc local", "Bound");
+    phase(cluster, "pv local", "Bound");
+    logs(cluster, "local-1", &["local-1", "4321"]);
     let table = cluster.kubectl("get pvc host").ok();
     assert!(
         table.contains("RWO") && table.contains("1Gi") && table.contains("Bound"),
         "{table}"
     );
     let words = "1 node(s) didn't match PersistentVolume's node affinity";
-    event(&cluster, "nowhere", "FailedScheduling", words);
+    event(cluster, "nowhere", "FailedScheduling", words);
     event(
-        &cluster,
+        cluster,
         "none",
         "FailedScheduling",
         "persistentvolumeclaim \"none\" not found",
     );
     if !Path::new("/sbin/mount.nfs").exists() {
         event(
-            &cluster,
+            cluster,
             "nfs",
             "FailedMount",
             "needs the host's helper /sbin/mount.nfs",
@@ -214,25 +222,21 @@ fn data_of_claims_outlives_pods() {
     // A claim that is used is not deleted; one that is not used any more is.
     cluster.kubectl("delete pvc host --wait=false").ok();
     assert!(cluster.get("pvc host")["metadata"]["deletionTimestamp"].is_string());
-    delete(&cluster, "local-1 host-1 nowhere none nfs");
-    phase(&cluster, "pv host", "Released");
+    delete(cluster, "local-1 host-1 nowhere none nfs");
+    phase(cluster, "pv host", "Released");
     assert!(cluster.try_get("pvc host").is_err(), "the claim is gone");
     cluster.apply(&pod("local-2", &by_claim("local"))).ok();
     cluster.wait_ready("pod local-2");
-    logs(&cluster, "local-2", &["local-1", "local-2"]);
-    delete(&cluster, "local-2");
-    assert_eq!(mounts(&kubelet(&cluster)), Vec::<PathBuf>::new());
+    logs(cluster, "local-2", &["local-1", "local-2"]);
+    delete(cluster, "local-2");
+    assert_eq!(mounts(&kubelet(cluster)), Vec::<PathBuf>::new());
     assert_eq!(std::fs::read_to_string(host.join("names")).unwrap(), "host-1\n");
     let kept = std::fs::read_to_string(local.join("names")).unwrap();
     assert_eq!(kept, "local-1\nlocal-2\n");
 }
 
 /// The driver is asked to stage once and to publish for each pod, with all that it wants to know; nothing is left.
-#[test]
-fn a_driver_stages_once_and_publishes_for_each_pod() {
-    let cluster = with_busybox("driver");
-    cluster.apply(CLASSES).ok();
-    let own = driver(&cluster, DRIVER);
+fn a_driver_stages_once_and_publishes_for_each_pod(cluster: &Cluster, own: &CsiDriver) {
     cluster.wait("csinode node1", |node| match &node["spec"]["drivers"][0] {
         one if one["nodeID"] == format!("{DRIVER}-here") && one["allocatable"]["count"] == 16 => Ok(()),
         other => Err(other.to_string()),
@@ -250,7 +254,7 @@ fn a_driver_stages_once_and_publishes_for_each_pod() {
     cluster.apply(&pod("two", &by_claim("shared"))).ok();
     cluster.wait_ready("pod one");
     cluster.wait_ready("pod two");
-    logs(&cluster, "one", &["one", "4321"]);
+    logs(cluster, "one", &["one", "4321"]);
     let calls = own.calls("vol-shared");
     let staged: Vec<_> = calls.iter().filter(|call| call.name == "stage").collect();
     let published: Vec<_> = calls.iter().filter(|call| call.name == "publish").collect();
@@ -268,17 +272,17 @@ fn a_driver_stages_once_and_publishes_for_each_pod() {
     );
     assert!(staged[0].target.ends_with("globalmount") && published[0].target.ends_with("shared/mount"));
 
-    grows(&cluster, &own);
-    ephemeral(&cluster, &own);
+    grows(cluster, own);
+    ephemeral(cluster, own);
 
-    delete(&cluster, "one two");
+    delete(cluster, "one two");
     wait_until("the volume to be unstaged", BOUND, || {
         match own.names("vol-shared").last() {
             Some(&"unstage") => Ok(()),
             _ => Err(format!("{:?}", own.names("vol-shared"))),
         }
     });
-    assert_eq!(mounts(&kubelet(&cluster)), Vec::<PathBuf>::new());
+    assert_eq!(mounts(&kubelet(cluster)), Vec::<PathBuf>::new());
     let names = std::fs::read_to_string(own.volume("vol-shared").join("names")).unwrap();
     assert_eq!(names.lines().count(), 2, "{names}");
 }
@@ -350,10 +354,8 @@ fn ephemeral(cluster: &Cluster, own: &CsiDriver) {
 }
 
 /// A volume that has to be attached waits until it is, and is detached when nobody needs it.
-#[test]
-fn a_volume_is_attached_before_it_is_mounted() {
-    let cluster = with_busybox("attach");
-    let own = driver(&cluster, ATTACHED);
+fn a_volume_is_attached_before_it_is_mounted(cluster: &Cluster) {
+    let own = driver(cluster, ATTACHED);
     cluster
         .apply(&claimed("disk", &csi(ATTACHED, "vol-disk", ""), ""))
         .ok();
@@ -407,23 +409,13 @@ fn a_volume_is_attached_before_it_is_mounted() {
         });
     };
     in_use(1);
-    delete(&cluster, "user");
+    delete(cluster, "user");
     in_use(0);
     attachments(0);
 }
 
-fn end(cluster: &Cluster) {
-    let pid = Pid::from_raw(cluster.pid());
-    kill(pid, Signal::SIGKILL).unwrap();
-    wait_until("the daemon to be gone", BOUND, || kill(pid, None).is_err());
-}
-
 /// Killed in the middle of staging or publishing, the node mounts nothing twice and leaves nothing.
-#[test]
-fn a_kill_in_the_middle_leaves_nothing_twice() {
-    let mut cluster = with_busybox("killed");
-    cluster.apply(CLASSES).ok();
-    let own = driver(&cluster, DRIVER);
+fn a_kill_in_the_middle_leaves_nothing_twice(cluster: &mut Cluster, own: &CsiDriver) {
     for name in ["kept", "gone"] {
         cluster
             .apply(&claimed(name, &csi(DRIVER, &format!("vol-{name}"), ""), ""))
@@ -433,17 +425,17 @@ fn a_kill_in_the_middle_leaves_nothing_twice() {
         own.hold(Some(held));
         cluster.apply(&pod("kept", &by_claim("kept"))).ok();
         wait_until("the driver to be asked", BOUND, || own.holds());
-        end(&cluster);
+        cluster.kill();
         own.hold(None);
         cluster.start(&[]);
         cluster.wait_ready("pod kept");
-        let points = mounts(&kubelet(&cluster));
+        let points = mounts(&kubelet(cluster));
         let of_driver: Vec<_> = points
             .iter()
             .filter(|one| one.to_string_lossy().contains("csi"))
             .collect();
         assert_eq!(of_driver.len(), 2, "staged once and published once: {points:?}");
-        delete(&cluster, "kept");
+        delete(cluster, "kept");
     }
 
     // A pod that goes while no daemon runs: what it had goes once its driver is there.
@@ -452,7 +444,7 @@ fn a_kill_in_the_middle_leaves_nothing_twice() {
     own.hold(Some("unpublish"));
     cluster.kubectl("delete pod gone --wait=false").ok();
     wait_until("the driver to be asked to unpublish", BOUND, || own.holds());
-    end(&cluster);
+    cluster.kill();
     own.hold(None);
     cluster.start(&[]);
     wait_until("the volume to be unstaged", BOUND, || {
@@ -462,7 +454,7 @@ fn a_kill_in_the_middle_leaves_nothing_twice() {
         }
     });
     wait_until("nothing to be mounted", BOUND, || {
-        let left = mounts(&kubelet(&cluster));
+        let left = mounts(&kubelet(cluster));
         if left.is_empty() {
             Ok(())
         } else {

@@ -435,7 +435,7 @@ fn volumes() -> Vec<Case> {
         ),
         case(
             "volume-downward",
-            "cat /v/name; echo; cat /v/cpu",
+            "cat /v/name; echo; cat /v/cpu; echo",
             with(mount("/v"), &limits),
             downward,
             &["volume-downward", "500"],
@@ -449,7 +449,7 @@ fn volumes() -> Vec<Case> {
         ),
         case(
             "volume-sub-path",
-            "cat /v",
+            "cat /v; echo",
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "file.txt"}]}),
             of(json!({"configMap": {"name": "settings"}})),
             &["content"],

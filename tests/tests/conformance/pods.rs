@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::cases;
 
-fn cluster() -> Cluster {
-    let cluster = Cluster::up("conformance");
+fn with_images(mut cluster: Cluster) -> Cluster {
+    cluster.start(&[]);
     cluster.import_busybox("busybox:test");
     let archive = cluster.scratch.join("words.tar");
     let words = image::busybox()
@@ -20,24 +20,32 @@ fn cluster() -> Cluster {
 
 #[test]
 fn pods_behave_as_conformance_asks() {
-    let cluster = cluster();
+    pods_behave(&with_images(Cluster::machine("conformance")));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    pods_behave(&with_images(Cluster::over_containerd("conformance-cd")));
+}
+
+fn pods_behave(cluster: &Cluster) {
     let cases = cases::all();
     cluster.apply(&cases::objects().to_string()).ok();
     let pods: Vec<Value> = cases
         .iter()
         .map(|case| pod(case.name, "ends", &case.spec))
         .collect();
-    let pods = pods.into_iter().chain(statuses(&cluster));
+    let pods = pods.into_iter().chain(statuses(cluster));
     let list = json!({"apiVersion": "v1", "kind": "List", "items": pods.collect::<Vec<_>>()});
     cluster.apply(&list.to_string()).ok();
-    all_end_and_say_what_they_see(&cluster, &cases);
-    termination_messages_are_shown(&cluster);
-    paths_out_of_a_volume_are_refused(&cluster);
-    probes_decide_on_readiness_and_restarts(&cluster);
-    a_deadline_may_come_later(&cluster);
-    hooks_run_at_the_beginning_and_at_the_end(&cluster);
-    quality_of_service_follows_from_resources(&cluster);
-    pods_go_together(&cluster);
+    all_end_and_say_what_they_see(cluster, &cases);
+    termination_messages_are_shown(cluster);
+    paths_out_of_a_volume_are_refused(cluster);
+    probes_decide_on_readiness_and_restarts(cluster);
+    a_deadline_may_come_later(cluster);
+    hooks_run_at_the_beginning_and_at_the_end(cluster);
+    quality_of_service_follows_from_resources(cluster);
+    pods_go_together(cluster);
 }
 
 fn pod(name: &str, suite: &str, spec: &Value) -> Value {
