@@ -10,6 +10,7 @@ use knode_engine::net::{NetError, NetRequest, NetResult, NetStatus, PodNetwork};
 use knode_policy::{Announcements, Announcer, PolicyConfig};
 use tokio::task::JoinSet;
 
+use crate::engine::ended;
 use crate::shutdown::Shutdown;
 
 /// What is to become of network policies.
@@ -102,7 +103,7 @@ pub fn start(
     };
     let end = shutdown.clone();
     tasks.spawn(async move {
-        super::ended(
+        ended(
             "network policies",
             knode_policy::run(config, end.requested()).await,
         )
