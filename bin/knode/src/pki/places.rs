@@ -75,6 +75,9 @@ const BOTH: [Usage; 4] = [
     Usage::ClientAuth,
 ];
 
+/// The group that may do everything.
+const MASTERS: &[&str] = &["system:masters"];
+
 /// The layout that is in a directory: kubeadm's if its authority is there.
 pub fn detect(dir: &Path) -> LayoutName {
     if dir.join("pki/ca.crt").exists() {
@@ -128,7 +131,7 @@ fn seed(dir: &Path, names: &Names) -> Places {
             usages: BOTH.to_vec(),
         }],
         kubeconfigs: vec![
-            entry("admin.kubeconfig", user("admin", &["system:masters"])),
+            entry("admin.kubeconfig", user("admin", MASTERS)),
             entry("kube-proxy.kubeconfig", user("system:kube-proxy", &[])),
             entry("bootstrap.kubeconfig", Who::Token),
         ],
@@ -137,6 +140,7 @@ fn seed(dir: &Path, names: &Names) -> Places {
     }
 }
 
+/// kubeadm's names (kubernetes.io/docs/setup/best-practices/certificates).
 fn kubeadm(dir: &Path, names: &Names) -> Places {
     let pki = dir.join("pki");
     let etcd = pki.join("etcd");
@@ -145,81 +149,67 @@ fn kubeadm(dir: &Path, names: &Names) -> Places {
         common_name,
         files: AuthorityFiles::crt(dir, stem),
     };
-    let pair =
-        |authority, dir: &Path, stem: &str, subject: Subject, names: &SubjectAltNames, usages: &[Usage]| {
-            Pair {
-                authority,
-                cert: dir.join(format!("{stem}.crt")),
-                key: dir.join(format!("{stem}.key")),
-                subject,
-                names: names.clone(),
-                usages: usages.to_vec(),
-            }
-        };
-    let client = |authority, dir: &Path, stem: &str, name: &str, groups: &[&str]| {
-        let none = SubjectAltNames::default();
-        pair(authority, dir, stem, Subject::new(name, groups), &none, &CLIENT)
-    };
-    let host = || Subject::new(names.host.clone(), &[]);
-    let masters: &[&str] = &["system:masters"];
-    let user = |file: &str, name: &str, groups: &[&str]| Entry {
-        file: dir.join(file),
-        who: Who::Certificate(Subject::new(name, groups)),
-    };
-    let api = Subject::new("kube-apiserver", &[]);
-    let kubelet_client = "apiserver-kubelet-client";
     Places {
         authorities: vec![
             authority("ca", "kubernetes", &pki, "ca"),
             authority("etcd/ca", "etcd-ca", &etcd, "ca"),
             authority("front-proxy-ca", "front-proxy-ca", &pki, "front-proxy-ca"),
         ],
-        pairs: vec![
-            pair("ca", &pki, "apiserver", api, &names.api, &SERVER),
-            client(
-                "ca",
-                &pki,
-                kubelet_client,
-                "kube-apiserver-kubelet-client",
-                masters,
-            ),
-            client(
-                "front-proxy-ca",
-                &pki,
-                "front-proxy-client",
-                "front-proxy-client",
-                &[],
-            ),
-            client(
-                "etcd/ca",
-                &pki,
-                "apiserver-etcd-client",
-                "kube-apiserver-etcd-client",
-                &[],
-            ),
-            pair("etcd/ca", &etcd, "server", host(), &names.machine, &BOTH),
-            pair("etcd/ca", &etcd, "peer", host(), &names.machine, &BOTH),
-            client(
-                "etcd/ca",
-                &etcd,
-                "healthcheck-client",
-                "kube-etcd-healthcheck-client",
-                &[],
-            ),
-        ],
-        kubeconfigs: vec![
-            user("admin.conf", "kubernetes-admin", masters),
-            user("controller-manager.conf", "system:kube-controller-manager", &[]),
-            user("scheduler.conf", "system:kube-scheduler", &[]),
-            user("kube-proxy.conf", "system:kube-proxy", &[]),
-            Entry {
-                file: dir.join("bootstrap-kubelet.conf"),
-                who: Who::Token,
-            },
-        ],
+        pairs: kubeadm_pairs(&pki, &etcd, names),
+        kubeconfigs: kubeadm_kubeconfigs(dir),
         token_csv: dir.join("token.csv"),
         service_account: Some((pki.join("sa.key"), pki.join("sa.pub"))),
     }
+}
+
+fn kubeadm_pairs(pki: &Path, etcd: &Path, names: &Names) -> Vec<Pair> {
+    let pair = |authority, dir: &Path, stem: &str, subject, names: &SubjectAltNames, usages: &[Usage]| Pair {
+        authority,
+        cert: dir.join(format!("{stem}.crt")),
+        key: dir.join(format!("{stem}.key")),
+        subject,
+        names: names.clone(),
+        usages: usages.to_vec(),
+    };
+    let client = |authority, dir: &Path, stem: &str, name: &str, groups: &[&str]| {
+        let none = SubjectAltNames::default();
+        pair(authority, dir, stem, Subject::new(name, groups), &none, &CLIENT)
+    };
+    let host = || Subject::new(names.host.clone(), &[]);
+    let api = Subject::new("kube-apiserver", &[]);
+    let (kubelet_client, front_proxy) = ("apiserver-kubelet-client", "front-proxy-client");
+    let (etcd_client, healthcheck) = ("apiserver-etcd-client", "healthcheck-client");
+    vec![
+        pair("ca", pki, "apiserver", api, &names.api, &SERVER),
+        client(
+            "ca",
+            pki,
+            kubelet_client,
+            "kube-apiserver-kubelet-client",
+            MASTERS,
+        ),
+        client("front-proxy-ca", pki, front_proxy, "front-proxy-client", &[]),
+        client("etcd/ca", pki, etcd_client, "kube-apiserver-etcd-client", &[]),
+        pair("etcd/ca", etcd, "server", host(), &names.machine, &BOTH),
+        pair("etcd/ca", etcd, "peer", host(), &names.machine, &BOTH),
+        client("etcd/ca", etcd, healthcheck, "kube-etcd-healthcheck-client", &[]),
+    ]
+}
+
+fn kubeadm_kubeconfigs(dir: &Path) -> Vec<Entry> {
+    let entry = |file: &str, who| Entry {
+        file: dir.join(file),
+        who,
+    };
+    let user =
+        |file: &str, name: &str, groups: &[&str]| entry(file, Who::Certificate(Subject::new(name, groups)));
+    vec![
+        user("admin.conf", "kubernetes-admin", MASTERS),
+        user("controller-manager.conf", "system:kube-controller-manager", &[]),
+        user("scheduler.conf", "system:kube-scheduler", &[]),
+        user("kube-proxy.conf", "system:kube-proxy", &[]),
+        entry("bootstrap-kubelet.conf", Who::Token),
+    ]
 }
 
 #[cfg(test)]
