@@ -337,7 +337,7 @@ pub struct TokenCreate {
     #[arg(value_name = "ID.SECRET")]
     pub token: Option<BootstrapToken>,
     /// How long it can be used, such as 24h or 90m; 0 for ever.
-    #[arg(long, default_value = "24h", value_name = "TIME", value_parser = crate::token::parse_ttl)]
+    #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = crate::token::parse_ttl)]
     pub ttl: std::time::Duration,
     /// What it is for.
     #[arg(long, default_value = "", value_name = "TEXT")]

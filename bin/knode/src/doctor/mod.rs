@@ -58,7 +58,7 @@ pub struct DoctorArgs {
     /// Mend what can be mended without harm: kernel settings.
     #[arg(long)]
     pub fix: bool,
-    /// Print JSON.
+    /// How to print.
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }

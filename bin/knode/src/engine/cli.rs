@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::cli::{CniOptions, DataDir};
 use crate::dual::Dual;
 use crate::layout::Layout;
+use crate::output::TableFormat;
 
 /// `knode engine` without a command is the engine itself.
 #[derive(Args, Debug)]
@@ -79,16 +80,6 @@ impl Place {
     }
 }
 
-/// How answers are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Table,
-    /// As CRI's messages in JSON.
-    Json,
-}
-
 /// Where to ask and how to print.
 #[derive(Args, Clone, Debug)]
 pub struct Listing {
@@ -96,7 +87,7 @@ pub struct Listing {
     pub place: Place,
     /// How to print.
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Format,
+    pub output: TableFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -281,7 +272,7 @@ mod tests {
         else {
             panic!("ps is meant");
         };
-        assert!(all && listing.output == Format::Json);
+        assert!(all && listing.output == TableFormat::Json);
         assert_eq!(listing.place.layout().cri_socket(), listing.place.socket());
         let Some(EngineCommand::Exec { command, tty, .. }) =
             engine(&["exec", "-it", "web", "sh", "-c", "ls -l"]).command

@@ -67,7 +67,9 @@ pub async fn anything(engine: &RemoteRuntime, word: &str) -> anyhow::Result<Foun
     let answer = engine.image_status(request).await.context("look for an image")?;
     match answer.image {
         Some(image) => Ok(Found::Image(image)),
-        None => bail!("no container, pod or image {word:?}"),
+        None => bail!(
+            "the engine has no container, pod or image {word:?}: `knode engine ps --all`, `pods` and `images` list them"
+        ),
     }
 }
 
@@ -105,7 +107,7 @@ fn pick<'a, T>(
         let mut matching = all.iter().filter(|one| way(one));
         match (matching.next(), matching.next()) {
             (Some(one), None) => return Ok(Some(one)),
-            (Some(_), Some(_)) => bail!("{word:?} names more than one; use an id"),
+            (Some(_), Some(_)) => bail!("{word:?} names more than one: use an id, or more letters of it"),
             (None, _) => {}
         }
     }

@@ -9,10 +9,11 @@ use knode_cri::{
 };
 use serde_json::{Map, Value, json};
 
-use super::cli::{Format, Listing, Place};
+use super::cli::{Listing, Place};
 use super::find::{self, Found};
 use super::json as show;
 use super::table::{short, time};
+use crate::output::TableFormat;
 
 /// Prints everything about each of the words: one object, or a list of several.
 pub async fn run(place: &Place, words: &[String]) -> anyhow::Result<()> {
@@ -86,8 +87,8 @@ pub async fn events(listing: &Listing) -> anyhow::Result<()> {
     while let Some(event) = events.next().await {
         let event = event.context("hear events")?;
         match listing.output {
-            Format::Json => println!("{}", show::event(&event)),
-            Format::Table => {
+            TableFormat::Json => println!("{}", show::event(&event)),
+            TableFormat::Table => {
                 let pod = event
                     .pod_sandbox_status
                     .clone()

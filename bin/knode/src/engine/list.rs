@@ -6,9 +6,10 @@ use anyhow::Context;
 use knode_cri::{Container, ContainerState, ImageService, PodSandbox, PodSandboxState};
 use serde_json::json;
 
-use super::cli::{Format, Listing};
+use super::cli::Listing;
 use super::table::{Table, ago, bytes, now, short};
 use super::{find, json as show};
+use crate::output::TableFormat;
 
 const PS: &[&str] = &[
     "CONTAINER",
@@ -37,12 +38,12 @@ pub async fn ps(listing: &Listing, all: bool, quiet: bool) -> anyhow::Result<()>
     let mut containers = find::containers(&engine).await?;
     containers.retain(|one| all || one.state() == ContainerState::ContainerRunning);
     match listing.output {
-        Format::Json => {
+        TableFormat::Json => {
             let all: Vec<_> = containers.iter().map(show::container).collect();
             show::print(&json!({"containers": all}));
         }
-        Format::Table if quiet => containers.iter().for_each(|one| println!("{}", one.id)),
-        Format::Table => {
+        TableFormat::Table if quiet => containers.iter().for_each(|one| println!("{}", one.id)),
+        TableFormat::Table => {
             let pods = find::pods(&engine).await?;
             print!("{}", ps_table(&containers, &pods, now()));
         }
@@ -94,12 +95,12 @@ pub async fn pods(listing: &Listing, quiet: bool) -> anyhow::Result<()> {
     let engine = find::engine(&listing.place).await?;
     let pods = find::pods(&engine).await?;
     match listing.output {
-        Format::Json => {
+        TableFormat::Json => {
             let all: Vec<_> = pods.iter().map(show::pod).collect();
             show::print(&json!({"items": all}));
         }
-        Format::Table if quiet => pods.iter().for_each(|one| println!("{}", one.id)),
-        Format::Table => print!("{}", pods_table(&pods, now())),
+        TableFormat::Table if quiet => pods.iter().for_each(|one| println!("{}", one.id)),
+        TableFormat::Table => print!("{}", pods_table(&pods, now())),
     }
     Ok(())
 }
@@ -132,12 +133,12 @@ pub async fn images(listing: &Listing, quiet: bool) -> anyhow::Result<()> {
     let mut images = answer.context("list the images")?.images;
     images.sort_by(|a, b| (&a.repo_tags, &a.id).cmp(&(&b.repo_tags, &b.id)));
     match listing.output {
-        Format::Json => {
+        TableFormat::Json => {
             let all: Vec<_> = images.iter().map(show::image).collect();
             show::print(&json!({"images": all}));
         }
-        Format::Table if quiet => images.iter().for_each(|one| println!("{}", one.id)),
-        Format::Table => print!("{}", images_table(&images)),
+        TableFormat::Table if quiet => images.iter().for_each(|one| println!("{}", one.id)),
+        TableFormat::Table => print!("{}", images_table(&images)),
     }
     Ok(())
 }

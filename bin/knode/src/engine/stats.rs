@@ -8,9 +8,10 @@ use knode_cri::client::RemoteRuntime;
 use knode_cri::{ContainerStats, CpuUsage, PodSandboxStats, RuntimeService, UInt64Value};
 use serde_json::json;
 
-use super::cli::{Format, Listing};
+use super::cli::Listing;
 use super::table::{Table, bytes, short};
 use super::{find, json as show};
+use crate::output::TableFormat;
 
 const CONTAINERS: &[&str] = &["CONTAINER", "NAME", "CPU %", "MEM", "DISK", "INODES"];
 const PODS: &[&str] = &["POD-ID", "NAME", "NAMESPACE", "CPU %", "MEM", "PROCESSES"];
@@ -20,7 +21,7 @@ const SPAN: Duration = Duration::from_secs(1);
 pub async fn run(listing: &Listing, pods: bool) -> anyhow::Result<()> {
     let engine = find::engine(&listing.place).await?;
     match (pods, listing.output) {
-        (false, Format::Json) => {
+        (false, TableFormat::Json) => {
             let all: Vec<_> = of_containers(&engine)
                 .await?
                 .iter()
@@ -28,16 +29,16 @@ pub async fn run(listing: &Listing, pods: bool) -> anyhow::Result<()> {
                 .collect();
             show::print(&json!({"stats": all}));
         }
-        (true, Format::Json) => {
+        (true, TableFormat::Json) => {
             let all: Vec<_> = of_pods(&engine).await?.iter().map(show::pod_stats).collect();
             show::print(&json!({"stats": all}));
         }
-        (false, Format::Table) => {
+        (false, TableFormat::Table) => {
             let before = of_containers(&engine).await?;
             tokio::time::sleep(SPAN).await;
             print!("{}", containers_table(&before, &of_containers(&engine).await?));
         }
-        (true, Format::Table) => {
+        (true, TableFormat::Table) => {
             let before = of_pods(&engine).await?;
             tokio::time::sleep(SPAN).await;
             print!("{}", pods_table(&before, &of_pods(&engine).await?));

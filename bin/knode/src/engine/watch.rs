@@ -7,9 +7,10 @@ use knode_images::{LayerState, PullEvent, PullPhase, PullStatus, Pulls};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::cli::{Format, Listing};
+use super::cli::Listing;
 use super::table::bytes;
 use crate::control::{self, Answer, Request};
+use crate::output::TableFormat;
 
 /// Bytes are counted without a word: while there are pulls they are looked at so often.
 const PACE: Duration = Duration::from_millis(200);
@@ -57,8 +58,8 @@ pub async fn run(listing: &Listing) -> anyhow::Result<()> {
     control::follow(&socket, &Request::WatchPulls, |lines| {
         for text in lines {
             match (serde_json::from_str(&text), format) {
-                (Ok(_), Format::Json) => println!("{text}"),
-                (Ok(seen), Format::Table) => {
+                (Ok(_), TableFormat::Json) => println!("{text}"),
+                (Ok(seen), TableFormat::Table) => {
                     show(&seen, &mut shown).iter().for_each(|line| println!("{line}"))
                 }
                 (Err(error), _) => eprintln!("not understood: {error}"),

@@ -49,7 +49,10 @@ async fn set(etcd: &Etcd, prefix: &Prefix, text: &str) -> anyhow::Result<ExitCod
 async fn get(etcd: &Etcd, prefix: &Prefix) -> anyhow::Result<ExitCode> {
     match read_config(etcd, prefix).await? {
         Some(text) => println!("{text}"),
-        None => bail!("there is no key {}", prefix.config()),
+        None => bail!(
+            "etcd has no key {}: `flanneld config set JSON` makes it",
+            prefix.config()
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -46,10 +46,10 @@ pub struct KubeletOptions {
     /// --eviction-soft-grace-period.
     #[arg(long, value_name = "SIGNAL<VALUE,...")]
     pub eviction_soft: Option<String>,
-    /// How long each limit of --eviction-soft must be met.
+    /// How long each limit of --eviction-soft must be met, such as memory.available=1m30s.
     #[arg(long, value_name = "SIGNAL=DURATION,...")]
     pub eviction_soft_grace_period: Option<String>,
-    /// How much more than the limit must be free again once it was met.
+    /// How much more than the limit must be free again once it was met, such as memory.available=200Mi.
     #[arg(long, value_name = "SIGNAL=VALUE,...")]
     pub eviction_minimum_reclaim: Option<String>,
     /// Seconds that a pod ended for a limit of --eviction-soft may take, at most; 0 leaves it its own time [default: 0].
@@ -86,7 +86,7 @@ pub struct KubeletOptions {
     pub shutdown_grace_period_critical_pods: Option<String>,
     /// How long the node asks its certificates to live, ten minutes at least; the cluster may give less [default: the
     /// cluster decides].
-    #[arg(long, value_name = "TIME", value_parser = crate::pki::parse_requested_life)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::pki::parse_requested_life)]
     pub certificate_duration: Option<Duration>,
     /// Which programs give credentials for which images: a CredentialProviderConfig, or a directory of them.
     #[arg(long, value_name = "FILE", requires = "image_credential_provider_bin_dir")]

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use super::options::parse_life;
+use crate::output::TableFormat;
 
 /// Certificates as files: made, renewed and shown without an API server.
 #[derive(Debug, Subcommand)]
@@ -71,11 +72,11 @@ pub struct InitArgs {
     pub place: Place,
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// How long certificates live.
-    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = parse_life)]
+    /// How long certificates live, such as 8760h or 90m; 10s at least.
+    #[arg(long, default_value = "8760h", value_name = "DURATION", value_parser = parse_life)]
     pub validity: Duration,
-    /// How long authorities live.
-    #[arg(long, default_value = "87600h", value_name = "TIME", value_parser = parse_life)]
+    /// How long authorities live, such as 87600h.
+    #[arg(long, default_value = "87600h", value_name = "DURATION", value_parser = parse_life)]
     pub ca_validity: Duration,
     /// Make everything anew but the authorities.
     #[arg(long)]
@@ -110,8 +111,8 @@ pub struct IssueArgs {
     /// The certificate's file; the key's is named after it.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// How long it lives.
-    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = parse_life)]
+    /// How long it lives, such as 8760h or 90m; 10s at least.
+    #[arg(long, default_value = "8760h", value_name = "DURATION", value_parser = parse_life)]
     pub validity: Duration,
     /// The authority's certificate [default: that of --dir].
     #[arg(long, value_name = "FILE")]
@@ -130,8 +131,8 @@ pub struct RenewArgs {
     pub what: Vec<String>,
     #[command(flatten)]
     pub place: Place,
-    /// How long the renewed ones live [default: 8760h; 87600h for an authority].
-    #[arg(long, value_name = "TIME", value_parser = parse_life)]
+    /// How long the renewed ones live, such as 8760h or 90m [default: 8760h; 87600h for an authority].
+    #[arg(long, value_name = "DURATION", value_parser = parse_life)]
     pub validity: Option<Duration>,
     /// Give an authority another key, and issue anew what it has signed here. The old one stays trusted until its
     /// end, and certificates of the new one are accepted by those who know only the old one.
@@ -151,15 +152,9 @@ pub struct ShowArgs {
     /// Where a knode's data lies.
     #[arg(long, default_value = crate::layout::DEFAULT_DATA_DIR, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// `table` or `json`.
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    Table,
-    Json,
+    /// How to print.
+    #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: TableFormat,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -179,8 +174,8 @@ pub struct KubeconfigArgs {
     /// The API server's URL.
     #[arg(long, value_name = "URL")]
     pub server: String,
-    /// How long the certificate lives.
-    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = parse_life)]
+    /// How long the certificate lives, such as 8760h or 90m; 10s at least.
+    #[arg(long, default_value = "8760h", value_name = "DURATION", value_parser = parse_life)]
     pub validity: Duration,
     #[command(flatten)]
     pub place: Place,

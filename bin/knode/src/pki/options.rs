@@ -13,15 +13,15 @@ use knode_pki::Terms;
 /// Certificates of the control plane, and those that it signs.
 #[derive(Args, Clone, Debug)]
 pub struct CertificateOptions {
-    /// How long the control plane's own certificates live, the administrator's kubeconfig included. They are renewed
-    /// while it runs, at 70 to 90 % of their life.
-    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = parse_life)]
+    /// How long the control plane's own certificates live, such as 8760h or 90m, the administrator's kubeconfig
+    /// included. They are renewed while it runs, at 70 to 90 % of their life.
+    #[arg(long, default_value = "8760h", value_name = "DURATION", value_parser = parse_life)]
     pub certificate_validity: Duration,
     /// How long a new certificate authority lives. It is renewed while the control plane runs, with its own key.
-    #[arg(long, default_value = "87600h", value_name = "TIME", value_parser = parse_life)]
+    #[arg(long, default_value = "87600h", value_name = "DURATION", value_parser = parse_life)]
     pub ca_validity: Duration,
     /// The longest, and usual, life of a certificate that is signed for a node or another client that asks.
-    #[arg(long, default_value = "8760h", value_name = "TIME", value_parser = parse_life)]
+    #[arg(long, default_value = "8760h", value_name = "DURATION", value_parser = parse_life)]
     pub cluster_signing_duration: Duration,
     /// A file of bearer tokens, one `token,user,uid,"group1,group2"` a line (`knode pki token-csv` makes one). Read at
     /// the start.

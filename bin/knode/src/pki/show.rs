@@ -7,8 +7,9 @@ use knode_pki::inventory::{Found, Inventory, scan};
 use knode_pki::{Certificate, Usage, rotation};
 use serde::Serialize;
 
-use super::cli::{Format, ShowArgs};
+use super::cli::ShowArgs;
 use crate::layout::Layout;
+use crate::output::TableFormat;
 
 /// One certificate as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,8 +35,8 @@ pub fn show(args: &ShowArgs, now: Timestamp) -> anyhow::Result<(String, bool)> {
     let rows = rows(&inventory, now);
     let good = inventory.broken.is_empty() && rows.iter().all(|row| row.state == "ok" || row.state == "due");
     let text = match args.output {
-        Format::Json => serde_json::to_string_pretty(&rows)? + "\n",
-        Format::Table => table(&rows),
+        TableFormat::Json => serde_json::to_string_pretty(&rows)? + "\n",
+        TableFormat::Table => table(&rows),
     };
     for (file, why) in &inventory.broken {
         eprintln!("knode: {}: {why}", file.display());

@@ -30,7 +30,7 @@ pub struct StatusArgs {
     /// Seconds between two looks.
     #[arg(long, default_value_t = 2, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub interval: u64,
-    /// Print JSON; with --watch one object a line.
+    /// How to print; JSON with --watch is one object a line.
     #[arg(long, short, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Format,
 }
