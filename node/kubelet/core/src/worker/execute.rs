@@ -22,9 +22,7 @@ impl Worker {
         let (context, pod) = (self.context.clone(), self.pod.clone());
         let source = FieldSource::new(&self.context, &self.pod, &self.observed);
         match action {
-            Action::MountVolumes => {
-                self.start(Op::Volumes, mount(context, pod, source));
-            }
+            Action::MountVolumes => self.start(Op::Volumes, mount(context, pod, source)),
             Action::RunSandbox { attempt } => self.start(Op::Sandbox, sandbox::run(context, pod, attempt)),
             Action::Start {
                 container,
@@ -36,18 +34,15 @@ impl Worker {
                 if let Some(ended) = ended {
                     self.observed.note_restart(&container, ended, now);
                 }
-                let cancel = self.cancel.subscribe();
-                let seen = self.observed.start_time.unwrap_or(now);
-                let target = self.target(&container);
                 let work = Start {
+                    target: self.target(&container),
                     name: container.clone(),
                     kind,
                     attempt,
                     sandbox_id,
                     source,
-                    cancel,
-                    seen,
-                    target,
+                    cancel: self.cancel.subscribe(),
+                    seen: self.observed.start_time.unwrap_or(now),
                 };
                 self.start(Op::Start(container), start::run(context, pod, work));
             }
@@ -56,50 +51,24 @@ impl Worker {
                 container,
                 grace,
                 message,
-            } => {
-                self.observed.stopped.insert(id.clone());
-                let shorter = self.observed.stops.insert(id.clone(), Stop { grace }).is_some();
-                let sandbox_id = self
-                    .observed
-                    .by_id(&id)
-                    .map(|one| one.sandbox_id.clone())
-                    .unwrap_or_default();
-                let pod_ip = source.pod_ips().first().cloned().unwrap_or_default();
-                let target = stop::Target {
-                    id: id.clone(),
-                    container,
-                    sandbox_id,
-                    grace,
-                    message,
-                    pod_ip,
-                    shorter,
-                };
-                self.start(Op::Stop(id), stop::run(context, pod, target));
-            }
+            } => self.execute_stop(id, container, grace, message, first_ip(&source)),
             Action::StopSandbox { id } => self.start(Op::StopSandbox(id.clone()), sandbox::stop(context, id)),
             Action::RemoveContainer { id } => {
                 let record = self.observed.by_id(&id).cloned();
-                self.start(
-                    Op::Remove(id.clone()),
-                    release::remove_container(context, id, record),
-                );
+                let work = release::remove_container(context, id.clone(), record);
+                self.start(Op::Remove(id), work);
             }
             Action::RemoveSandbox { id } => {
                 self.start(Op::RemoveSandbox(id.clone()), sandbox::remove(context, id));
             }
             Action::Probe { id, container, kind } => {
-                let pod_ip = source.pod_ips().first().cloned().unwrap_or_default();
-                self.start(
-                    Op::Probe(id.clone(), kind),
-                    run_probe(context, pod, id, container, kind, pod_ip),
-                );
+                let op = Op::Probe(id.clone(), kind);
+                let pod_ip = first_ip(&source);
+                self.start(op, run_probe(context, pod, id, container, kind, pod_ip));
             }
             Action::Resize { id, container } => {
-                let memory = source.node_memory();
-                self.start(
-                    Op::Resize(id.clone()),
-                    resize::run(context, pod, id, container, memory),
-                );
+                let work = resize::run(context, pod, id.clone(), container, source.node_memory());
+                self.start(Op::Resize(id), work);
             }
             Action::Release { all } => {
                 let work = release::Work::new(&self.observed, all);
@@ -115,6 +84,24 @@ impl Worker {
         }
     }
 
+    /// Begins to stop a container, or to stop it sooner than was begun.
+    fn execute_stop(&mut self, id: String, container: String, grace: i64, message: String, pod_ip: String) {
+        self.observed.stopped.insert(id.clone());
+        let shorter = self.observed.stops.insert(id.clone(), Stop { grace }).is_some();
+        let record = self.observed.by_id(&id);
+        let target = stop::Target {
+            id: id.clone(),
+            container,
+            sandbox_id: record.map(|one| one.sandbox_id.clone()).unwrap_or_default(),
+            grace,
+            message,
+            pod_ip,
+            shorter,
+        };
+        let work = stop::run(self.context.clone(), self.pod.clone(), target);
+        self.start(Op::Stop(id), work);
+    }
+
     /// Whose processes the container is to see, if it is one for debugging that names another.
     fn target(&self, container: &str) -> Option<Target> {
         let name = self.pod.target_of(container)?;
@@ -124,6 +111,10 @@ impl Worker {
             |record| Target::Container(record.id.clone()),
         ))
     }
+}
+
+fn first_ip(source: &FieldSource) -> String {
+    source.pod_ips().first().cloned().unwrap_or_default()
 }
 
 pub(super) async fn write_status(context: Arc<Context>, pod: Arc<Pod>, patch: Value) -> Outcome {
