@@ -129,3 +129,55 @@ async fn a_pod_that_no_numa_node_has_room_for_is_rejected() {
     }
     bench.until_clean().await;
 }
+
+/// Control groups that are written down.
+#[derive(Default)]
+struct Groups(std::sync::Mutex<std::collections::BTreeMap<String, i64>>);
+
+impl knode_kubelet::PodCgroups for Groups {
+    fn apply(&self, parent: &str, limits: &knode_cri::LinuxContainerResources) -> std::io::Result<()> {
+        self.0
+            .lock()
+            .unwrap()
+            .insert(parent.to_owned(), limits.cpu_shares);
+        Ok(())
+    }
+
+    fn remove(&self, parent: &str) -> std::io::Result<()> {
+        self.0.lock().unwrap().remove(parent);
+        Ok(())
+    }
+}
+
+/// The class of burstable pods has the shares that they request together, that of the others the least.
+#[tokio::test(start_paused = true)]
+async fn classes_of_pods_have_their_shares() {
+    let mut bench = Bench::start("classes").await;
+    let groups = Arc::new(Groups::default());
+    bench.cgroups = groups.clone();
+    bench.start_kubelet().await;
+    let shares = || {
+        let all = groups.0.lock().unwrap().clone();
+        ["/kubepods/burstable", "/kubepods/besteffort"].map(|name| all.get(name).copied())
+    };
+    bench.pass(1).await;
+    assert_eq!(shares(), [Some(2), Some(2)]);
+    for name in ["one", "two"] {
+        let resources = json!({"requests": {"cpu": "500m"}});
+        let mut pod = common::pod(name, json!({"resources": resources}), json!({}));
+        pod.status.as_mut().unwrap().qos_class = Some("Burstable".to_owned());
+        bench.api.put(pod);
+        bench.until_ready(name).await;
+    }
+    bench.pass(1).await;
+    assert_eq!(shares(), [Some(1024), Some(2)]);
+    bench.start_kubelet().await;
+    assert_eq!(shares()[0], Some(1024), "a restart keeps what was given");
+    bench.api.delete_pod("one", Some(1));
+    bench.until_gone("one").await;
+    bench.pass(1).await;
+    assert_eq!(shares(), [Some(512), Some(2)]);
+    bench.api.delete_pod("two", Some(1));
+    bench.until_gone("two").await;
+    bench.until_clean().await;
+}

@@ -1,5 +1,6 @@
 //! Workers as pods come and go.
 
+mod classes;
 mod dispatch;
 mod inventory;
 mod orphans;
@@ -87,6 +88,7 @@ impl Kubelet {
         let context = Arc::new(context);
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
         tasks.spawn(pins::run(context.clone()));
+        tasks.spawn(classes::run(context.clone()));
         tasks.spawn(logs::run(context, shared.clone()));
         tasks.spawn(dispatcher.run());
         Ok(Self {

@@ -140,21 +140,26 @@ fn rest_of_memory(pod: &Pod) -> i64 {
     rest.max(0) / i64::try_from(count).unwrap_or(1)
 }
 
-/// `/kubepods[/burstable|/besteffort]/pod<uid>` below the kubelet's cgroup root.
-pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
+/// `/kubepods[/burstable|/besteffort]` below the kubelet's cgroup root.
+pub fn class_cgroup(root: &str, class: Qos) -> String {
     let root = root.trim_end_matches('/');
-    let class = match class(pod) {
+    let class = match class {
         Qos::Guaranteed => "",
         Qos::Burstable => "/burstable",
         Qos::BestEffort => "/besteffort",
     };
-    format!("{root}/kubepods{class}/pod{}", pod.uid())
+    format!("{root}/kubepods{class}")
+}
+
+/// The pod's group in that of its class.
+pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
+    format!("{}/pod{}", class_cgroup(root, class(pod)), pod.uid())
 }
 
 /// Every place where the cgroup of a pod can be whose class is not known.
 pub fn cgroup_candidates(root: &str, uid: &str) -> [String; 3] {
-    let root = root.trim_end_matches('/');
-    ["", "/burstable", "/besteffort"].map(|class| format!("{root}/kubepods{class}/pod{uid}"))
+    [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort]
+        .map(|class| format!("{}/pod{uid}", class_cgroup(root, class)))
 }
 
 #[cfg(test)]

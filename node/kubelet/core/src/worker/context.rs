@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_cri as cri;
 use knode_volumes::{PodFields, Volumes};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Pins, message};
 use crate::api::PodApi;
@@ -64,6 +64,8 @@ pub(crate) struct Context {
     pub resizes: Mutex<()>,
     /// Where containers run.
     pub pins: Pins,
+    /// Told when pods come, go, or are given other resources.
+    pub classes: Notify,
 }
 
 impl Context {
@@ -91,6 +93,7 @@ impl Context {
             shared,
             resizes: Mutex::default(),
             pins: Pins::default(),
+            classes: Notify::new(),
             config,
             api,
             volumes,

@@ -74,6 +74,7 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Work) -> Out
     // Deleting an emptyDir may take long.
     let given = tokio::task::spawn_blocking(move || give_back(&owner, &pod_uid, &logs, &parents, all)).await;
     done &= given.unwrap_or(false);
+    context.classes.notify_one();
     if work.all {
         context.api.unregister(&pod);
         if done {

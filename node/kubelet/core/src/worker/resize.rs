@@ -275,6 +275,7 @@ async fn change(context: &Context, pod: &Pod, id: &str, name: &str, memory: i64)
     let updated = context.runtime().update_container_resources(request).await;
     updated.map_err(|error| error.to_string())?;
     whole().map_err(|error| format!("cgroup {parent}: {error}"))?;
+    context.classes.notify_one();
     Ok(Granted {
         own: container.resources.clone().unwrap_or_default(),
         whole: own_resources(pod).cloned(),

@@ -45,6 +45,7 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
         .cgroups
         .apply(&parent, &limits)
         .map_err(|error| format!("cgroup {parent}: {error}"))?;
+    context.classes.notify_one();
     let runtime_handler = handler(context, pod).await?;
     let request = cri::RunPodSandboxRequest {
         config: Some(config),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, ResourceRules};
+use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, ResourceRules};
 use serde_json::{Value, json};
 
 use api::FakeApi;
@@ -44,6 +44,7 @@ pub struct Bench {
     pub clock: Arc<VirtualClock>,
     pub root: PathBuf,
     pub rules: ResourceRules,
+    pub cgroups: Arc<dyn PodCgroups>,
     kubelet: Option<Kubelet>,
 }
 
@@ -66,6 +67,7 @@ impl Bench {
             clock,
             root,
             rules: ResourceRules::default(),
+            cgroups: Arc::new(NoCgroups),
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -89,7 +91,7 @@ impl Bench {
             resolv_conf: self.root.join("resolv.conf"),
             cgroup_root: "/".into(),
             devices: Arc::new(knode_kubelet::NoDevices),
-            cgroups: Arc::new(NoCgroups),
+            cgroups: self.cgroups.clone(),
             rules: self.rules.clone(),
             node: Arc::new(Node),
             log_rotation: LogRotation {
