@@ -5,6 +5,7 @@ mod backoff;
 mod from_cri;
 mod observed;
 mod probes;
+mod spread;
 
 pub use addresses::pod_ips;
 pub use backoff::{Backoff, go_duration};
@@ -15,3 +16,4 @@ pub use observed::{
     VolumeState, Wait,
 };
 pub use probes::{ProbeKind, ProbeOutcome, ProbeTrack, ProbeVerdict, Probes};
+pub(crate) use spread::after_spread;

@@ -12,7 +12,7 @@ use super::{Outcome, Signal, Worker, execute, sandbox};
 use crate::api::PodApiError;
 use crate::model::{
     Cause, ContainerRecord, ContainerState, Eviction, Op, ProbeKind, ProbeOutcome, Probes, VolumeState, Wait,
-    after,
+    after, after_spread,
 };
 use crate::plan::{PodEvent, Stage, stage};
 use crate::pod::PodExt;
@@ -21,14 +21,15 @@ use crate::status::EVICTED;
 /// Seconds between tries of a container that cannot be configured or created: soon once, then rarely.
 const RETRY_FIRST: i64 = 1;
 const RETRY_LATER: i64 = 15;
+/// Milliseconds in which the pods of a node tell a server that is back what it has missed.
+const BACK_WITHIN: u32 = 5000;
 
 impl Worker {
     pub(super) fn take(&mut self, signal: Signal) {
         let now = self.context.now();
         match signal {
             Signal::Pod(pod) => {
-                // What could not be told before may be heard now.
-                self.status_retry = None;
+                self.retry_soon(now);
                 self.take_pod(pod);
             }
             Signal::Evict(eviction) => self.evict(eviction, now),
@@ -161,6 +162,18 @@ impl Worker {
     /// Looks at what differs from what the runtime has.
     fn compare(&mut self, sandboxes: &[(String, bool)], containers: &[(String, String, ContainerState)]) {
         let lost = self
+    /// What could not be told before may be heard now. All pods hear at once of a server that is back, and don't all
+    /// answer at once.
+    fn retry_soon(&mut self, now: Timestamp) {
+        self.status_retry = match self.status_retry {
+            Some((at, failures)) if failures > 0 => {
+                let soon = after_spread(now, self.pod.uid(), 0, BACK_WITHIN);
+                Some((at.min(soon), failures))
+            }
+            _ => None,
+        };
+    }
+
             .observed
             .running()
             .filter(|record| containers.iter().all(|(id, ..)| *id != record.id));
@@ -249,7 +262,7 @@ impl Worker {
             (Ok(refresh_at), _) => VolumeState::Ready { refresh_at },
             // What containers have mounted stays; the content is renewed later.
             (Err(()), VolumeState::Ready { .. }) => VolumeState::Ready {
-                refresh_at: Some(after(now, 60)),
+                refresh_at: Some(after_spread(now, self.pod.uid(), 60_000, 30_000)),
             },
             (Err(()), VolumeState::Failed { failures, .. }) => {
                 let failures = (failures + 1).min(9);
@@ -413,7 +426,7 @@ impl Worker {
             Ok(()) | Err(PodApiError::Gone) => self.observed.removed = true,
             Err(PodApiError::Failed(error)) => {
                 tracing::warn!(pod = %self.pod.full_name(), error, "cannot delete the pod from the API");
-                self.observed.end_retry = Some(after(now, 2));
+                self.observed.end_retry = Some(after_spread(now, self.pod.uid(), 2000, 3000));
             }
         }
     }
@@ -430,7 +443,9 @@ impl Worker {
             Err(PodApiError::Failed(error)) => {
                 let failures = self.status_retry.map_or(0, |(_, failures)| failures) + 1;
                 tracing::warn!(pod = %self.pod.full_name(), error, "cannot write the pod's status");
-                self.status_retry = Some((after(now, i64::from(failures.min(10))), failures));
+                let wait = failures.min(10) * 1000;
+                let at = after_spread(now, self.pod.uid(), wait.into(), wait / 2);
+                self.status_retry = Some((at, failures));
             }
         }
     }

@@ -31,8 +31,8 @@ struct State {
     events: Vec<(String, String)>,
     refuse: u32,
     offline: bool,
-    /// Requests of any kind, answered or not.
-    requests: usize,
+    /// When there were requests of any kind, answered or not.
+    requests: Vec<tokio::time::Instant>,
     tokens: u32,
 }
 
@@ -112,9 +112,14 @@ impl FakeApi {
         });
     }
 
-    /// How often the API was asked for something, in vain or not.
-    pub fn requests(&self) -> usize {
-        self.with(|state| state.requests)
+    /// When the API was asked for something, in vain or not.
+    pub fn requests(&self) -> Vec<tokio::time::Instant> {
+        self.with(|state| state.requests.clone())
+    }
+
+    /// Tokens that were given.
+    pub fn tokens(&self) -> u32 {
+        self.with(|state| state.tokens)
     }
 
     /// Lets the next status patches fail.
@@ -150,7 +155,7 @@ impl FakeApi {
 impl State {
     /// Counts a request, which fails while nobody is there.
     fn ask(&mut self) -> Result<(), ObjectError> {
-        self.requests += 1;
+        self.requests.push(tokio::time::Instant::now());
         match self.offline {
             true => Err(ObjectError("connection refused".to_owned())),
             false => Ok(()),

@@ -140,10 +140,12 @@ impl Volumes {
                     self.lock().keep(query, token.clone(), now);
                     token
                 }
-                Err(error) => match self.lock().valid(&query, now) {
-                    Some(token) => token,
-                    None => return Err(VolumeError::Token(error)),
-                },
+                Err(error) => {
+                    let mut tokens = self.lock();
+                    let valid = tokens.valid(&query, now);
+                    tokens.put_off(&query, now);
+                    valid.ok_or(VolumeError::Token(error))?
+                }
             },
         };
         let owner = single_user(pod);
