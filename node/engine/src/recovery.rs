@@ -293,6 +293,7 @@ mod tests {
             config: Default::default(),
             image_id: String::new(),
             image_name: String::new(),
+            image_ref: String::new(),
             created_at: 1,
             log_path: Default::default(),
             user: Default::default(),

@@ -367,5 +367,17 @@ async fn containers_of_a_pod_can_share_their_processes() {
     // The namespace has its own first process: the end of a container does not end the others.
     daemon.stop(&one, 0).await.unwrap();
     assert!(!daemon.output(&other, "ps").await.contains("sleep 4711"));
+    // The processes of a pod of the host's are the host's.
+    let config = sandbox_secured(daemon.sandbox_config(), |context| {
+        context.namespace_options = Some(NamespaceOption {
+            pid: NamespaceMode::Node as i32,
+            ..Default::default()
+        });
+    });
+    let sandbox = daemon.run_sandbox(config).await.unwrap();
+    let id = daemon.run_config(&sandbox, shared(shell("sleep 1000"))).await;
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    let seen = daemon.output(&id, "readlink /proc/self/ns/pid").await;
+    assert_eq!(seen.trim(), own.display().to_string());
     daemon.end().await;
 }

@@ -27,7 +27,8 @@ async fn a_container_lives_and_leaves_nothing_behind() {
         "{status:?}"
     );
     assert_eq!(status.image.unwrap().image, IMAGE);
-    assert!(status.image_ref.starts_with("sha256:"), "{}", status.image_ref);
+    let digest = status.image_ref.strip_prefix("localhost/test/busybox@sha256:");
+    assert_eq!(digest.map(str::len), Some(64), "{}", status.image_ref);
 
     let log = daemon.log(&id).await;
     let mut streams: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();

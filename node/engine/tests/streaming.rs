@@ -193,6 +193,45 @@ async fn attaching_reaches_the_containers_own_streams() {
     daemon.end().await;
 }
 
+/// `kubectl run -i … < file` waits for what becomes of the file; `kubectl attach -i` to a container that goes on does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attached_client_that_has_said_all_stays_if_the_input_was_its_own() {
+    let daemon = Daemon::new("attachend").await;
+    let sandbox = daemon.sandbox().await;
+    for (stdin, once, script) in [
+        (true, true, "cat; sleep 1; echo late"),
+        (false, false, "sleep 1; echo late"),
+        (true, false, "read line; echo $line; sleep 1000"),
+    ] {
+        let mut config = shell(script);
+        (config.stdin, config.stdin_once) = (stdin, once);
+        let id = daemon.create(&sandbox, config).await.unwrap();
+        daemon.start_container(&id).await.unwrap();
+        let request = AttachRequest {
+            container_id: id.clone(),
+            stdin: true,
+            stdout: true,
+            ..Default::default()
+        };
+        let url = daemon.cri().attach(request).await.unwrap().url;
+        let mut client = connect(&url, "v5.channel.k8s.io").await;
+        say(&mut client, 0, b"early\n").await;
+        say(&mut client, 255, &[0]).await;
+        let said = listen(&mut client).await;
+        assert_eq!(said[&3], "{\"metadata\":{},\"status\":\"Success\"}");
+        let goes_on = script.ends_with("1000");
+        let wanted = match (stdin, goes_on) {
+            (true, true) => "early\n",
+            (true, false) => "early\nlate\n",
+            (false, _) => "late\n",
+        };
+        assert_eq!(said[&1], wanted, "{script}");
+        let running = daemon.status(&id).await.state() == ContainerState::ContainerRunning;
+        assert_eq!(running, goes_on, "{script}");
+    }
+    daemon.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_on_a_terminal_logs_and_can_be_attached_to() {
     let daemon = Daemon::new("ttylog").await;

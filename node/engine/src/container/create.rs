@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use knode_cri::{ContainerConfig, ContainerEventType, CreateContainerRequest, NamespaceMode};
-use knode_images::Image;
+use knode_images::{Image, Reference};
 use knode_linux::openat::RootDir;
 use rustix::fs::{Mode, OFlags};
 
@@ -146,6 +146,7 @@ impl Core {
                 .or(image.repo_digests.first())
                 .unwrap_or(&image_id)
                 .clone(),
+            image_ref: repo_digest(image, &config).unwrap_or(&image_id).clone(),
             image_id,
             created_at: now_nanos(),
             log_path,
@@ -270,6 +271,7 @@ impl Core {
         match spec::pid_mode(config) {
             NamespaceMode::Container => Ok(PidNamespace::Own),
             NamespaceMode::Node => Ok(PidNamespace::Host),
+            NamespaceMode::Pod if sandbox.with(SandboxRecord::host_pid) => Ok(PidNamespace::Host),
             NamespaceMode::Pod => match sandbox.link()?.call(pod_pid_namespace(users), &[]).await? {
                 Answer::Started { pid, .. } => Ok(PidNamespace::At(format!("/proc/{pid}/ns/pid").into())),
                 Answer::Failed { message } => Err(EngineError::Shim { message }),
@@ -336,6 +338,17 @@ impl Core {
             self.events.send(&container.id, kind, sandbox, statuses);
         }
     }
+}
+
+/// The image's name with a digest: that of the repository which the container names, else the first.
+fn repo_digest<'a>(image: &'a Image, config: &ContainerConfig) -> Option<&'a String> {
+    let spec = config.image.as_ref();
+    let asked = spec.and_then(|spec| Reference::parse(&spec.user_specified_image).ok());
+    let repository = |text: &str| Reference::parse(text).ok().map(|name| (name.domain, name.path));
+    let asked = asked.map(|name| (name.domain, name.path));
+    let mut digests = image.repo_digests.iter();
+    let same = digests.find(|text| asked.is_some() && repository(text) == asked);
+    same.or(image.repo_digests.first())
 }
 
 fn pod_pid_namespace(users: Option<PathBuf>) -> Command {

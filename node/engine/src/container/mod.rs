@@ -118,7 +118,7 @@ impl Container {
                 finished_at: ended.as_ref().map_or(0, |ended| ended.at),
                 exit_code: ended.as_ref().map_or(0, |ended| ended.code),
                 image: Some(image_spec(record)),
-                image_ref: record.image_id.clone(),
+                image_ref: image_ref(record),
                 reason: ended
                     .as_ref()
                     .map(|ended| ended.reason.clone())
@@ -157,6 +157,12 @@ fn image_spec(record: &ContainerRecord) -> ImageSpec {
         user_specified_image: given.user_specified_image,
         ..given
     }
+}
+
+/// Records of earlier versions have the id alone.
+fn image_ref(record: &ContainerRecord) -> String {
+    let given = Some(&record.image_ref).filter(|name| !name.is_empty());
+    given.unwrap_or(&record.image_id).clone()
 }
 
 fn user(record: &ContainerRecord) -> ContainerUser {

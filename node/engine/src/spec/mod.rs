@@ -207,7 +207,7 @@ pub fn security_context(config: &ContainerConfig) -> LinuxContainerSecurityConte
 /// How the container wants to see processes. Without namespace options it sees its own.
 pub fn pid_mode(config: &ContainerConfig) -> NamespaceMode {
     let options = security_context(config).namespace_options;
-    options.map_or(NamespaceMode::Container, |options| options.pid())
+    options.unwrap_or_default().pid()
 }
 
 fn container_process(

@@ -39,20 +39,22 @@ pub struct SandboxRecord {
 }
 
 impl SandboxRecord {
-    /// Namespace options; pods have their own network, IPC and no common process numbers by default.
+    /// Namespace options; without any everything is the pod's, as CRI has it.
     pub fn namespace_options(&self) -> NamespaceOption {
         let linux = self.config.linux.as_ref();
         let context = linux.and_then(|linux| linux.security_context.as_ref());
         let options = context.and_then(|context| context.namespace_options.clone());
-        options.unwrap_or(NamespaceOption {
-            pid: NamespaceMode::Container as i32,
-            ..Default::default()
-        })
+        options.unwrap_or_default()
     }
 
     /// It uses the host's network.
     pub fn host_network(&self) -> bool {
         self.namespace_options().network() == NamespaceMode::Node
+    }
+
+    /// It uses the host's process numbers.
+    pub fn host_pid(&self) -> bool {
+        self.namespace_options().pid() == NamespaceMode::Node
     }
 
     /// It uses the host's IPC.
@@ -143,6 +145,9 @@ pub struct ContainerRecord {
     pub image_id: String,
     /// A name of its image, the id if it has none.
     pub image_name: String,
+    /// A name with a digest under which its image was pulled, the id if there is none.
+    #[serde(default)]
+    pub image_ref: String,
     /// Nanoseconds since the epoch.
     pub created_at: i64,
     /// Log file.

@@ -4,18 +4,22 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use knode_cri::{AttachRequest, ExecRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::channel::{ClientEvent, Ends, Outcome, Output, ServerEvent};
 use crate::container::ExecStreams;
 use crate::engine::Core;
 use crate::error::{EngineError, Result, chain};
 use crate::shim::protocol::{Attach, Command};
+
+/// How long an output may be silent after the command has ended.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Most bytes read at a time.
 const CHUNK: usize = 16 * 1024;
@@ -44,6 +48,8 @@ async fn run(core: &Arc<Core>, request: &ExecRequest, ends: Ends) -> Result<i32>
         .exec(&container, &request.cmd, request.tty, request.stdin)
         .await?;
     let Ends { events, output } = ends;
+    let ended = watch::Sender::new(false);
+    let over = || Some(ended.subscribe());
     let (input, copied) = match streams {
         ExecStreams::Pipes {
             stdin,
@@ -53,11 +59,12 @@ async fn run(core: &Arc<Core>, request: &ExecRequest, ends: Ends) -> Result<i32>
             let out = request.stdout.then(|| output.clone());
             let err = request.stderr.then(|| output.clone());
             let input = tokio::spawn(feed(events, Input::Pipe(stdin)));
+            let (out, err) = (
+                copy(stdout, Output::Stdout, out, over()),
+                copy(stderr, Output::Stderr, err, over()),
+            );
             let copied = async {
-                tokio::join!(
-                    copy(stdout, Output::Stdout, out),
-                    copy(stderr, Output::Stderr, err)
-                );
+                tokio::join!(out, err);
             };
             (input, tokio::spawn(copied))
         }
@@ -67,14 +74,15 @@ async fn run(core: &Arc<Core>, request: &ExecRequest, ends: Ends) -> Result<i32>
                 message: error.to_string(),
             };
             let (reader, input) = split_terminal(terminal).map_err(failed)?;
-            let copied = copy(reader, Output::Stdout, Some(output.clone()));
+            let copied = copy(reader, Output::Stdout, Some(output.clone()), over());
             (tokio::spawn(feed(events, input)), tokio::spawn(copied))
         }
     };
     drop(output);
     let code = session.wait().await;
-    // What it left behind may hold the streams open for ever.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), copied).await;
+    ended.send_replace(true);
+    // A task that failed has nothing more to tell.
+    let _ = copied.await;
     input.abort();
     code
 }
@@ -104,6 +112,7 @@ async fn attach_streams(core: &Arc<Core>, request: &AttachRequest, ends: Ends) -
         stdout: request.stdout || tty,
         stderr: request.stderr && !tty,
     };
+    let takes_input = want.stdin;
     let (ours, theirs) = attach_pipes(&want).map_err(failed)?;
     if !link.ask(Command::Attach(want), &theirs).await? {
         return Err(EngineError::ContainerNotFound(container.id.clone()));
@@ -125,13 +134,13 @@ async fn attach_streams(core: &Arc<Core>, request: &AttachRequest, ends: Ends) -
     tokio::select! {
         _ = &mut copied => input.abort(),
         ended = &mut input => {
-            let only_input = stdin_once && !tty && matches!(ended, Ok(InputEnd::Closed));
-            if matches!(ended, Ok(InputEnd::Gone)) || only_input {
-                // The client is gone, or has said all that there was to say.
-                drain_briefly(&mut copied).await;
-            } else {
+            // Whose input is the container's only one waits for what comes of it; others have said what they had to.
+            let stays = (!takes_input || stdin_once && !tty) && matches!(ended, Ok(InputEnd::Closed));
+            if stays {
                 // A task that failed has nothing more to tell.
                 let _ = copied.await;
+            } else {
+                drain_briefly(&mut copied).await;
             }
         }
     }
@@ -140,7 +149,7 @@ async fn attach_streams(core: &Arc<Core>, request: &AttachRequest, ends: Ends) -
 
 /// Output that answers the last input still reaches the client.
 async fn drain_briefly(copied: &mut tokio::task::JoinHandle<()>) {
-    if tokio::time::timeout(std::time::Duration::from_millis(200), &mut *copied)
+    if tokio::time::timeout(Duration::from_millis(200), &mut *copied)
         .await
         .is_err()
     {
@@ -287,21 +296,46 @@ impl Input {
 
 async fn copy_opt(from: Option<pipe::Receiver>, kind: Output, to: mpsc::Sender<ServerEvent>) {
     if let Some(from) = from {
-        copy(from, kind, Some(to)).await;
+        copy(from, kind, Some(to), None).await;
     }
 }
 
-/// Copies an output to the client; without a client for it, it is read and dropped.
-async fn copy(mut from: pipe::Receiver, kind: Output, to: Option<mpsc::Sender<ServerEvent>>) {
+/// Copies an output to the client; without a client for it, it is read and dropped. Once `ended` says that the command
+/// has, an output that is silent is over: what the command left behind may hold it open for ever.
+async fn copy(
+    mut from: pipe::Receiver,
+    kind: Output,
+    to: Option<mpsc::Sender<ServerEvent>>,
+    mut ended: Option<watch::Receiver<bool>>,
+) {
     let mut chunk = vec![0; CHUNK];
-    while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        if let Some(to) = &to {
-            let data = ServerEvent::Data(kind, Bytes::copy_from_slice(&chunk[..count]));
-            if to.send(data).await.is_err() {
-                return;
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut chunk) => read,
+            () = silent(&mut ended) => return,
+        };
+        let Ok(count @ 1..) = read else { return };
+        match &to {
+            Some(to) => {
+                let data = ServerEvent::Data(kind, Bytes::copy_from_slice(&chunk[..count]));
+                if to.send(data).await.is_err() {
+                    return;
+                }
             }
+            None if ended.as_ref().is_some_and(|ended| *ended.borrow()) => return,
+            None => {}
         }
     }
+}
+
+/// Completes [`DRAIN`] after the command has ended.
+async fn silent(ended: &mut Option<watch::Receiver<bool>>) {
+    match ended {
+        // Without its sender nobody waits for the copy either.
+        Some(ended) => drop(ended.wait_for(|ended| *ended).await),
+        None => std::future::pending().await,
+    }
+    tokio::time::sleep(DRAIN).await;
 }
 
 /// The two directions of a terminal's master. Reading answers EIO when the last process has closed it.
@@ -309,4 +343,29 @@ fn split_terminal(master: OwnedFd) -> io::Result<(pipe::Receiver, Input)> {
     let reader = pipe::Receiver::from_owned_fd_unchecked(master.try_clone()?)?;
     let writer = pipe::Sender::from_owned_fd_unchecked(master.try_clone()?)?;
     Ok((reader, Input::Terminal(writer, File::from(master))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client may be as slow as it likes; what the command has left behind may not hold the stream open.
+    #[tokio::test]
+    async fn a_slow_client_gets_all_that_a_command_has_printed() {
+        let (reader, writer) = nonblocking_pipe().unwrap();
+        let text = vec![b'x'; 3 * CHUNK];
+        rustix::io::write(&writer, &text).unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let ended = watch::Sender::new(true);
+        let from = pipe::Receiver::from_owned_fd(reader).unwrap();
+        let copied = tokio::spawn(copy(from, Output::Stdout, Some(sender), Some(ended.subscribe())));
+        tokio::time::sleep(DRAIN + DRAIN / 4).await;
+        let mut count = 0;
+        while let Some(ServerEvent::Data(_, bytes)) = receiver.recv().await {
+            count += bytes.len();
+        }
+        assert_eq!(count, text.len());
+        copied.await.unwrap();
+        drop(writer);
+    }
 }

@@ -77,6 +77,7 @@ impl<'a> Case<'a> {
 
     pub fn container_of(&self, image: &str, words: &[&str]) -> ContainerConfig {
         let mut config = support::command(words);
+        config.linux = None;
         config.image = Some(spec(image));
         config
     }

@@ -205,6 +205,11 @@ async fn ids_of_a_container(case: &Case<'_>, id: &str, name: &str) -> [String; 2
     config.image.as_mut().unwrap().user_specified_image = name.into();
     let container = case.run_config(&pod, config).await;
     let status = case.status(&container).await;
+    // What a pod's status shows as `imageID`: the digest under which the image was asked for.
+    let repository = name.strip_suffix(":test").or(name.strip_suffix(":3.9")).unwrap();
+    let digest = format!("{repository}@sha256:");
+    assert!(status.image_ref.starts_with(&digest), "{}", status.image_ref);
+    assert_eq!(case.image_status(&status.image_ref).await.unwrap().id, id);
     let listed = case.listed(&container).await;
     [status.image_id, listed[0].image_id.clone()]
 }

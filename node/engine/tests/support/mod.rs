@@ -29,7 +29,7 @@ pub fn shell(script: &str) -> ContainerConfig {
 pub fn command(words: &[&str]) -> ContainerConfig {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    ContainerConfig {
+    let config = ContainerConfig {
         metadata: Some(ContainerMetadata {
             name: format!("c{number}"),
             attempt: 0,
@@ -41,7 +41,16 @@ pub fn command(words: &[&str]) -> ContainerConfig {
         command: words.iter().map(|word| word.to_string()).collect(),
         log_path: format!("c{number}/0.log"),
         ..Default::default()
-    }
+    };
+    secured(config, |context| context.namespace_options = own_processes())
+}
+
+/// Process numbers of the container's own, as the kubelet asks for; CRI's default is the pod's.
+pub fn own_processes() -> Option<NamespaceOption> {
+    Some(NamespaceOption {
+        pid: NamespaceMode::Container as i32,
+        ..Default::default()
+    })
 }
 
 /// Changes the security settings of a container.
