@@ -2,7 +2,7 @@
 //! everybody to it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,12 @@ impl Reservations {
             cpus,
             enforce,
         })
+    }
+
+    /// The group of all pods, where what is set aside is kept from them.
+    pub fn pods_cgroup(&self, cgroup_root: &str) -> Option<PathBuf> {
+        let path = || Path::new(cgroup_root).join("kubepods");
+        self.enforce.pods.then(path)
     }
 
     /// Both together, as the node's status counts them.

@@ -125,6 +125,7 @@ impl PodSource for Pods {
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
         let eviction = Eviction {
             message: eviction.message,
+            marks: eviction.marks,
             grace: eviction.grace,
             for_others: eviction.for_others,
             cause: match eviction.cause {

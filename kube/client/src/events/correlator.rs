@@ -1,6 +1,8 @@
 //! Which requests an event comes to: the aggregation of client-go's `events_cache.go`, pure.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource as V1Source, ObjectReference};
@@ -62,23 +64,18 @@ pub enum EventAction {
     Drop,
 }
 
-/// Everything that makes two events the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
-    object: (String, String, String, String, String, String),
-    kind: EventKind,
-    reason: String,
-    message: String,
-}
+/// Everything that makes two events the same, as one number: thousands of them are remembered.
+type Key = u128;
 
 struct Seen {
-    name: String,
+    name: Box<str>,
     count: i32,
     first: Timestamp,
 }
 
 struct Similar {
-    messages: HashSet<String>,
+    /// Different messages, each as a number.
+    messages: Vec<u64>,
     last: Timestamp,
 }
 
@@ -90,9 +87,11 @@ struct Bucket {
 /// Remembers what has been reported.
 pub struct Correlator {
     source: EventSource,
-    seen: Table<Key, Seen>,
-    similar: Table<Key, Similar>,
-    buckets: Table<String, Bucket>,
+    seen: Table<Seen>,
+    similar: Table<Similar>,
+    buckets: Table<Bucket>,
+    /// Unlike in every other process, so that nobody can make two objects alike.
+    keys: [RandomState; 2],
 }
 
 impl Correlator {
@@ -103,6 +102,7 @@ impl Correlator {
             seen: Table::new(),
             similar: Table::new(),
             buckets: Table::new(),
+            keys: [RandomState::new(), RandomState::new()],
         }
     }
 
@@ -116,9 +116,9 @@ impl Correlator {
         now: Timestamp,
     ) -> EventAction {
         let (key, message) = self.aggregate(object, kind, reason, message, now);
-        let known = self.seen.get_mut(&key).map(|seen| {
+        let known = self.seen.get_mut(key).map(|seen| {
             seen.count += 1;
-            (seen.name.clone(), seen.count, seen.first)
+            (seen.name.to_string(), seen.count, seen.first)
         });
         let (name, count, first) = match known {
             Some(known) => known,
@@ -131,7 +131,7 @@ impl Correlator {
                 self.seen.insert(
                     key,
                     Seen {
-                        name: name.clone(),
+                        name: name.as_str().into(),
                         count: 1,
                         first: now,
                     },
@@ -160,28 +160,34 @@ impl Correlator {
         message: &str,
         now: Timestamp,
     ) -> (Key, String) {
-        let group = key(object, kind, reason, "");
-        let fresh = || Similar {
-            messages: HashSet::new(),
+        let group = self.key(&(identity(object), kind, reason));
+        let own = self.key(&(identity(object), kind, reason, message));
+        let text = self.keys[0].hash_one(message);
+        let similar = self.similar.get_or_insert_with(group, || Similar {
+            messages: Vec::new(),
             last: now,
-        };
-        let similar = self.similar.get_or_insert_with(&group, fresh);
+        });
         if now.duration_since(similar.last) > INTERVAL {
             similar.messages.clear();
         }
         similar.last = now;
-        if similar.messages.len() < MAX_SIMILAR || similar.messages.contains(message) {
-            similar.messages.insert(message.to_owned());
+        if similar.messages.len() < MAX_SIMILAR && !similar.messages.contains(&text) {
+            similar.messages.push(text);
         }
         if similar.messages.len() < MAX_SIMILAR {
-            return (key(object, kind, reason, message), message.to_owned());
+            return (own, message.to_owned());
         }
         (group, format!("(combined from similar events): {message}"))
     }
 
+    fn key(&self, what: &impl Hash) -> Key {
+        let [high, low] = &self.keys;
+        (u128::from(high.hash_one(what)) << 64) | u128::from(low.hash_one(what))
+    }
+
     fn allowed(&mut self, object: &ObjectReference, now: Timestamp) -> bool {
-        let name = format!("{:?}", identity(object));
-        let bucket = self.buckets.get_or_insert_with(&name, || Bucket {
+        let key = self.key(&identity(object));
+        let bucket = self.buckets.get_or_insert_with(key, || Bucket {
             tokens: BURST,
             updated: now,
         });
@@ -229,25 +235,16 @@ impl Correlator {
     }
 }
 
-fn identity(object: &ObjectReference) -> (String, String, String, String, String, String) {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    (
-        text(&object.kind),
-        text(&object.namespace),
-        text(&object.name),
-        text(&object.uid),
-        text(&object.api_version),
-        text(&object.field_path),
-    )
-}
-
-fn key(object: &ObjectReference, kind: EventKind, reason: &str, message: &str) -> Key {
-    Key {
-        object: identity(object),
-        kind,
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-    }
+fn identity(object: &ObjectReference) -> [Option<&str>; 6] {
+    [
+        &object.kind,
+        &object.namespace,
+        &object.name,
+        &object.uid,
+        &object.api_version,
+        &object.field_path,
+    ]
+    .map(Option::as_deref)
 }
 
 fn whole_seconds(at: Timestamp) -> Timestamp {
@@ -255,12 +252,12 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 }
 
 /// A map that forgets its oldest entries.
-struct Table<K, V> {
-    entries: HashMap<K, V>,
-    order: VecDeque<K>,
+struct Table<V> {
+    entries: HashMap<Key, V>,
+    order: VecDeque<Key>,
 }
 
-impl<K: Clone + Eq + std::hash::Hash, V> Table<K, V> {
+impl<V> Table<V> {
     fn new() -> Self {
         Self {
             entries: HashMap::new(),
@@ -268,12 +265,12 @@ impl<K: Clone + Eq + std::hash::Hash, V> Table<K, V> {
         }
     }
 
-    fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key)
+    fn get_mut(&mut self, key: Key) -> Option<&mut V> {
+        self.entries.get_mut(&key)
     }
 
-    fn insert(&mut self, key: K, value: V) {
-        if self.entries.insert(key.clone(), value).is_none() {
+    fn insert(&mut self, key: Key, value: V) {
+        if self.entries.insert(key, value).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > CAPACITY {
@@ -283,12 +280,12 @@ impl<K: Clone + Eq + std::hash::Hash, V> Table<K, V> {
         }
     }
 
-    fn get_or_insert_with(&mut self, key: &K, value: impl FnOnce() -> V) -> &mut V {
-        if !self.entries.contains_key(key) {
-            self.insert(key.clone(), value());
+    fn get_or_insert_with(&mut self, key: Key, value: impl FnOnce() -> V) -> &mut V {
+        if !self.entries.contains_key(&key) {
+            self.insert(key, value());
         }
         self.entries
-            .get_mut(key)
+            .get_mut(&key)
             .expect("inserted above and younger than what is forgotten")
     }
 }

@@ -1,5 +1,6 @@
 //! Sends events in the background, so that nobody waits for them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ struct Report {
     kind: EventKind,
     reason: String,
     message: String,
+    annotations: BTreeMap<String, String>,
     at: jiff::Timestamp,
 }
 
@@ -46,11 +48,24 @@ impl EventRecorder {
 
     /// Reports an event. Never waits: if too many are underway, this one is dropped and logged.
     pub fn record(&self, object: ObjectReference, kind: EventKind, reason: &str, message: impl Into<String>) {
+        self.annotated(object, kind, reason, message, BTreeMap::new());
+    }
+
+    /// As [`EventRecorder::record`], with annotations.
+    pub fn annotated(
+        &self,
+        object: ObjectReference,
+        kind: EventKind,
+        reason: &str,
+        message: impl Into<String>,
+        annotations: BTreeMap<String, String>,
+    ) {
         let report = Report {
             object,
             kind,
             reason: reason.to_owned(),
             message: message.into(),
+            annotations,
             at: self.clock.now(),
         };
         if self.sender.try_send(report).is_err() {
@@ -82,10 +97,16 @@ async fn send_all(
             kind,
             reason,
             message,
+            annotations,
             at,
         } = report;
         let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let action = correlator.observe(&object, kind, &reason, &message, at);
+        let mut action = correlator.observe(&object, kind, &reason, &message, at);
+        if let EventAction::Create(event) | EventAction::Patch { event, .. } = &mut action
+            && !annotations.is_empty()
+        {
+            event.metadata.annotations = Some(annotations);
+        }
         send(
             &Api::namespaced(client.clone(), &namespace),
             action,

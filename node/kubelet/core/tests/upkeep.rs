@@ -66,6 +66,7 @@ async fn evict(bench: &Bench, uid: &str, grace: i64) -> bool {
     let eviction = Eviction {
         cause: Default::default(),
         message: "The node was low on resource: memory. ".into(),
+        marks: [("starved_resource".to_owned(), "memory".to_owned())].into(),
         grace,
         for_others: grace > 0,
     };

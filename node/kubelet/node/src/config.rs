@@ -75,6 +75,9 @@ pub struct NodeConfig {
     pub healthz: Option<SocketAddr>,
     /// Logs of all pods, `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
+    /// Control group of all pods, from the root of the hierarchy, where what is set aside is kept from them: how much of
+    /// its memory is left counts like the machine's.
+    pub pods_cgroup: Option<PathBuf>,
     /// When memory, disk and processes count as scarce, and what is done about it.
     pub eviction: EvictionConfig,
     /// What is done when the machine shuts down.

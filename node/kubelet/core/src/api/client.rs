@@ -206,8 +206,9 @@ impl PodApi for ClientApi {
             resource_version: pod.metadata.resource_version.clone(),
             field_path: event.field_path(),
         };
+        let (reason, message) = (event.reason.as_str(), event.message.clone());
         self.recorder
-            .record(object, event.kind, &event.reason, event.message.clone());
+            .annotated(object, event.kind, reason, message, event.marks.clone());
     }
 
     async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {

@@ -159,6 +159,8 @@ pub struct Rejection {
 pub struct Eviction {
     /// For a person: what is scarce, and what of it the pod used.
     pub message: String,
+    /// Annotations of the Event that tells of it.
+    pub marks: BTreeMap<String, String>,
     /// Seconds that its containers may take to end, at most; 0 leaves them the pod's own time.
     pub grace: i64,
     /// Whether it goes for what others need, which a condition says.

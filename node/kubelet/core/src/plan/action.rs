@@ -1,5 +1,7 @@
 //! Actions and events as values.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use knode_client::EventKind;
 
@@ -108,6 +110,8 @@ pub struct PodEvent {
     pub message: String,
     /// The container it is about.
     pub container: Option<(ContainerKind, String)>,
+    /// Its annotations.
+    pub marks: BTreeMap<String, String>,
 }
 
 impl PodEvent {
@@ -118,6 +122,7 @@ impl PodEvent {
             reason: reason.to_owned(),
             message: message.into(),
             container: None,
+            marks: BTreeMap::new(),
         }
     }
 
@@ -135,6 +140,7 @@ impl PodEvent {
             reason: reason.to_owned(),
             message: message.into(),
             container,
+            marks: BTreeMap::new(),
         }
     }
 

@@ -287,6 +287,7 @@ fn an_eviction_shortens_what_a_deletion_gives() {
         observed.evicted = Some(Eviction {
             cause: Default::default(),
             message: String::new(),
+            marks: Default::default(),
             grace,
             for_others: true,
         });

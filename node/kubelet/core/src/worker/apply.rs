@@ -65,7 +65,10 @@ impl Worker {
         }
         // Of a shutdown the status tells, and the events of the containers that end.
         if eviction.cause == Cause::Scarcity {
-            let event = PodEvent::pod(EventKind::Warning, EVICTED, eviction.message.clone());
+            let event = PodEvent {
+                marks: eviction.marks.clone(),
+                ..PodEvent::pod(EventKind::Warning, EVICTED, eviction.message.clone())
+            };
             self.context.api.event(&self.pod, &event);
         }
         self.observed.evicted = Some(eviction);
@@ -159,9 +162,6 @@ impl Worker {
             .push(Box::pin(execute::look(context, container, sandbox)));
     }
 
-    /// Looks at what differs from what the runtime has.
-    fn compare(&mut self, sandboxes: &[(String, bool)], containers: &[(String, String, ContainerState)]) {
-        let lost = self
     /// What could not be told before may be heard now. All pods hear at once of a server that is back, and don't all
     /// answer at once.
     fn retry_soon(&mut self, now: Timestamp) {
@@ -174,6 +174,9 @@ impl Worker {
         };
     }
 
+    /// Looks at what differs from what the runtime has.
+    fn compare(&mut self, sandboxes: &[(String, bool)], containers: &[(String, String, ContainerState)]) {
+        let lost = self
             .observed
             .running()
             .filter(|record| containers.iter().all(|(id, ..)| *id != record.id));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use knode_client::Clock;
 use knode_cri::{ContainerStats, ListContainerStatsRequest, ListPodSandboxStatsRequest};
+use knode_linux::cgroup::{self, Cgroups};
 use knode_linux::filewatch;
 use tokio::sync::watch;
 
@@ -47,7 +48,10 @@ impl EvictionManager {
     ///
     /// # Errors
     /// [`Error::Machine`] if the machine cannot be inspected.
-    pub(crate) fn new(config: NodeConfig, deps: NodeDeps, images: Arc<ImageGc>) -> Result<Self> {
+    pub(crate) fn new(mut config: NodeConfig, deps: NodeDeps, images: Arc<ImageGc>) -> Result<Self> {
+        if config.pods_cgroup.is_some() {
+            config.eviction = config.eviction.for_allocatable();
+        }
         let mut state = EvictionState::default();
         let seen = observe(&config, None)?;
         let step = state.step(&config.eviction, &seen, deps.clock.monotonic());
@@ -144,8 +148,10 @@ impl EvictionManager {
             None => IMMEDIATE,
         };
         for used in pods {
+            let (message, marks) = message(threshold, seen, &used);
             let eviction = PodEviction {
-                message: message(threshold, seen, &used),
+                message,
+                marks,
                 grace,
                 for_others: true,
                 cause: EvictionCause::Scarcity,
@@ -171,6 +177,7 @@ impl EvictionManager {
             };
             let eviction = PodEviction {
                 message,
+                marks: BTreeMap::new(),
                 grace: IMMEDIATE,
                 for_others: false,
                 cause: EvictionCause::Scarcity,
@@ -254,6 +261,7 @@ fn observe(config: &NodeConfig, image_path: Option<&Path>) -> Result<Observation
     let sample = Sample {
         memory_available,
         memory,
+        pods_memory: config.pods_cgroup.as_deref().and_then(pods_memory),
         nodefs: usage(&config.root_dir)?,
         // A directory that the runtime has not made yet says nothing.
         imagefs: image_path.and_then(|path| usage(path).ok()),
@@ -261,6 +269,13 @@ fn observe(config: &NodeConfig, image_path: Option<&Path>) -> Result<Observation
         max_tasks,
     };
     Ok(sample.observations())
+}
+
+/// What all pods use of their memory, and how much that is; none before their group is there and limited.
+fn pods_memory(group: &Path) -> Option<(u64, u64)> {
+    let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).ok()?;
+    let memory = cgroups.usage(group).ok()?.memory;
+    Some((memory.working_set, memory.limit?))
 }
 
 fn same_device(one: &Path, other: &Path) -> bool {

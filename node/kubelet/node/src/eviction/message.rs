@@ -1,5 +1,6 @@
 //! What an evicted pod is told, in upstream's words. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::Container;
@@ -7,23 +8,27 @@ use knode_api::quantity::{Format, Quantity};
 
 use super::observe::Observations;
 use super::rank::{PodUse, request};
-use super::threshold::Threshold;
+use super::threshold::{Threshold, printed};
 
-/// Why the pod is ended for the sake of this limit.
-pub fn message(threshold: &Threshold, seen: &Observations, pod: &PodUse) -> String {
-    let signal = threshold.signal;
-    let resource = signal.resource();
+/// Why the pod is ended for the sake of this limit, and what its Event is marked with.
+pub fn message(
+    threshold: &Threshold,
+    seen: &Observations,
+    pod: &PodUse,
+) -> (String, BTreeMap<String, String>) {
+    let resource = threshold.signal.resource();
     let mut text = format!("The node was low on resource: {resource}. ");
-    let amount = |value: u64| printed(value, signal.is_bytes());
-    if let Some(observed) = seen.get(&signal) {
-        let limit = amount(threshold.value.of(observed.capacity));
+    if let Some(observed) = seen.get(&threshold.signal) {
+        let format = match threshold.signal.is_decimal() {
+            true => Format::DecimalSi,
+            false => Format::BinarySi,
+        };
+        let limit = threshold.value.printed(observed.capacity);
+        let available = printed(observed.available, format);
         // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "Threshold quantity: {limit}, available: {}. ",
-            amount(observed.available)
-        );
+        let _ = write!(text, "Threshold quantity: {limit}, available: {available}. ");
     }
+    let (mut names, mut amounts) = (Vec::new(), Vec::new());
     for used in &pod.containers {
         let bytes = match resource {
             "memory" => used.memory,
@@ -35,15 +40,22 @@ pub fn message(threshold: &Threshold, seen: &Observations, pod: &PodUse) -> Stri
         };
         let asked = request(container, resource).unwrap_or(Quantity::ZERO);
         if i128::from(bytes) > i128::from(asked.value()) {
-            let name = &used.name;
-            let used = amount(bytes);
+            let (name, used) = (&used.name, printed(bytes, Format::BinarySi));
             let _ = write!(
                 text,
                 "Container {name} was using {used}, request is {asked}, has larger consumption of {resource}. "
             );
+            names.push(name.as_str());
+            amounts.push(used);
         }
     }
-    text
+    let marks = [
+        ("starved_resource", resource.to_owned()),
+        ("offending_containers", names.join(",")),
+        ("offending_containers_usage", amounts.join(",")),
+    ];
+    let marks = marks.map(|(name, value)| (name.to_owned(), value));
+    (text, marks.into())
 }
 
 fn container<'a>(pod: &'a PodUse, name: &str) -> Option<&'a Container> {
@@ -53,14 +65,4 @@ fn container<'a>(pod: &'a PodUse, name: &str) -> Option<&'a Container> {
         .iter()
         .chain(spec.init_containers.iter().flatten());
     all.find(|container| container.name == name)
-}
-
-/// As Go prints a quantity.
-fn printed(value: u64, bytes: bool) -> String {
-    let format = if bytes {
-        Format::BinarySi
-    } else {
-        Format::DecimalSi
-    };
-    Quantity::from_int(i64::try_from(value).unwrap_or(i64::MAX), format).to_string()
 }

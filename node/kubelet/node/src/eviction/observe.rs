@@ -13,6 +13,8 @@ pub struct Sample {
     pub memory_available: u64,
     /// Bytes of memory in all.
     pub memory: u64,
+    /// Bytes of memory that all pods use and could not do without, and that they may use; none where that is not limited.
+    pub pods_memory: Option<(u64, u64)>,
     /// The node's file system.
     pub nodefs: FileSystemUsage,
     /// The images' file system, if the runtime names it.
@@ -44,6 +46,10 @@ impl Sample {
             (Signal::MemoryAvailable, of(self.memory_available, self.memory)),
             (Signal::PidAvailable, of(free, self.max_tasks)),
         ]);
+        if let Some((used, most)) = self.pods_memory {
+            let left = most.saturating_sub(used);
+            all.insert(Signal::AllocatableMemoryAvailable, of(left, left + used));
+        }
         let disks = [
             (
                 Some(self.nodefs),

@@ -50,7 +50,7 @@ impl PodUse {
     fn excess(&self, signal: Signal) -> i128 {
         let over = |used: u64, name| i128::from(used) - i128::from(pod_request(&self.pod, name));
         match signal {
-            Signal::MemoryAvailable => over(self.memory(), "memory"),
+            Signal::MemoryAvailable | Signal::AllocatableMemoryAvailable => over(self.memory(), "memory"),
             Signal::NodefsAvailable | Signal::ImagefsAvailable => over(self.disk(), "ephemeral-storage"),
             Signal::NodefsInodesFree | Signal::ImagefsInodesFree => i128::from(self.inodes),
             Signal::PidAvailable => i128::from(self.processes),

@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum Signal {
     /// Bytes of memory that can be had.
     MemoryAvailable,
+    /// Bytes of memory that pods may still take before they have all that is theirs.
+    AllocatableMemoryAvailable,
     /// Bytes free on the file system with the kubelet's directory.
     NodefsAvailable,
     /// Inodes free there.
@@ -27,8 +29,9 @@ pub struct UnknownSignal(String);
 
 impl Signal {
     /// All there are.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MemoryAvailable,
+        Self::AllocatableMemoryAvailable,
         Self::NodefsAvailable,
         Self::NodefsInodesFree,
         Self::ImagefsAvailable,
@@ -40,6 +43,7 @@ impl Signal {
     pub fn name(self) -> &'static str {
         match self {
             Self::MemoryAvailable => "memory.available",
+            Self::AllocatableMemoryAvailable => "allocatableMemory.available",
             Self::NodefsAvailable => "nodefs.available",
             Self::NodefsInodesFree => "nodefs.inodesFree",
             Self::ImagefsAvailable => "imagefs.available",
@@ -51,7 +55,7 @@ impl Signal {
     /// The resource that runs out, in the words of events and messages.
     pub fn resource(self) -> &'static str {
         match self {
-            Self::MemoryAvailable => "memory",
+            Self::MemoryAvailable | Self::AllocatableMemoryAvailable => "memory",
             Self::NodefsAvailable | Self::ImagefsAvailable => "ephemeral-storage",
             Self::NodefsInodesFree | Self::ImagefsInodesFree => "inodes",
             Self::PidAvailable => "pids",
@@ -63,17 +67,19 @@ impl Signal {
         matches!(self, Self::ImagefsAvailable | Self::ImagefsInodesFree)
     }
 
-    /// Whether it is about a file system.
-    pub fn is_disk(self) -> bool {
-        !matches!(self, Self::MemoryAvailable | Self::PidAvailable)
+    /// Whether it is about memory.
+    pub fn is_memory(self) -> bool {
+        matches!(self, Self::MemoryAvailable | Self::AllocatableMemoryAvailable)
     }
 
-    /// Whether it counts bytes, rather than things.
-    pub fn is_bytes(self) -> bool {
-        matches!(
-            self,
-            Self::MemoryAvailable | Self::NodefsAvailable | Self::ImagefsAvailable
-        )
+    /// Whether it is about a file system.
+    pub fn is_disk(self) -> bool {
+        !self.is_memory() && self != Self::PidAvailable
+    }
+
+    /// Whether it is told in decimal units, as upstream tells files and nothing else.
+    pub fn is_decimal(self) -> bool {
+        matches!(self, Self::NodefsInodesFree | Self::ImagefsInodesFree)
     }
 }
 

@@ -76,7 +76,7 @@ fn pressure(signals: impl Iterator<Item = Signal>) -> Pressure {
     let mut all = Pressure::default();
     for signal in signals {
         match signal {
-            Signal::MemoryAvailable => all.memory = true,
+            Signal::MemoryAvailable | Signal::AllocatableMemoryAvailable => all.memory = true,
             Signal::PidAvailable => all.pid = true,
             _ => all.disk = true,
         }

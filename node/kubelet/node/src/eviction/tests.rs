@@ -29,6 +29,7 @@ fn sample() -> Sample {
     Sample {
         memory_available: 200 * MI,
         memory: 1024 * MI,
+        pods_memory: None,
         nodefs: disk(500, 500),
         imagefs: Some(disk(500, 500)),
         tasks: 100,
@@ -196,20 +197,106 @@ fn who_uses_more_than_asked_for_goes_first() {
 fn an_evicted_pod_is_told_why_in_upstreams_words() {
     let seen = observed(|sample| sample.memory_available = 50 * MI);
     let limit = Threshold::hard(Signal::MemoryAvailable, Amount::Quantity(100 * MI));
+    let (text, marks) = message(&limit, &seen, &pod("p", 0, "100Mi", 300 * MI));
     assert_eq!(
-        message(&limit, &seen, &pod("p", 0, "100Mi", 300 * MI)),
+        text,
         "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 300Mi, \
          request is 100Mi, has larger consumption of memory. "
     );
+    let wanted = [
+        ("offending_containers", "c"),
+        ("offending_containers_usage", "300Mi"),
+        ("starved_resource", "memory"),
+    ];
+    assert!(
+        marks.iter().map(|(k, v)| (k.as_str(), v.as_str())).eq(wanted),
+        "{marks:?}"
+    );
     assert_eq!(
-        message(&limit, &seen, &pod("p", 0, "500Mi", 300 * MI)),
+        message(&limit, &seen, &pod("p", 0, "500Mi", 300 * MI)).0,
         "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
     );
-    let pids = Threshold::hard(Signal::PidAvailable, Amount::Share(0.95));
+}
+
+/// A limit is told as it was written, a share of something in binary units, and of what is free only files are not.
+#[test]
+fn amounts_are_told_in_upstreams_units() {
+    let told = |limit: &str, change: &dyn Fn(&mut Sample)| {
+        let config = EvictionConfig {
+            thresholds: Vec::new(),
+            ..EvictionConfig::default()
+        };
+        let limit = config.hard(limit).unwrap().thresholds.remove(0);
+        let pod = pod("p", 0, "0", 0);
+        message(&limit, &observed(change), &pod).0
+    };
+    let many = |s: &mut Sample| (s.max_tasks, s.tasks) = (40_960, 38_912);
+    let files = |s: &mut Sample| (s.nodefs.inodes, s.nodefs.inodes_free) = (40_960, 2000);
+    type Change<'a> = &'a dyn Fn(&mut Sample);
+    let table: [(&str, Change<'_>, &str); 6] = [
+        (
+            "pid.available<95%",
+            &|_| {},
+            "pids. Threshold quantity: 949, available: 900",
+        ),
+        (
+            "pid.available<10%",
+            &many,
+            "pids. Threshold quantity: 4Ki, available: 2Ki",
+        ),
+        (
+            "pid.available<3000",
+            &many,
+            "pids. Threshold quantity: 3k, available: 2Ki",
+        ),
+        (
+            "nodefs.inodesFree<10%",
+            &files,
+            "inodes. Threshold quantity: 4Ki, available: 2k",
+        ),
+        (
+            "nodefs.inodesFree<2500",
+            &files,
+            "inodes. Threshold quantity: 2500, available: 2k",
+        ),
+        (
+            "memory.available<300M",
+            &|_| {},
+            "memory. Threshold quantity: 300M, available: 200Mi",
+        ),
+    ];
+    for (limit, change, wanted) in table {
+        let wanted = format!("The node was low on resource: {wanted}. ");
+        assert_eq!(told(limit, change), wanted, "{limit}");
+    }
+}
+
+/// What must stay free of the machine's memory must stay free of the pods' share too, and is no soft limit there.
+#[test]
+fn memory_of_all_pods_counts_like_the_machines() {
+    let usual = EvictionConfig::default().soft("memory.available<1Gi", "memory.available=1m");
+    let usual = usual.unwrap().minimum_reclaim("memory.available=10Mi").unwrap();
+    let limits = usual.clone().for_allocatable();
+    let more = &limits.thresholds[usual.thresholds.len()..];
+    let wanted = Threshold {
+        min_reclaim: Some(Amount::Quantity(10 * MI)),
+        ..Threshold::hard(Signal::AllocatableMemoryAvailable, Amount::Quantity(100 * MI))
+    };
+    assert_eq!(more, [wanted]);
+    let used = |used: u64| move |s: &mut Sample| s.pods_memory = Some((used * MI, 512 * MI));
+    assert_eq!(acted_upon(&limits, used(412)), [""; 0]);
+    assert_eq!(acted_upon(&limits, used(413)), ["allocatableMemory.available"]);
+    let both = |s: &mut Sample| (s.memory_available, s.pods_memory) = (0, Some((600 * MI, 512 * MI)));
     assert_eq!(
-        message(&pids, &seen, &pod("p", 0, "0", 0)),
-        "The node was low on resource: pids. Threshold quantity: 949, available: 900. "
+        acted_upon(&limits, both),
+        ["memory.available", "allocatableMemory.available"]
     );
+    let step = EvictionState::default().step(&limits, &observed(used(413)), Duration::ZERO);
+    assert!(step.pressure.memory && !step.pressure.disk);
+    let seen = observed(used(500));
+    let text = message(&more[0], &seen, &pod("p", 0, "100Mi", 300 * MI)).0;
+    let wanted = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 12Mi. ";
+    assert!(text.starts_with(wanted), "{text}");
 }
 
 #[test]

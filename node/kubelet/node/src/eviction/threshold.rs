@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use knode_api::quantity::Quantity;
+use knode_api::quantity::{Format, Quantity};
 
 use super::signal::{Signal, UnknownSignal};
 
@@ -11,6 +11,8 @@ use super::signal::{Signal, UnknownSignal};
 pub enum Amount {
     /// Bytes, or a number of things.
     Quantity(u64),
+    /// The same written without binary units, as which it is told again: `100M`, `10000`.
+    Decimal(u64),
     /// From 0 to 1.
     Share(f32),
 }
@@ -73,9 +75,18 @@ impl Amount {
     )]
     pub fn of(self, capacity: u64) -> u64 {
         match self {
-            Self::Quantity(quantity) => quantity,
+            Self::Quantity(quantity) | Self::Decimal(quantity) => quantity,
             Self::Share(share) => (capacity as f64 * f64::from(share)) as u64,
         }
+    }
+
+    /// As Go prints what this is of a whole: a share is always told in binary units.
+    pub(super) fn printed(self, capacity: u64) -> String {
+        let format = match self {
+            Self::Decimal(_) => Format::DecimalSi,
+            Self::Quantity(_) | Self::Share(_) => Format::BinarySi,
+        };
+        printed(self.of(capacity), format)
     }
 
     /// Reads `100Mi` or `10%`.
@@ -90,10 +101,18 @@ impl Amount {
             return number.map(|number| Self::Share(number / 100.0)).ok_or_else(wrong);
         }
         let quantity = Quantity::parse(text).map_err(|_| wrong())?;
-        u64::try_from(quantity.value())
-            .map(Self::Quantity)
-            .map_err(|_| wrong())
+        let kind = if text.ends_with('i') {
+            Self::Quantity
+        } else {
+            Self::Decimal
+        };
+        u64::try_from(quantity.value()).map(kind).map_err(|_| wrong())
     }
+}
+
+/// As Go prints a quantity.
+pub(super) fn printed(value: u64, format: Format) -> String {
+    Quantity::from_int(i64::try_from(value).unwrap_or(i64::MAX), format).to_string()
 }
 
 impl Threshold {
@@ -176,6 +195,21 @@ impl EvictionConfig {
             fitting.for_each(|one| one.min_reclaim = Some(value));
         }
         Ok(self)
+    }
+
+    /// Lets what must stay free of the machine's memory stay free of the pods' share too (upstream:
+    /// `addAllocatableThresholds`).
+    #[must_use]
+    pub(crate) fn for_allocatable(mut self) -> Self {
+        let hard = self.thresholds.iter();
+        let memory = hard.filter(|one| one.signal == Signal::MemoryAvailable && one.grace.is_none());
+        let added = memory.map(|one| Threshold {
+            signal: Signal::AllocatableMemoryAvailable,
+            ..*one
+        });
+        let added: Vec<Threshold> = added.collect();
+        self.thresholds.extend(added);
+        self
     }
 
     /// What the limit that is acted upon at once holds back of a whole.

@@ -89,8 +89,13 @@ pub fn memory() -> Result<(u64, u64)> {
 /// # Errors
 /// [`Error::Machine`].
 pub fn processes() -> Result<(u64, u64)> {
-    let max = required("/proc/sys/kernel/pid_max")?.trim().parse().unwrap_or(0);
-    Ok((parse::tasks(&required("/proc/loadavg")?), max))
+    // Both limit the whole machine's.
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map(required);
+    let mut most = u64::MAX;
+    for limit in limits {
+        most = most.min(limit?.trim().parse().unwrap_or(0));
+    }
+    Ok((parse::tasks(&required("/proc/loadavg")?), most))
 }
 
 /// Go's name of the architecture this program is built for.

@@ -29,6 +29,7 @@ fn config() -> NodeConfig {
         listen: "0.0.0.0:10250".parse().unwrap(),
         healthz: None,
         pod_logs_dir: "/var/log/pods".into(),
+        pods_cgroup: None,
         eviction: Default::default(),
         image_gc: Default::default(),
         shutdown: Default::default(),

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +14,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod
 pub struct PodEviction {
     /// Why, for a person.
     pub message: String,
+    /// Annotations of the Event that tells of it.
+    pub marks: BTreeMap<String, String>,
     /// Seconds that the pod has, at most; 0 leaves it its own time.
     pub grace: i64,
     /// Whether it is ended for what the others need, and not for what it has done itself.

@@ -198,6 +198,7 @@ impl ShutdownManager {
                 let uid = one.pod.metadata.uid.clone().unwrap_or_default();
                 let eviction = PodEviction {
                     message: MESSAGE.to_owned(),
+                    marks: Default::default(),
                     // A time of 0 would leave the pod its own.
                     grace: one.grace.max(1),
                     for_others: true,

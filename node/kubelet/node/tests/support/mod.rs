@@ -48,6 +48,7 @@ pub fn config(dir: &Path) -> NodeConfig {
         healthz: None,
         // The machine that runs the tests may be full.
         pod_logs_dir: dir.join("log/pods"),
+        pods_cgroup: None,
         eviction: EvictionConfig {
             thresholds: Vec::new(),
             ..EvictionConfig::default()

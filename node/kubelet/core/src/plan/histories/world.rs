@@ -250,6 +250,7 @@ impl World {
             Step::Evict if stage(&self.pod, &self.observed, self.now) != Stage::Ended => {
                 self.observed.evicted.get_or_insert(Eviction {
                     message: "too little".to_owned(),
+                    marks: Default::default(),
                     grace: 1,
                     for_others: true,
                     cause: Default::default(),
