@@ -199,10 +199,10 @@ impl Dispatcher {
         if begun || pod.is_deleted() || pod.is_terminal() {
             return None;
         }
-        let views = self.shared.all();
-        let others = views
+        let pods = self.shared.pods();
+        let others = pods
             .iter()
-            .map(|view| view.pod.as_ref())
+            .map(AsRef::as_ref)
             .filter(|other| !other.is_terminal());
         let (labels, mut allocatable) = (
             self.context.config.node.labels(),
@@ -255,7 +255,10 @@ impl Dispatcher {
         };
         if let Some(uid) = self.ids.remove(&id) {
             self.workers.remove(&uid);
-            self.shared.take_out(&uid);
+            if let Some(pod) = self.shared.take_out(&uid) {
+                // Changes that came after the worker had given up its objects have registered the pod again.
+                self.context.api.unregister(&pod);
+            }
             if !self.leaving.remove(&uid) {
                 self.gone.insert(uid);
             } else if let Some(pod) = self.again.remove(&uid) {

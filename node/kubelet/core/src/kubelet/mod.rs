@@ -99,7 +99,7 @@ impl Kubelet {
 
     /// All pods of this node with their newest status.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
-        self.shared.all().into_iter().map(|view| view.pod).collect()
+        self.shared.pods()
     }
 
     /// How often the probes of each pod here gave what.
@@ -114,8 +114,12 @@ impl Kubelet {
 
     /// A pod by namespace and name; of several with that name the one that is not being deleted.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<PodView> {
-        let all = self.shared.all().into_iter();
-        let named = all.filter(|view| view.pod.ns() == namespace && view.pod.pod_name() == name);
+        let views = self.shared.read();
+        let named = views.values().filter_map(|entry| {
+            let view = entry.view.borrow();
+            let is_it = view.pod.ns() == namespace && view.pod.pod_name() == name;
+            is_it.then(|| view.clone())
+        });
         named.min_by_key(|view| view.pod.is_deleted())
     }
 
@@ -207,12 +211,13 @@ impl Shared {
             .insert(uid.to_owned(), Entry { view, signals });
     }
 
-    pub(super) fn take_out(&self, uid: &str) {
-        self.views
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    /// Forgets a pod; gives it as it was last.
+    pub(super) fn take_out(&self, uid: &str) -> Option<Arc<Pod>> {
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = views.remove(uid);
+        drop(views);
         self.probe_counts().remove(uid);
+        gone.map(|entry| entry.view.borrow().pod.clone())
     }
 
     fn probe_counts(&self) -> MutexGuard<'_, BTreeMap<String, ProbeCounts>> {
@@ -234,6 +239,12 @@ impl Shared {
     pub(super) fn all(&self) -> Vec<PodView> {
         let views = self.read();
         views.values().map(|entry| entry.view.borrow().clone()).collect()
+    }
+
+    pub(super) fn pods(&self) -> Vec<Arc<Pod>> {
+        let views = self.read();
+        let pod = |entry: &Entry| entry.view.borrow().pod.clone();
+        views.values().map(pod).collect()
     }
 
     /// Pods that have not ended, but the one with this uid.
