@@ -114,6 +114,8 @@ pub struct KubeletSettings {
     pub labels: BTreeMap<String, String>,
     /// What `/configz` shows.
     pub configz: Value,
+    /// What `/flagz` shows.
+    pub flags: BTreeMap<String, String>,
     /// What was accepted and has no effect.
     pub warnings: Vec<String>,
 }
@@ -178,6 +180,7 @@ impl KubeletOptions {
             all,
             labels: effective.labels,
             configz: effective.document,
+            flags: effective.flags,
             warnings: effective.warnings,
         })
     }

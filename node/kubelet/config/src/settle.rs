@@ -34,6 +34,8 @@ pub struct Effective {
     pub settings: Settings,
     /// All of it as `/configz` shows it. Fields without effect are left out.
     pub document: Value,
+    /// The flags that mean something, by name, as they hold: as `/flagz` shows them.
+    pub flags: BTreeMap<String, String>,
     /// Labels to register with.
     pub labels: BTreeMap<String, String>,
     /// What was accepted and has no effect, or means something else than it says.
@@ -67,6 +69,7 @@ pub fn settle(line: &CommandLine, sources: Sources<'_>) -> Result<Effective> {
     together(&settings)?;
     Ok(Effective {
         settings,
+        flags: line.shown(&document),
         document,
         labels: labels(line.own(Own::NodeLabels).unwrap_or_default())?,
         warnings,

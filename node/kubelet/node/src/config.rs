@@ -86,4 +86,6 @@ pub struct NodeConfig {
     pub image_gc: ImageGcPolicy,
     /// What `/configz` shows under `kubeletconfig`.
     pub configz: Value,
+    /// What `/flagz` shows: flags by name.
+    pub flags: BTreeMap<String, String>,
 }

@@ -481,6 +481,8 @@ async fn the_api_is_closed_to_all_but_those_who_may() {
         get(&friend, "/configz").await.1,
         "{\"kubeletconfig\":{\"kind\":\"KubeletConfiguration\"}}"
     );
+    assert_eq!(get(&friend, "/statusz").await.0, StatusCode::OK);
+    assert!(get(&friend, "/flagz").await.1.ends_with("\n\nport=10250\n"));
     assert_eq!(
         get(&friend, "/spec/").await,
         (StatusCode::NOT_FOUND, "404 page not found\n".to_owned())

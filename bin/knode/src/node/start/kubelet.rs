@@ -65,6 +65,7 @@ impl Plan<'_> {
             image_gc: settings.image_gc,
             shutdown: settings.shutdown.clone(),
             configz: settings.configz.clone(),
+            flags: settings.flags.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod old;
 mod parse;
+mod shown;
 mod table;
 mod usage;
 mod value;

@@ -160,6 +160,8 @@ fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet
         pod_logs_dir: config.pod_logs_dir.clone(),
         volumes: Default::default(),
         configz: config.configz.clone(),
+        version: config.version.clone(),
+        flags: config.flags.clone(),
         started: deps.clock.now(),
         auth: Kubelet::new_auth(client.clone(), &config.node_name, deps.clock.clone()),
         clock: deps.clock.clone(),

@@ -34,6 +34,7 @@ fn config() -> NodeConfig {
         image_gc: Default::default(),
         shutdown: Default::default(),
         configz: Value::Null,
+        flags: BTreeMap::new(),
     }
 }
 

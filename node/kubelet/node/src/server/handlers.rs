@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::body::{Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text};
 use super::route::{Route, query, route};
-use super::{Kubelet, checkpoint, logs, metrics, probes, stats, streams, system_logs};
+use super::{Kubelet, checkpoint, logs, metrics, probes, stats, streams, system_logs, zpages};
 
 pub(super) async fn handle(
     kubelet: Arc<Kubelet>,
@@ -31,6 +31,8 @@ pub(super) async fn handle(
         Route::Pods => json(&pod_list(&kubelet.pods.pods())),
         Route::RunningPods => running_pods(&kubelet).await,
         Route::Configz => json(&json!({"kubeletconfig": kubelet.configz})),
+        Route::Statusz => zpages::statusz(&kubelet, &parts.headers),
+        Route::Flagz => zpages::flagz(&kubelet, &parts.headers),
         Route::StatsSummary => stats::summary(&kubelet).await,
         Route::Metrics => full(StatusCode::OK, METRICS, metrics::text(&kubelet)),
         Route::ResourceMetrics => stats::resource_metrics(&kubelet).await,

@@ -15,7 +15,9 @@ mod system_logs;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod zpages;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -39,6 +41,8 @@ pub(crate) struct Kubelet {
     pub(crate) pod_logs_dir: std::path::PathBuf,
     pub(crate) volumes: Volumes,
     pub(crate) configz: Value,
+    pub(crate) version: String,
+    pub(crate) flags: BTreeMap<String, String>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Timestamp,
     pub(crate) auth: Auth,

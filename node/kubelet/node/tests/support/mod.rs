@@ -56,5 +56,6 @@ pub fn config(dir: &Path) -> NodeConfig {
         image_gc: Default::default(),
         shutdown: Default::default(),
         configz: json!({"kind": "KubeletConfiguration"}),
+        flags: [("port".to_owned(), "10250".to_owned())].into(),
     }
 }

@@ -33,6 +33,8 @@ pub fn subresources(path: &str) -> &'static [&'static str] {
         &["healthz", "proxy"]
     } else if below("/configz") {
         &["configz", "proxy"]
+    } else if below("/statusz") {
+        &["statusz", "proxy"]
     } else {
         &["proxy"]
     }
