@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use knode_linux::cgroup::Cgroups;
+use knode_linux::seclude::Secluded;
 use rand::Rng;
 use tokio::sync::mpsc;
 
@@ -26,6 +27,8 @@ pub struct Engine {
 pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) layout: Layout,
+    /// Directories whose mounts of other pods no container is made with.
+    pub(crate) secluded: Vec<Secluded>,
     pub(crate) cgroups: Cgroups,
     pub(crate) boot_id: String,
     pub(crate) capabilities: u64,
@@ -56,6 +59,7 @@ impl Engine {
         let cgroups = Cgroups::detect(&config.cgroup_root).map_err(EngineError::Cgroups)?;
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         crate::recovery::make_directories(&layout)?;
+        let secluded = crate::recovery::seclude(&layout);
         let (shim_events, receiver) = mpsc::unbounded_channel();
         let streaming = Streaming::new(config.streaming)?;
         let core = Arc::new(Core {
@@ -69,6 +73,7 @@ impl Engine {
             shim_events,
             objects: Mutex::default(),
             oom_score_noted: std::sync::Once::new(),
+            secluded,
             config,
         });
         crate::recovery::recover(&core).await?;

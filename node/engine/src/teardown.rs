@@ -34,7 +34,8 @@ async fn end_all(engine: &Engine) -> Vec<EngineError> {
         errors.extend(remove_dir(&layout.containers()).err());
         for directory in [layout.all_namespaces(), layout.all_shm()] {
             // Not recursive: what is still mounted below must not be emptied.
-            errors.extend(remove_empty(&directory).err());
+            let revealed = knode_linux::seclude::reveal(&directory).file("unmounting", &directory);
+            errors.extend(revealed.and_then(|()| remove_empty(&directory)).err());
         }
         for directory in [layout.shims(), layout.runtime_root(), layout.execs()] {
             errors.extend(remove_dir(&directory).err());

@@ -144,6 +144,32 @@ async fn mounts_are_where_and_as_they_were_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_mounts_come_without_those_of_other_pods() {
+    let mut daemon = Daemon::new("secluded").await;
+    let other = daemon.sandbox().await;
+    daemon.run(&other, "sleep 1000").await;
+    let mut config = daemon.sandbox_config();
+    config.metadata.as_mut().unwrap().name = "seer".into();
+    let own = daemon.run_sandbox(config).await.unwrap();
+    let mut seer = shell("sleep 1000");
+    seer.mounts = vec![bind(std::path::Path::new("/"), "/host")];
+    for daemons in ["first", "second"] {
+        seer.metadata.as_mut().unwrap().name = daemons.into();
+        let id = daemon.run_config(&own, seer.clone()).await;
+        let table = daemon.output(&id, "cat /proc/self/mountinfo").await;
+        for namespace in ["net", "ipc", "uts"] {
+            assert!(table.contains(&format!("/ns/{own}/{namespace} ")), "{table}");
+        }
+        assert!(table.contains(&format!("/shm/{own} ")), "{table}");
+        for kind in ["ns", "shm"] {
+            assert!(!table.contains(&format!("/{kind}/{other}")), "{table}");
+        }
+        daemon.restart().await;
+    }
+    daemon.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn host_mounts_reach_only_those_who_asked() {
     let daemon = Daemon::new("propagation").await;
     let sandbox = daemon.sandbox().await;

@@ -78,6 +78,8 @@ async fn teardown_needs_no_daemon() {
     daemon.create(&sandbox, shell("true")).await.unwrap();
     daemon.teardown();
     daemon.assert_clean("the teardown");
+    let mounts = knode_linux::overlay::mount_points_below(daemon.scratch.path()).unwrap();
+    assert!(mounts.is_empty(), "mounted still: {mounts:?}");
     assert!(daemon.attached().is_empty());
 }
 

@@ -11,6 +11,7 @@ pub mod openat;
 pub mod overlay;
 pub mod port;
 pub mod process;
+pub mod seclude;
 pub mod signal;
 pub mod sync;
 pub mod tty;

@@ -3,9 +3,11 @@
 //! executing this large program anew takes longer than all that it does.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use knode_linux::seclude::{self, Keep};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
@@ -16,6 +18,7 @@ use super::{enter, stage};
 use crate::crash;
 use crate::error::chain;
 use crate::runtime::OciProgram;
+use crate::shim::protocol::OwnMounts;
 
 /// What a creator makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(crate) struct CreateArgs {
     pub(crate) keeps_orphans: bool,
     /// The OCI runtime that makes it, `None` for the linked-in one.
     pub(crate) program: Option<OciProgram>,
+    /// Where to leave behind what other pods have mounted.
+    pub(crate) secluded: Vec<OwnMounts>,
 }
 
 /// Makes what `args` say and reports over the status pipe.
@@ -60,6 +65,9 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd) {
     if let Some(score) = args.oom_score_adj {
         set_oom_score(score, &report);
     }
+    if let Err(error) = leave_others(&args.secluded) {
+        return report.failed(&format!("leaving other pods' mounts: {error}"));
+    }
     if let Some(program) = &args.program {
         return match crate::runtime::make(program, args) {
             Ok(pid) => report.started(pid),
@@ -74,6 +82,16 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd) {
         Ok(pid) => report.started(pid),
         Err(error) => report.failed(&chain(&error)),
     }
+}
+
+/// Runtimes read the table of mounts a dozen times for each container: the fewer are in it, the better.
+fn leave_others(secluded: &[OwnMounts]) -> io::Result<()> {
+    let kept = secluded.iter().map(|own| Keep {
+        directory: &own.directory,
+        mount: own.mount,
+        name: &own.name,
+    });
+    seclude::leave(&kept.collect::<Vec<_>>())
 }
 
 /// The score is inherited by what is made. Lowering it needs a capability that not every machine grants.

@@ -245,6 +245,7 @@ mod tests {
             oom_score_adj: None,
             keeps_orphans: false,
             program: None,
+            secluded: Vec::new(),
         };
         let error = make(&program, &args).unwrap_err();
         assert!(error.to_string().contains("/no/such/runtime"), "{error}");

@@ -426,6 +426,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: false,
         program: start.program.clone(),
+        secluded: start.secluded.clone(),
     }
 }
 
@@ -438,6 +439,7 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: start.keeps_orphans,
         program: start.program.clone(),
+        secluded: Vec::new(),
     }
 }
 

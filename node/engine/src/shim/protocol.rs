@@ -38,6 +38,20 @@ pub struct StartContainer {
     /// The OCI runtime, `None` for the linked-in one.
     #[serde(default)]
     pub program: Option<OciProgram>,
+    /// Directories with mounts of all pods.
+    #[serde(default)]
+    pub secluded: Vec<OwnMounts>,
+}
+
+/// The mounts of one pod in a directory with those of all: its container is made without the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnMounts {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Mount id of the directory.
+    pub mount: u64,
+    /// The pod's entry in it.
+    pub name: String,
 }
 
 /// Everything a shim needs to know to run a command in a running container.

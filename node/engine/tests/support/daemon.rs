@@ -429,7 +429,10 @@ impl Daemon {
             found.extend(below(directory));
         }
         let mounts = knode_linux::overlay::mount_points_below(self.scratch.path()).unwrap();
-        found.extend(mounts.iter().map(|point| format!("mount {}", point.display())));
+        // The daemon's own, as long as it may come back.
+        let secluded = ["run/ns", "run/shm"].map(|path| self.scratch.join(path));
+        let of_pods = mounts.iter().filter(|point| !secluded.contains(point));
+        found.extend(of_pods.map(|point| format!("mount {}", point.display())));
         found.extend(groups_below(&self.cgroup));
         let daemon = self.child.as_ref().map(|child| format!("{} ", child.id()));
         let processes = processes_below(&self.scratch.path().display().to_string());
