@@ -1,4 +1,5 @@
-//! What the kubelet does beside starting and ending pods: rotating logs, static pods, debugging, eviction, resizing.
+//! What the kubelet does beside starting and ending pods: rotating logs, static pods, debugging, eviction, resizing. Over
+//! the engine and over containerd.
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::fs;
@@ -6,16 +7,43 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use knode_e2e::{BOUND, Cluster, Output, ROOMY, Site, kubectl};
-use knode_testkit::{image, wait_until};
+use knode_testkit::wait_until;
 use serde_json::Value;
 
 fn with_busybox(name: &str, options: &[&str]) -> Cluster {
     let mut cluster = Cluster::machine(name);
     cluster.start(options);
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
+    cluster.import_busybox("busybox:test");
     cluster
+}
+
+#[test]
+fn logs_static_pods_debuggers_limits_and_scratch_space() {
+    work(Cluster::machine("kubelet"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    work(Cluster::over_containerd("kubelet-cd"));
+}
+
+fn work(mut cluster: Cluster) {
+    let manifests = cluster.scratch.join("manifests");
+    fs::create_dir_all(&manifests).unwrap();
+    cluster.start(&[
+        "--container-log-max-size=16Ki",
+        "--container-log-max-files=3",
+        "--pod-manifest-path",
+        &manifests.display().to_string(),
+    ]);
+    cluster.import_busybox("busybox:test");
+    // Full and measured while the others are looked at.
+    cluster.apply(FILLING).ok();
+    a_static_pod_runs_shows_and_follows_its_manifest(&cluster, &manifests);
+    kubectl_debug_sees_the_processes_of_a_running_container(&cluster);
+    a_running_pod_gets_other_limits(&cluster);
+    logs_are_rotated_and_who_follows_them_misses_nothing(&cluster);
+    a_pod_that_fills_its_scratch_space_is_evicted(&cluster);
 }
 
 /// A process that is ended when this goes.
@@ -79,18 +107,13 @@ fn rotated(cluster: &Cluster, pod: &str) -> Vec<PathBuf> {
     paths
 }
 
-#[test]
-fn logs_are_rotated_and_who_follows_them_misses_nothing() {
-    let cluster = with_busybox(
-        "rotate",
-        &["--container-log-max-size=16Ki", "--container-log-max-files=3"],
-    );
+fn logs_are_rotated_and_who_follows_them_misses_nothing(cluster: &Cluster) {
     cluster.apply(CHATTY).ok();
     cluster.wait_ready("pod chatty");
     let copy = cluster.scratch.join("followed");
-    let following = follow_logs(&cluster, "chatty", &copy);
+    let following = follow_logs(cluster, "chatty", &copy);
     let packed = wait_until("two rotations", BOUND, || {
-        let files = rotated(&cluster, "chatty");
+        let files = rotated(cluster, "chatty");
         let packed = files
             .iter()
             .find(|path| path.extension().is_some_and(|e| e == "gz"));
@@ -101,7 +124,7 @@ fn logs_are_rotated_and_who_follows_them_misses_nothing() {
         "not compressed"
     );
     let log = cluster.scratch.join("followed");
-    let newest = rotated(&cluster, "chatty").pop().unwrap();
+    let newest = rotated(cluster, "chatty").pop().unwrap();
     let newest = if newest.extension().is_some_and(|e| e == "gz") {
         packed
     } else {
@@ -137,15 +160,7 @@ fn container_id(pod: &Value) -> String {
     pod["status"]["containerStatuses"][0]["containerID"].to_string()
 }
 
-#[test]
-fn a_static_pod_runs_shows_and_follows_its_manifest() {
-    let mut cluster = Cluster::machine("static");
-    let manifests = cluster.scratch.join("manifests");
-    fs::create_dir_all(&manifests).unwrap();
-    cluster.start(&["--pod-manifest-path", &manifests.display().to_string()]);
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
+fn a_static_pod_runs_shows_and_follows_its_manifest(cluster: &Cluster, manifests: &Path) {
     fs::write(
         manifests.join("own.yaml"),
         static_pod("echo first; exec sleep 3600"),
@@ -235,9 +250,7 @@ spec:
   - {name: c, image: 'busybox:test', imagePullPolicy: Never, command: [sleep, '3600']}
 ";
 
-#[test]
-fn kubectl_debug_sees_the_processes_of_a_running_container() {
-    let cluster = with_busybox("debug", &[]);
+fn kubectl_debug_sees_the_processes_of_a_running_container(cluster: &Cluster) {
     cluster.apply(PATIENT).ok();
     cluster.wait_ready("pod patient");
     let debug = "debug patient --image=busybox:test --image-pull-policy=Never --target=c --container=look -- \
@@ -282,9 +295,7 @@ fn a_node_short_of_memory_says_so_and_evicts() {
     let scarce = format!("{ROOMY},memory.available<99%");
     let mut cluster = Cluster::machine("evict");
     cluster.start(&[&scarce]);
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
+    cluster.import_busybox("busybox:test");
     cluster.wait("node node1", |node| {
         let conditions = node["status"]["conditions"]
             .as_array()
@@ -363,9 +374,7 @@ fn limit(id: &str, v1: &str, v2: &str) -> String {
         .unwrap_or_default()
 }
 
-#[test]
-fn a_running_pod_gets_other_limits() {
-    let cluster = with_busybox("resize", &[]);
+fn a_running_pod_gets_other_limits(cluster: &Cluster) {
     cluster.apply(SMALL).ok();
     let before = cluster.wait_ready("pod small");
     let id = container_id(&before);
@@ -377,7 +386,7 @@ fn a_running_pod_gets_other_limits() {
     );
     let more =
         r#"{"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "300m", "memory": "64Mi"}}"#;
-    resize(&cluster, "small", more).ok();
+    resize(cluster, "small", more).ok();
     let after = cluster.wait("pod small", |pod| {
         let status = &pod["status"]["containerStatuses"][0];
         let there = status["resources"]["limits"]["memory"] == "64Mi";
@@ -398,7 +407,7 @@ fn a_running_pod_gets_other_limits() {
     assert_eq!(container_id(&after), container_id(&before), "it was restarted");
     let less =
         r#"{"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}"#;
-    resize(&cluster, "small", less).ok();
+    resize(cluster, "small", less).ok();
     cluster.wait("pod small", |pod| {
         let status = &pod["status"]["containerStatuses"][0];
         let there = status["resources"]["limits"]["memory"] == "32Mi";
@@ -414,7 +423,7 @@ fn a_running_pod_gets_other_limits() {
     );
     let never =
         r#"{"requests": {"cpu": "900", "memory": "32Mi"}, "limits": {"cpu": "901", "memory": "32Mi"}}"#;
-    resize(&cluster, "small", never).ok();
+    resize(cluster, "small", never).ok();
     cluster.wait("pod small", |pod| {
         let conditions = pod["status"]["conditions"]
             .as_array()
@@ -448,10 +457,7 @@ spec:
   - {name: scratch, emptyDir: {sizeLimit: 1Mi}}
 ";
 
-#[test]
-fn a_pod_that_fills_its_scratch_space_is_evicted() {
-    let cluster = with_busybox("filling", &[]);
-    cluster.apply(FILLING).ok();
+fn a_pod_that_fills_its_scratch_space_is_evicted(cluster: &Cluster) {
     let pod = cluster.wait("pod filling", |pod| {
         if pod["status"]["phase"] == "Failed" {
             Ok(pod.clone())
@@ -525,70 +531,4 @@ fn a_pod_has_users_of_its_own_and_its_volumes_are_theirs() {
         .find(|mount| mount["mountPath"] == "/below")
         .unwrap();
     assert_eq!(below["recursiveReadOnly"], "Enabled");
-}
-
-/// Mounts and control groups of pods, and the open files of the daemon but for connections.
-fn held(cluster: &Cluster) -> ([usize; 2], usize) {
-    let files = fs::read_dir(format!("/proc/{}/fd", cluster.pid())).unwrap();
-    let names = files.flatten().filter_map(|one| fs::read_link(one.path()).ok());
-    let is_connection = |name: &PathBuf| name.to_string_lossy().starts_with("socket:");
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let data = cluster.data_dir();
-    let group = format!("/knode-{:08x}/*/pod*", knode_api::hash::fnv1a_32(data.as_bytes()));
-    let groups = std::process::Command::new("find")
-        .args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*{group}")])
-        .output()
-        .unwrap();
-    let of_pods = [
-        mounts.lines().filter(|line| line.contains(&data)).count(),
-        String::from_utf8_lossy(&groups.stdout).lines().count(),
-    ];
-    (of_pods, names.filter(|name| !is_connection(name)).count())
-}
-
-fn crowd(round: u32) -> String {
-    let one = |n: u32| {
-        format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: crowd-{round}-{n}, labels: {{crowd: 'yes'}}}}\nspec:\n  \
-             terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: 'busybox:test', \
-             imagePullPolicy: Never, command: [sleep, '3600'], volumeMounts: [{{name: v, mountPath: /v}}]}}\n  \
-             volumes: [{{name: v, emptyDir: {{medium: Memory}}}}]\n---\n"
-        )
-    };
-    (0..15).map(one).collect()
-}
-
-#[test]
-fn pods_that_come_and_go_leave_nothing_behind() {
-    let cluster = with_busybox("crowd", &[]);
-    let (before, _) = held(&cluster);
-    // What the first pods open and keep is the daemon's own.
-    let mut open = usize::MAX - 2;
-    for round in 0..3 {
-        cluster.apply(&crowd(round)).ok();
-        cluster.wait("pods -l crowd=yes", |pods| {
-            let all = pods["items"].as_array().cloned().unwrap_or_default();
-            let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
-            match all.iter().filter(ready).count() {
-                15 => Ok(()),
-                count => Err(format!("{count} of {} are ready", all.len())),
-            }
-        });
-        let (with_pods, _) = held(&cluster);
-        assert!(
-            with_pods[0] >= before[0] + 15 && with_pods[1] >= before[1] + 15,
-            "{with_pods:?}"
-        );
-        cluster.kubectl("delete pods -l crowd=yes --wait").ok();
-        open = wait_until("the node to let go of the pods", BOUND, || {
-            let (of_pods, files) = held(&cluster);
-            if of_pods == before && files <= open + 2 {
-                Ok(files)
-            } else {
-                Err(format!(
-                    "{of_pods:?} after {before:?}, {files} files after {open}"
-                ))
-            }
-        });
-    }
 }
