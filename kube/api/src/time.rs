@@ -1,4 +1,7 @@
 //! Times as upstream prints them: whole seconds in `metav1.Time`, microseconds in `metav1.MicroTime`.
+
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -78,7 +81,18 @@ fn long_duration(sign: &str, nanos: u64) -> String {
     }
 }
 
-/// Nanoseconds of a duration in Go's form, `None` if it is none.
+/// A duration as Go prints it; the longest that Go knows (292 years) for longer ones.
+pub fn format_duration(duration: Duration) -> String {
+    go_duration(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// A duration in Go's form such as `1h30m0s`, `250ms` or `0`; `None` for anything else, negative ones included.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let nanos = u64::try_from(parse_go_duration(text)?).ok()?;
+    Some(Duration::from_nanos(nanos))
+}
+
+/// Nanoseconds of a duration in Go's form (`time.ParseDuration`), `None` if it is none or longer than Go knows.
 pub fn parse_go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -110,7 +124,8 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
         total += number * unit;
         rest = &tail[unit_len..];
     }
-    let total = total.round() as i64;
+    // 2^63 is the first that does not fit.
+    let total = Some(total.round()).filter(|total| *total < i64::MAX as f64)? as i64;
     Some(if negative { -total } else { total })
 }
 
@@ -175,6 +190,27 @@ mod tests {
             assert_eq!(parse_go_duration(text), Some(nanos), "{text}");
         }
         assert_eq!(parse_go_duration("5"), None);
+    }
+
+    #[test]
+    fn durations_that_are_not_negative() {
+        let cases = [
+            ("0", "0s"),
+            ("0s", "0s"),
+            ("90s", "1m30s"),
+            ("1.5h", "1h30m0s"),
+            ("100ms", "100ms"),
+            ("1s500ms", "1.5s"),
+            ("2m", "2m0s"),
+            ("1µs", "1µs"),
+        ];
+        for (text, written) in cases {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), written, "{text}");
+        }
+        for wrong in ["", "5", "-1s", "1d", "s", "1.2.3s", "soon", "3000000h"] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(format_duration(Duration::MAX), "2562047h47m16.854775807s");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What holds where nothing is set (upstream: `pkg/kubelet/apis/config/v1beta1/defaults.go`), and what may not be set.
 
+use knode_api::time::{format_duration, parse_duration};
 use serde_json::{Map, Value};
 
 use crate::schema::{FIELDS, Field, Kind, Support};
-use crate::{Error, Result, duration};
+use crate::{Error, Result};
 
 /// Who set a field, for messages.
 pub(crate) type Origin<'a> = &'a dyn Fn(&str) -> String;
@@ -95,7 +96,7 @@ fn is_zero(kind: Kind, value: &Value) -> bool {
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => match kind {
-            Kind::Duration | Kind::Interval => duration::parse(text).is_none_or(|time| time.is_zero()),
+            Kind::Duration | Kind::Interval => parse_duration(text).is_none_or(|time| time.is_zero()),
             Kind::Quantity => text.is_empty() || text == "0",
             _ => text.is_empty(),
         },
@@ -106,8 +107,8 @@ fn is_zero(kind: Kind, value: &Value) -> bool {
 
 /// A duration as Go writes it, everything else as it is.
 fn written(kind: Kind, value: Value) -> Value {
-    match (kind, value.as_str().and_then(duration::parse)) {
-        (Kind::Duration, Some(time)) => duration::format(time).into(),
+    match (kind, value.as_str().and_then(parse_duration)) {
+        (Kind::Duration, Some(time)) => format_duration(time).into(),
         _ => value,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use knode_api::time::parse_duration;
 use serde_json::{Map, Value};
 
 use crate::schema::{FIELDS, Field, Kind};
-use crate::{Error, Result, duration};
+use crate::{Error, Result};
 
 const KIND: &str = "KubeletConfiguration";
 const VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -163,7 +164,7 @@ fn scalar(kind: Kind, value: &Value) -> Result<(), String> {
 }
 
 fn is_duration(text: Option<&str>) -> bool {
-    text.is_some_and(|text| duration::parse(text).is_some())
+    text.is_some_and(|text| parse_duration(text).is_some())
 }
 
 fn wrong(value: &Value, expected: &str, path: &str, origin: &str) -> Error {

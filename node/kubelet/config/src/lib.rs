@@ -5,7 +5,6 @@
 //! to what this kubelet does anyway and is refused by name otherwise, or it has no effect, which a warning says.
 
 mod defaults;
-mod duration;
 mod error;
 mod file;
 mod flags;
@@ -14,7 +13,6 @@ mod schema;
 mod settings;
 mod settle;
 
-pub use duration::{format as format_duration, parse as parse_duration};
 pub use error::Error;
 pub use flags::{Command, CommandLine, Own, parse as parse_flags, usage};
 pub use settings::{MemoryReservation, PriorityGrace, ResourceSettings, Settings, Taint};

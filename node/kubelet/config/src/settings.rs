@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use knode_api::time::parse_duration;
 use serde::{Deserialize, Deserializer};
-
-use crate::duration;
 
 /// What this kubelet follows of a complete configuration. Names and meanings are those of `KubeletConfiguration`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -185,5 +184,5 @@ pub struct Taint {
 
 fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    duration::parse(&text).ok_or_else(|| serde::de::Error::custom("not a duration"))
+    parse_duration(&text).ok_or_else(|| serde::de::Error::custom("not a duration"))
 }

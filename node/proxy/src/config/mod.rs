@@ -1,6 +1,5 @@
 //! `KubeProxyConfiguration` v1alpha1 and upstream's flags, to [`ProxyConfig`]; pure.
 
-mod duration;
 mod file;
 mod flags;
 mod settle;

@@ -2,10 +2,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use knode_api::time::parse_duration;
 
 use super::file::Conntrack;
 use super::flags::CommandLine;
-use super::{Action, ConfigError, KubeProxyConfiguration, Settings, duration};
+use super::{Action, ConfigError, KubeProxyConfiguration, Settings};
 use crate::edge::{ConntrackLimits, ProxyMode, ProxyOptions};
 use crate::table::{Locality, TableConfig};
 
@@ -240,7 +241,7 @@ fn conntrack(config: &Conntrack) -> Result<ConntrackLimits, ConfigError> {
     let default = ConntrackLimits::default();
     let time = |name: &str, text: &Option<String>, default: Option<Duration>| match non_empty(text) {
         None => Ok(default),
-        Some(text) => match duration::parse(text) {
+        Some(text) => match parse_duration(text) {
             Some(time) => Ok((!time.is_zero()).then_some(time)),
             None => Err(invalid(name, text, "not a duration such as 1h30m")),
         },
