@@ -6,13 +6,17 @@ pub mod containerd;
 pub mod hosts;
 pub mod image;
 pub mod leaks;
+pub mod netns;
 pub mod process;
+pub mod random;
 pub mod registry;
 pub mod scratch;
 pub mod wait;
 
 pub use hosts::{Host, Lan};
+pub use netns::{in_fresh_netns, nft, run};
 pub use process::Process;
+pub use random::Random;
 pub use registry::Registry;
 pub use scratch::Scratch;
 pub use wait::{wait_until, wait_until_async};

@@ -3,12 +3,11 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use common::fixture::{add, config, service, slice};
 use common::hand::Hand;
 use common::history::{Random, event};
-use common::hosts::{Host, nft};
+use common::hosts::{Host, nft, run};
 use knode_proxy::ProxyMode;
 use knode_proxy::iptables::{
     Chains, Forwarding, Fragment, Saved, Table, Tables, full, is_ours, is_per_service, partial,
@@ -279,14 +278,6 @@ fn many_services_are_written_in_parts_where_that_is_quicker() {
     restored.restore(last);
     assert_eq!(restored.ours("nat"), in_order(wanted.nat));
     assert_eq!(restored.ours("filter"), in_order(wanted.filter));
-}
-
-fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output();
-    let output = output.expect("iptables is installed (Debian: iptables)");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {said}");
-    String::from_utf8(output.stdout).expect("text")
 }
 
 const PROGRAMS: [&str; 2] = ["iptables", "ip6tables"];

@@ -1,32 +1,9 @@
 //! Random clusters, repeatable.
 
+pub use knode_testkit::Random;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, NODE, pod};
-
-/// A small generator of repeatable random numbers (xorshift).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize].clone()
-    }
-}
 
 const SPACES: [&str; 3] = ["a", "b", "c"];
 /// Addresses that pods have; few, so that they come into each other's way.

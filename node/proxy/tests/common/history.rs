@@ -1,28 +1,9 @@
 //! Random events, repeatable.
 
 use knode_proxy::model::{Model, Name, Protocol, Service, Slice, SliceEndpoint, SlicePort, State};
+pub use knode_testkit::Random;
 
 use super::fixture::{cidr, service};
-
-/// A small generator of repeatable random numbers (xorshift).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// One random event; addresses and ports are few, so that Services get into each other's way.
 pub fn event(random: &mut Random, model: &mut Model) -> Vec<Name> {

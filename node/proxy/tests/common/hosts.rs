@@ -1,21 +1,17 @@
 //! Threads in network namespaces of their own.
 
 use std::fs::File;
-use std::process::Command;
 use std::sync::mpsc;
 
+pub use knode_testkit::{nft, run};
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// Runs `test` on a thread with a fresh network namespace, which is gone when the thread has ended.
+/// Runs `test` on a thread with a fresh network namespace, which is gone when the thread has ended; its `lo` is up.
 pub fn in_fresh_netns(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("this test needs root");
+    knode_testkit::in_fresh_netns(|| {
         run("ip", &["link", "set", "lo", "up"]);
         test();
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 /// A network namespace that lives as long as this value.
@@ -89,19 +85,6 @@ impl Host {
     }
 }
 
-/// Runs a command and wants it to succeed.
-pub fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the program is installed");
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 /// The elements of a set or map in what `nft list` printed, of both families together.
 pub fn elements(listing: &str, set: &str) -> String {
     let begins =
@@ -118,18 +101,4 @@ pub fn elements(listing: &str, set: &str) -> String {
             });
     }
     found
-}
-
-/// What `nft` prints in this thread's namespace.
-pub fn nft(args: &[&str]) -> String {
-    let output = Command::new("nft")
-        .args(args)
-        .output()
-        .expect("nft is installed (Debian: nftables)");
-    assert!(
-        output.status.success(),
-        "nft {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("nft prints text")
 }

@@ -1,5 +1,5 @@
 //! What the tests share: network namespaces, `ip` and `nft`, small models.
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each test takes what it needs")]
 
 pub mod api;
 pub mod fixture;
