@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::ArchiveError;
 use crate::digest::Digest;
 use crate::durable::TempPath;
 use crate::store::Inner;
-use crate::unpack::decompress;
+use crate::unpack::{decompress, within_root};
 
 /// Largest metadata file that is read into memory.
 const METADATA_LIMIT: u64 = 8 << 20;
@@ -114,7 +114,7 @@ fn scan(path: &Path) -> Result<BTreeMap<PathBuf, Place>, ArchiveError> {
     let mut members = BTreeMap::new();
     for entry in archive.entries_with_seek().map_err(ArchiveError::Tar)? {
         let entry = entry.map_err(ArchiveError::Tar)?;
-        let name = inside(Path::new(""), &entry.path().map_err(ArchiveError::Tar)?);
+        let name = within_root(Path::new(""), &entry.path().map_err(ArchiveError::Tar)?);
         let kind = entry.header().entry_type();
         let (offset, size) = (entry.raw_file_position(), entry.size());
         // Contents are padded to whole blocks, so a cut shows even in the padding.
@@ -130,10 +130,10 @@ fn scan(path: &Path) -> Result<BTreeMap<PathBuf, Place>, ArchiveError> {
         match (kind, link) {
             (tar::EntryType::Symlink, Some(target)) => {
                 let base = name.parent().unwrap_or(Path::new(""));
-                members.insert(name.clone(), Place::Link(inside(base, &target)));
+                members.insert(name.clone(), Place::Link(within_root(base, &target)));
             }
             (tar::EntryType::Link, Some(target)) => {
-                members.insert(name, Place::Link(inside(Path::new(""), &target)));
+                members.insert(name, Place::Link(within_root(Path::new(""), &target)));
             }
             _ if kind.is_file() => {
                 members.insert(name, Place::Content { offset, size });
@@ -142,23 +142,4 @@ fn scan(path: &Path) -> Result<BTreeMap<PathBuf, Place>, ArchiveError> {
         }
     }
     Ok(members)
-}
-
-/// A name relative to `base`, with dots resolved and never above the archive's root.
-fn inside(base: &Path, name: &Path) -> PathBuf {
-    let mut path = if name.is_absolute() {
-        PathBuf::new()
-    } else {
-        base.to_owned()
-    };
-    for component in name.components() {
-        match component {
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    path
 }

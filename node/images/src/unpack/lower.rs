@@ -15,7 +15,7 @@ use rustix::fs::{
 
 use super::entry::{AtEntry, OPAQUE};
 use super::owner::set_times;
-use super::{UnpackError, Unpacked};
+use super::{UnpackError, Unpacked, within_root};
 
 /// Completes `tree` out of `lower` (the topmost first): directories that the archive only implied get the owner,
 /// mode and times they have below, so that the layer does not change them; hard links to files of lower layers
@@ -101,30 +101,11 @@ fn first_link(
             let target = fs::read_link(link).at(&text, "read the link below")?;
             return Ok(Some((
                 dir.clone(),
-                resolve(dir.parent().unwrap_or(Path::new("")), &target),
+                within_root(dir.parent().unwrap_or(Path::new("")), &target),
             )));
         }
     }
     Ok(None)
-}
-
-/// `target` as seen from the directory `base`, never above the root.
-fn resolve(base: &Path, target: &Path) -> PathBuf {
-    let mut path = if target.is_absolute() {
-        PathBuf::new()
-    } else {
-        base.to_owned()
-    };
-    for component in target.components() {
-        match component {
-            Component::Normal(part) => path.push(part),
-            Component::ParentDir => {
-                path.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    path
 }
 
 /// Moves what is in `from` into `to` and removes `from`. Directories are merged, files replaced.

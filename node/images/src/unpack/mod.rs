@@ -15,6 +15,7 @@ mod owner;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use decompress::decompress;
 pub(crate) use entry::OPAQUE;
 pub(crate) use lower::settle;
+pub(crate) use within::within_root;
 
 use crate::digest::{Digest, HashingReader};
 use crate::image::Usage;
