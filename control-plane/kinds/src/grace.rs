@@ -8,7 +8,10 @@ pub enum Grace {
     Immediate,
     /// `deletionTimestamp` = now + seconds, `deletionGracePeriodSeconds` = seconds; whoever runs it deletes
     /// it again with zero.
-    Graceful { seconds: i64 },
+    Graceful {
+        /// How long whoever runs it has, more than zero.
+        seconds: i64,
+    },
 }
 
 /// A delete that cannot be.

@@ -10,6 +10,7 @@ use crate::value::{flag, text};
 pub struct Kind {
     /// API group; the core group is `""`.
     pub group: &'static str,
+    /// API version, `v1`.
     pub version: &'static str,
     /// `Pod`
     pub kind: &'static str,
@@ -23,15 +24,19 @@ pub struct Kind {
     pub short_names: &'static [&'static str],
     /// `all`
     pub categories: &'static [&'static str],
+    /// Whether its objects are in namespaces.
     pub namespaced: bool,
     /// As discovery lists them.
     pub verbs: &'static [&'static str],
+    /// The resources below it.
     pub subresources: &'static [Subresource],
+    /// Where its objects live.
     pub storage: Storage,
     /// Fields for field selectors beside `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [SelectableField],
     /// Columns of `kubectl get`.
     pub columns: &'static [Column],
+    /// How its objects are defaulted, checked and changed.
     pub strategy: &'static dyn Strategy,
 }
 
@@ -51,8 +56,11 @@ pub struct Subresource {
     pub name: &'static str,
     /// Group, version and kind of its body; an empty version means those of the resource itself.
     pub group: &'static str,
+    /// See `group`.
     pub version: &'static str,
+    /// See `group`.
     pub kind: &'static str,
+    /// As discovery lists them.
     pub verbs: &'static [&'static str],
 }
 

@@ -6,6 +6,7 @@ use crate::kind::Kind;
 
 /// One column.
 pub struct Column {
+    /// Its heading.
     pub name: &'static str,
     /// `string`, `integer`, `boolean`, `date`.
     pub r#type: &'static str,
@@ -20,8 +21,11 @@ pub struct Column {
 /// What goes into each row's `object`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncludeObject {
+    /// Nothing.
     None,
+    /// The object's metadata.
     Metadata,
+    /// The whole object.
     Object,
 }
 

@@ -11,6 +11,7 @@ pub struct Status {
     pub code: u16,
     /// Machine-readable reason, such as `NotFound`; empty when unknown.
     pub reason: &'static str,
+    /// What went wrong, for people.
     pub message: String,
     /// `None` leaves `details` out; an empty one prints `{}`.
     pub details: Option<Details>,
@@ -19,11 +20,15 @@ pub struct Status {
 /// What a [`Status`] is about.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
+    /// The object's name; empty leaves it out.
     pub name: String,
+    /// Its API group; empty for the core group.
     pub group: String,
     /// Resource or kind, as upstream has it for the reason at hand.
     pub kind: String,
+    /// Its UID; empty leaves it out.
     pub uid: String,
+    /// What is wrong, one by one.
     pub causes: Vec<Cause>,
     /// Zero leaves it out.
     pub retry_after_seconds: u32,
@@ -32,14 +37,18 @@ pub struct Details {
 /// One of several reasons for a failure.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cause {
+    /// Machine-readable, such as `FieldValueInvalid`.
     pub reason: String,
+    /// For people.
     pub message: String,
+    /// The path of the field; empty where it is about none.
     pub field: String,
 }
 
 /// A resource with its group, printed `deployments.apps` or `pods`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupResource<'a> {
+    /// API group; empty for the core group.
     pub group: &'a str,
     /// Plural name; kinds serve as well where upstream names a kind.
     pub resource: &'a str,

@@ -42,7 +42,9 @@ pub enum DecodeError {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TypeMeta {
+    /// `apps/v1`, or `v1` of the core group.
     pub api_version: String,
+    /// `Deployment`.
     pub kind: String,
 }
 

@@ -8,15 +8,25 @@ use crate::goname::quote;
 /// The kinds of complaint, each with upstream's opening words and cause reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldErrorKind {
+    /// A reference to what is not there.
     NotFound,
+    /// A value is missing.
     Required,
+    /// A value that must be there once stands there again.
     Duplicate,
+    /// A value that breaks its rules.
     Invalid,
+    /// A value that is none of those allowed.
     NotSupported,
+    /// A value that must not be there, or must not change.
     Forbidden,
+    /// A text or list that is longer than allowed.
     TooLong,
+    /// More elements than allowed.
     TooMany,
+    /// The check itself failed.
     Internal,
+    /// A value of another type.
     TypeInvalid,
 }
 
@@ -55,6 +65,7 @@ impl FieldErrorKind {
 /// One complaint about one field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldError {
+    /// What is wrong.
     pub kind: FieldErrorKind,
     /// The printed path, such as `spec.containers[0].image`.
     pub field: String,

@@ -21,23 +21,42 @@ pub const MAGIC: [u8; 4] = *b"k8s\0";
 /// Why bytes are no object, or an object has no bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtoError {
+    /// Bytes that do not begin with [`MAGIC`].
     #[error("provided data does not appear to be a protobuf message, expected prefix {MAGIC:?}")]
     Magic,
+    /// Bytes that end within a value.
     #[error("unexpected EOF")]
     Truncated,
     /// A value that its field cannot hold.
     #[error("invalid value of {ty}.{field}: {why}")]
     Field {
+        /// The type's name.
         ty: &'static str,
+        /// The field's JSON name.
         field: &'static str,
+        /// What does not fit.
         why: String,
     },
+    /// A kind that this program does not know.
     #[error("no kind \"{kind}\" is registered for version \"{api_version}\"")]
-    UnknownKind { api_version: String, kind: String },
+    UnknownKind {
+        /// Group and version, as the envelope names them.
+        api_version: String,
+        /// The kind.
+        kind: String,
+    },
+    /// An envelope whose content is compressed or otherwise encoded.
     #[error("content encoding {0:?} of a protobuf message is not supported")]
     Encoding(String),
+    /// A field that exists in JSON alone.
     #[error("{ty}.{field} has no protobuf form")]
-    Unsupported { ty: &'static str, field: &'static str },
+    Unsupported {
+        /// The type's name.
+        ty: &'static str,
+        /// The field's JSON name.
+        field: &'static str,
+    },
+    /// A wire type that protobuf 3 has not, or not for this field.
     #[error("invalid protobuf wire type {0}")]
     WireType(u32),
 }

@@ -4,10 +4,13 @@ use super::{Format, NANO, Quantity};
 /// Why a text is no quantity, in upstream's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
+    /// Not a number with a suffix.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
+    /// A number that cannot be read.
     #[error("unable to parse numeric part of quantity")]
     Numeric,
+    /// A suffix that stands for no power.
     #[error("unable to parse quantity's suffix")]
     Suffix,
 }

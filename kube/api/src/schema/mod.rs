@@ -11,16 +11,25 @@ pub struct TypeId(u16);
 /// What a single value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scalar {
+    /// Text.
     String,
+    /// true or false.
     Bool,
+    /// A whole number of 32 bits.
     Int32,
+    /// A whole number of 64 bits.
     Int64,
+    /// A floating-point number of 64 bits.
     Double,
     /// base64 in JSON.
     Bytes,
+    /// `resource.Quantity`: `500m`, `1Gi`.
     Quantity,
+    /// `intstr.IntOrString`: a number or a text such as `25%`.
     IntOrString,
+    /// `metav1.Time`: RFC 3339, whole seconds.
     Time,
+    /// `metav1.MicroTime`: RFC 3339, six digits of a second.
     MicroTime,
     /// `metav1.Duration`: `1m30s` in JSON.
     Duration,
@@ -59,14 +68,18 @@ impl Scalar {
 /// A scalar or another type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
+    /// A single value.
     Scalar(Scalar),
+    /// Another type.
     Message(TypeId),
 }
 
 /// How often the shape occurs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Container {
+    /// Once at the most.
     Single,
+    /// Any number of times, in order.
     List,
     /// Keys are strings.
     Map,
@@ -92,7 +105,9 @@ pub struct Field {
     pub number: u16,
     /// Number of the message that wraps the field in protobuf but not in JSON; zero without one.
     pub via: u16,
+    /// What stands in it.
     pub shape: Shape,
+    /// How often.
     pub container: Container,
     /// An explicit zero differs from absence (a pointer upstream).
     pub pointer: bool,

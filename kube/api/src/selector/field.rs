@@ -4,7 +4,9 @@ use super::SelectorError;
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldTerm {
+    /// The path, such as `spec.nodeName`.
     pub field: String,
+    /// What it is compared with.
     pub value: String,
     /// `!=` instead of `=`.
     pub negated: bool,

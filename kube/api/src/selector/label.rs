@@ -8,20 +8,26 @@ use super::SelectorError;
 /// How a requirement compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
+    /// The label is there.
     Exists,
+    /// The label is not there.
     DoesNotExist,
     /// `=` and `==` too: one value.
     In,
     /// `!=` too; satisfied where the label is absent.
     NotIn,
+    /// A whole number above the one value.
     GreaterThan,
+    /// A whole number below the one value.
     LessThan,
 }
 
 /// One condition on one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
+    /// The label's name.
     pub key: String,
+    /// How it compares.
     pub operator: Operator,
     /// Sorted, each once.
     pub values: Vec<String>,

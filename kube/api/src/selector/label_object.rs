@@ -6,6 +6,7 @@ use super::{LabelSelector, Operator, Requirement};
 /// A selector object that says nothing sensible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelSelectorError {
+    /// An operator that there is not.
     #[error("\"{0}\" is not a valid label selector operator")]
     Operator(String),
 }
