@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// What to mount: every path but `target` is relative to `base`, so that a hundred layers fit the one page of
@@ -105,7 +107,7 @@ pub fn unmount_all(target: &Path) -> io::Result<()> {
     loop {
         match unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(()),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -119,6 +121,24 @@ pub fn mount_points_below(root: &Path) -> io::Result<Vec<PathBuf>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     let points = table.split(|byte| *byte == b'\n').filter_map(mount_point);
     Ok(points.filter(|point| point.starts_with(root)).collect())
+}
+
+/// Whether something is mounted on `path` itself; what is not there is no mount point. Its last part is not followed
+/// as a link.
+///
+/// # Errors
+/// Those of `statx(2)`, and where the kernel cannot tell (before 5.8) of reading `/proc/self/mountinfo`.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let seen = match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty()) {
+        Ok(seen) => seen,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
+    if seen.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    let real = std::fs::canonicalize(path)?;
+    Ok(mount_points_below(&real)?.contains(&real))
 }
 
 /// The fifth field of a mountinfo line with its octal escapes undone.
@@ -169,5 +189,12 @@ mod tests {
     fn mountinfo_escapes_are_undone() {
         let line = br"36 35 98:0 / /mnt/a\040b rw - ext4 /dev/root rw";
         assert_eq!(mount_point(line), Some(PathBuf::from("/mnt/a b")));
+    }
+
+    #[test]
+    fn a_mount_point_is_told_from_what_is_in_it() {
+        assert!(is_mount_point(Path::new("/proc")).unwrap());
+        assert!(!is_mount_point(Path::new("/proc/self/status")).unwrap());
+        assert!(!is_mount_point(Path::new("/no/such/path")).unwrap());
     }
 }

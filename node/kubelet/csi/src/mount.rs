@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use knode_linux::overlay::mount_points_below;
+use knode_linux::overlay::is_mount_point;
 use knode_volumes::{DriverMount, DriverVolume, Phase, SecretName, Size, TokenQuery, VolumeError};
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ fn uid(pod: &Pod) -> &str {
 
 fn is_mounted(path: &Path) -> bool {
     // What cannot be asked is not mounted: the driver is called once more.
-    mount_points_below(path).is_ok_and(|points| points.iter().any(|point| point == path))
+    is_mount_point(path).unwrap_or(false)
 }
 
 impl<'a> Job<'a> {
