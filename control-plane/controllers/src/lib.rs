@@ -16,6 +16,7 @@ mod owner;
 mod pod_gc;
 #[cfg(test)]
 mod recorded;
+mod resource_claim;
 mod root_ca;
 mod runner;
 mod service_account;

@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{ControllersConfig, Result};
 use crate::{
-    bootstrap_signer, csr, daemon_set, endpoint_slice, gc, namespace, node, pod_gc, root_ca, service_account,
-    tokens, volume,
+    bootstrap_signer, csr, daemon_set, endpoint_slice, gc, namespace, node, pod_gc, resource_claim, root_ca,
+    service_account, tokens, volume,
 };
 
 /// Keys that are worked on at the same time in one controller.
@@ -210,6 +210,7 @@ pub async fn run(config: ControllersConfig, shutdown: impl Future<Output = ()> +
             bootstrap_signer::run(shared.acting_as("bootstrap-signer")),
             gc::run(shared.acting_as("generic-garbage-collector")),
             volume::run(&shared),
+            resource_claim::run(shared.acting_as("resource-claim-controller")),
         )
     };
     tokio::select! {

@@ -23,6 +23,18 @@ pub(super) static RESOURCE_CLAIM: Kind = Kind {
     ..BASE
 };
 
+pub(super) static RESOURCE_CLAIM_TEMPLATE: Kind = Kind {
+    group: "resource.k8s.io",
+    kind: "ResourceClaimTemplate",
+    list_kind: "ResourceClaimTemplateList",
+    plural: "resourceclaimtemplates",
+    singular: "resourceclaimtemplate",
+    storage: Storage::Stored("resourceclaimtemplates"),
+    columns: &[NAME, AGE],
+    strategy: &dynamic::Templates,
+    ..BASE
+};
+
 pub(super) static DEVICE_CLASS: Kind = Kind {
     group: "resource.k8s.io",
     kind: "DeviceClass",

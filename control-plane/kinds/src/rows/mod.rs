@@ -49,6 +49,7 @@ pub(crate) static ALL: &[&Kind] = &[
     &network::NETWORK_POLICY,
     &dynamic::DEVICE_CLASS,
     &dynamic::RESOURCE_CLAIM,
+    &dynamic::RESOURCE_CLAIM_TEMPLATE,
     &cluster::RESOURCE_SLICE,
 ];
 

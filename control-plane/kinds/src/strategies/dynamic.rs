@@ -36,6 +36,21 @@ impl Strategy for Claims {
     }
 }
 
+/// What is to be made of one is settled when it is created.
+pub(crate) struct Templates;
+
+impl Strategy for Templates {
+    fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        immutable(&mut errors, &Path::new("spec"), new.get("spec"), old.get("spec"));
+        errors
+    }
+
+    fn delete_returns_object(&self) -> bool {
+        true
+    }
+}
+
 pub(crate) struct Classes;
 
 impl Strategy for Classes {
