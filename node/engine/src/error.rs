@@ -178,6 +178,7 @@ impl EngineError {
         match self {
             Self::SandboxNotFound(_) | Self::ContainerNotFound(_) => Code::NotFound,
             Self::Images(knode_images::Error::ImageNotFound(_)) => Code::NotFound,
+            Self::Images(error) if error.is_absent() => Code::NotFound,
             Self::Invalid(_) | Self::Spec { .. } => Code::InvalidArgument,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::NameTaken { .. } => Code::AlreadyExists,

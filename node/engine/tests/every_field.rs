@@ -140,14 +140,22 @@ async fn a_containers_rarer_settings_are_in_force() {
     assert_eq!(status.image.unwrap().user_specified_image, "busybox");
 
     // Whose processes are seen: those of the target.
-    let config = secured(shell(PATIENT), |context| {
-        context.namespace_options = Some(NamespaceOption {
-            pid: NamespaceMode::Target as i32,
-            target_id: first.clone(),
-            ..Default::default()
-        });
-    });
-    let guest = daemon.run_config(&pod, config).await;
+    let guest_of_first = || {
+        secured(shell(PATIENT), |context| {
+            context.namespace_options = Some(NamespaceOption {
+                pid: NamespaceMode::Target as i32,
+                target_id: first.clone(),
+                ..Default::default()
+            });
+        })
+    };
+    let guest = daemon.run_config(&pod, guest_of_first()).await;
+    let elsewhere = daemon.sandbox().await;
+    let refused = daemon.create(&elsewhere, guest_of_first()).await.unwrap_err();
+    assert!(
+        refused.message.contains("does not belong to sandbox"),
+        "{refused}"
+    );
     assert!(daemon.output(&guest, "ps").await.contains("exit 9"));
     daemon.stop(&first, 20).await.unwrap();
     assert_eq!(daemon.status(&first).await.exit_code, 9);
@@ -343,7 +351,10 @@ async fn the_engine_tells_what_it_can() {
     });
     let request = ImageStatusRequest { image, verbose: true };
     let answer = daemon.cri().image_status(request).await.unwrap();
-    assert!(answer.info["imageSpec"].contains("rootfs") && !answer.image.unwrap().pinned);
+    // As containerd tells it, which is what tools look for.
+    let info: serde_json::Value = serde_json::from_str(&answer.info["info"]).unwrap();
+    assert!(info["imageSpec"]["rootfs"]["diff_ids"].is_array(), "{info}");
+    assert!(!answer.image.unwrap().pinned);
 
     let pod = daemon.sandbox().await;
     let container_id = daemon.run(&pod, PATIENT).await;
@@ -579,6 +590,8 @@ async fn answer(mut stream: TcpStream, here: String, book: Arc<Mutex<String>>) {
     };
     let answer = if text.contains(" /auth") {
         "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"token\":\"t\"}".to_owned()
+    } else if text.contains("/v2/nothing/") {
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
     } else {
         format!(
             "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {scheme}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -647,6 +660,18 @@ async fn credentials_reach_the_registry_they_are_for() {
             "refresh_token=lasting",
         ),
     ];
+    for (repository, code) in [("nothing", Code::NotFound), ("basic", Code::Unknown)] {
+        let image = Some(ImageSpec {
+            image: format!("{}/{repository}/a:1", registry.address),
+            ..Default::default()
+        });
+        let request = PullImageRequest {
+            image,
+            ..Default::default()
+        };
+        let error = daemon.cri().pull_image(request).await.unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+    }
     for (auth, repository, wanted) in cases {
         registry.heard.lock().unwrap().clear();
         let image = Some(ImageSpec {

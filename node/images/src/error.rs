@@ -126,6 +126,17 @@ impl Error {
         chain(self)
     }
 
+    /// True for a pull of what its registry does not have, or not for this machine.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::Pull { source, .. } => {
+                matches!(**source, PullError::Absent(_) | PullError::NoPlatform(_))
+            }
+            Self::Shared(inner) => inner.is_absent(),
+            _ => false,
+        }
+    }
+
     /// True when the image or snapshot asked for is not there.
     pub fn is_not_found(&self) -> bool {
         match self {

@@ -283,6 +283,13 @@ impl Core {
                 let context = spec::security_context(config);
                 let target = context.namespace_options.unwrap_or_default().target_id;
                 let target = self.container(&target)?;
+                if target.sandbox_id != sandbox.id {
+                    let text = format!(
+                        "container {:?} (sandbox {}) does not belong to sandbox {}",
+                        target.id, target.sandbox_id, sandbox.id
+                    );
+                    return Err(EngineError::Invalid(text));
+                }
                 let started = target.with(|record| record.started.filter(|_| record.ended.is_none()));
                 let started = started.ok_or_else(|| EngineError::ContainerState {
                     container: target.id.clone(),

@@ -111,10 +111,9 @@ impl ImageService for Engine {
         let mut info = std::collections::HashMap::new();
         if let (Some(image), true) = (&found, request.verbose) {
             let config = store.config_blob(image.id.as_str()).map_err(EngineError::from)?;
-            info.insert(
-                "imageSpec".to_string(),
-                String::from_utf8_lossy(&config).into_owned(),
-            );
+            let spec: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+            let text = serde_json::json!({ "imageSpec": spec }).to_string();
+            info.insert("info".to_string(), text);
         }
         Ok(ImageStatusResponse {
             image: found.as_ref().map(to_cri),

@@ -430,8 +430,12 @@ impl Daemon {
         }
         let mounts = knode_linux::overlay::mount_points_below(self.scratch.path()).unwrap();
         // The daemon's own, as long as it may come back.
-        let secluded = ["run/ns", "run/shm"].map(|path| self.scratch.join(path));
-        let of_pods = mounts.iter().filter(|point| !secluded.contains(point));
+        let secluded = |point: &PathBuf| {
+            let run = ["run", "data/run/engine"].map(|path| self.scratch.join(path));
+            run.iter()
+                .any(|run| *point == run.join("ns") || *point == run.join("shm"))
+        };
+        let of_pods = mounts.iter().filter(|point| !secluded(point));
         found.extend(of_pods.map(|point| format!("mount {}", point.display())));
         found.extend(groups_below(&self.cgroup));
         let daemon = self.child.as_ref().map(|child| format!("{} ", child.id()));

@@ -12,6 +12,9 @@ pub enum PullError {
     /// The reference could not be resolved at its registry.
     #[error("failed to resolve image: {0}")]
     Resolve(String),
+    /// The registry has nothing under this reference.
+    #[error("failed to resolve image: {0}")]
+    Absent(String),
     /// The configuration of this registry cannot be used.
     #[error("invalid configuration of registry {registry:?}")]
     Registry {

@@ -50,7 +50,10 @@ impl Source {
     /// Fetches what the reference names. A tag costs one small question where the store has what it leads to.
     pub(super) async fn resolve(&self) -> Result<Fetched, PullError> {
         let name = self.name();
-        let told = |error: &RequestError| PullError::Resolve(self.told(error, &name));
+        let told = |error: &RequestError| match error.is_absent() {
+            true => PullError::Absent(self.told(error, &name)),
+            false => PullError::Resolve(self.told(error, &name)),
+        };
         let promised = match &self.reference.digest {
             Some(digest) => Some(digest.clone()),
             None => match self.repository.head(&name, &self.accepted).await {

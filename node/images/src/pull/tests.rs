@@ -123,9 +123,14 @@ fn failures_carry_the_registry_s_reason() {
     let address = registry.address();
     let told = |reference: &str| {
         let reference = reference.to_owned();
-        host.block_on(async || fixture.store.pull(&reference, &Auth::Anonymous).await)
-            .unwrap_err()
-            .chain()
+        let failed = host.block_on(async || fixture.store.pull(&reference, &Auth::Anonymous).await);
+        let error = failed.unwrap_err();
+        assert_eq!(
+            error.is_absent(),
+            error.chain().contains("not found: manifest"),
+            "{error:?}"
+        );
+        error.chain()
     };
     let expected = |name: &str, why: &str| {
         format!(
