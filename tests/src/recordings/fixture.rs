@@ -41,6 +41,11 @@ impl Recorded {
     pub fn bare_path(&self) -> &str {
         self.path.split_once('?').map_or(&self.path, |(path, _)| path)
     }
+
+    /// Whether it created a pod: a person's, or the mirror of one out of a node's directory.
+    pub fn creates_pod(&self) -> bool {
+        self.method == "POST" && self.bare_path().ends_with("/pods")
+    }
 }
 
 /// The requests of a file below `tests/data/recordings`.

@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 const ANY: &str = "…";
 
 /// Fields whose texts are another each time.
-const VARYING: [&str; 22] = [
+const VARYING: [&str; 26] = [
     "uid",
     "resourceVersion",
     "continue",
     "creationTimestamp",
     "deletionTimestamp",
+    "lastProbeTime",
     "lastTransitionTime",
     "startTime",
     "startedAt",
@@ -29,6 +30,9 @@ const VARYING: [&str; 22] = [
     "renewTime",
     "acquireTime",
     "ca.crt",
+    "kubernetes.io/config.hash",
+    "kubernetes.io/config.mirror",
+    "kubernetes.io/config.seen",
 ];
 
 /// The value without what varies. Absent and empty stay distinct from present.

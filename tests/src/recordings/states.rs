@@ -21,7 +21,7 @@ pub struct State {
 pub fn recorded(lines: &[Recorded]) -> Vec<State> {
     let created = lines
         .iter()
-        .find(|l| l.user == "admin" && l.method == "POST")
+        .find(|l| l.creates_pod())
         .expect("the request that created the pod");
     let uid = created.response["metadata"]["uid"].as_str().unwrap_or_default();
     let mut status = created.response["status"].clone();

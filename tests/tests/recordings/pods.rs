@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use knode_e2e::recordings::compare::{self, Beside};
@@ -12,17 +13,10 @@ use knode_testkit::{image, wait_until};
 use serde_json::{Value, json};
 
 /// Recorded pods that are not run, and why.
-const LEFT_OUT: [(&str, &str); 3] = [
-    (
-        "static-node1",
-        "pods from a directory of the node are not supported",
-    ),
-    ("resize", "the kubelet doesn't resize containers in place"),
-    (
-        "oom",
-        "the recorded kubelet saw the kill too late and said Error; oom2 has it right",
-    ),
-];
+const LEFT_OUT: [(&str, &str); 1] = [(
+    "oom",
+    "the recorded kubelet saw the kill too late and said Error; oom2 has it right",
+)];
 
 /// Recorded pods that are not run over containerd: their texts are another version's.
 const OTHER_TEXTS: [&str; 2] = ["image-pull", "run-error"];
@@ -95,6 +89,8 @@ struct Pod {
     created: Value,
     end: End,
     asked: Cell<bool>,
+    /// Of the recorded patches by a person, those that were sent.
+    patched: Cell<usize>,
 }
 
 /// How the pod was ended in the recording.
@@ -106,6 +102,8 @@ enum End {
     Tainted,
     /// Not at all: the test does, and looks no further.
     Open,
+    /// Its file in the node's directory was removed.
+    Removed,
 }
 
 impl Pod {
@@ -126,17 +124,54 @@ impl Pod {
             name: name.to_owned(),
             created: Value::Null,
             asked: Cell::new(false),
+            patched: Cell::new(0),
         }
     }
 
     fn creation(&self) -> &Recorded {
-        let is_it = |l: &&Recorded| l.user == "admin" && l.method == "POST";
-        self.lines.iter().find(is_it).unwrap()
+        self.lines.iter().find(|line| line.creates_pod()).unwrap()
     }
 
     /// The name inside the cluster; two recordings have it in a namespace of their own.
     fn object_name(&self) -> &str {
-        self.creation().manifest["metadata"]["name"].as_str().unwrap()
+        self.creation().response["metadata"]["name"].as_str().unwrap()
+    }
+
+    /// Where its manifest lies in the node's directory, if that is where it comes from.
+    fn file(&self, session: &Session<'_>) -> PathBuf {
+        manifests(session.cluster()).join(format!("{}.json", self.name))
+    }
+
+    /// Creates it as it was.
+    fn create(&self, session: &Session<'_>, watch: &Watching) -> Value {
+        let manifest = &self.creation().manifest;
+        if self.end != End::Removed {
+            return session.create(&format!("/api/v1/namespaces/{}/pods", self.namespace), manifest);
+        }
+        std::fs::write(self.file(session), manifest.to_string()).unwrap();
+        wait_until(&self.name, BOUND, || {
+            let is_it = |o: &Value| o["metadata"]["name"] == self.object_name();
+            watch
+                .of(is_it)
+                .first()
+                .map(|event| event["object"].clone())
+                .ok_or("no mirror")
+        })
+    }
+
+    /// Sends the next patch of a person, once it is due.
+    fn patch(&self, session: &Session<'_>, watch: &Watching) {
+        let is_it = |l: &&Recorded| l.user == "admin" && l.method == "PATCH";
+        let sent = self.patched.get();
+        let Some(line) = self.lines.iter().filter(is_it).nth(sent) else {
+            return;
+        };
+        let before = self.states.iter().rposition(|state| state.t < line.t);
+        if self.has_come_to(before.unwrap_or_default(), watch) {
+            let answer = session.admin("PATCH", &line.path, &line.request);
+            assert_eq!(answer.code, 200, "{}: {}", line.path, answer.body);
+            self.patched.set(sent + 1);
+        }
     }
 
     fn path(&self) -> String {
@@ -161,7 +196,11 @@ impl Pod {
 
     /// Whether it has come to where the recorded one was before it was ended.
     fn has_arrived(&self, watch: &Watching) -> bool {
-        let wanted = &self.states[self.milestone].status;
+        self.has_come_to(self.milestone, watch)
+    }
+
+    fn has_come_to(&self, state: usize, watch: &Watching) -> bool {
+        let wanted = &self.states[state].status;
         states::live(&self.seen(watch))
             .iter()
             .any(|s| s.status == *wanted)
@@ -254,6 +293,7 @@ fn end(lines: &[Recorded]) -> End {
             options["apiVersion"] = "v1".into();
             End::Deleted(options)
         }
+        Some(_) if lines[0].user != "admin" => End::Removed,
         Some(_) => End::Tainted,
         None => End::Open,
     }
@@ -291,7 +331,9 @@ fn read_all() -> Vec<Pod> {
 
 #[test]
 fn pods_go_the_recorded_way() {
-    let cluster = Cluster::up("recpods");
+    let mut cluster = Cluster::machine("recpods");
+    std::fs::create_dir_all(manifests(&cluster)).unwrap();
+    cluster.start(&["--pod-manifest-path", &manifests(&cluster).display().to_string()]);
     for (number, image) in [
         image::busybox().name("busybox:latest").build(),
         image::nginx().name("nginx:latest").build(),
@@ -309,18 +351,7 @@ fn pods_go_the_recorded_way() {
     let watch = Watching::start(&session, "/api/v1/pods");
     let events = Watching::start(&session, "/api/v1/events");
     for pod in &mut pods {
-        let collection = format!("/api/v1/namespaces/{}/pods", pod.namespace);
-        pod.created = session.create(&collection, &pod.creation().manifest);
-    }
-    for pod in &pods {
-        for line in pod
-            .lines
-            .iter()
-            .filter(|l| l.user == "admin" && l.method == "PATCH")
-        {
-            let answer = session.admin("PATCH", &line.path, &line.request);
-            assert_eq!(answer.code, 200, "{}: {}", line.path, answer.body);
-        }
+        pod.created = pod.create(&session, &watch);
     }
     end_all(&session, &pods, &watch);
 
@@ -368,6 +399,7 @@ fn prepare(session: &Session<'_>) {
 fn end_all(session: &Session<'_>, pods: &[Pod], watch: &Watching) {
     let is_tainted = |p: &&Pod| p.end == End::Tainted;
     wait_until("the pods to come as far as recorded", BOUND, || {
+        pods.iter().for_each(|pod| pod.patch(session, watch));
         for pod in pods.iter().filter(|p| !p.asked.get() && p.end != End::Tainted) {
             if pod.has_arrived(watch) {
                 delete(session, pod);
@@ -421,13 +453,21 @@ fn shown(pod: &Pod, watch: &Watching) -> String {
 }
 
 fn delete(session: &Session<'_>, pod: &Pod) {
+    pod.asked.set(true);
+    if pod.end == End::Removed {
+        return std::fs::remove_file(pod.file(session)).unwrap();
+    }
     let options = match &pod.end {
         End::Deleted(options) => options.clone(),
         _ => json!({"gracePeriodSeconds": 0}),
     };
     let answer = session.admin("DELETE", &pod.path(), &options);
     assert_eq!(answer.code, 200, "{}: {}", pod.name, answer.body);
-    pod.asked.set(true);
+}
+
+/// The node's directory of pods.
+fn manifests(cluster: &Cluster) -> PathBuf {
+    cluster.scratch.join("manifests")
 }
 
 fn taint(session: &Session<'_>, taints: &Value) {

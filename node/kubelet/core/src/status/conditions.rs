@@ -85,7 +85,7 @@ pub(super) fn conditions(
         .cloned();
     let resize = resize(pod, observed)
         .into_iter()
-        .map(|(kind, verdict)| condition(pod, old, kind, verdict, now));
+        .map(|(kind, verdict)| looked_at(condition(pod, old, kind, verdict, now), old, now));
     let own = OWN
         .into_iter()
         .zip(verdicts)
@@ -144,6 +144,18 @@ fn condition(pod: &Pod, old: &[PodCondition], kind: &str, verdict: Verdict, now:
         last_transition_time: Some(since.unwrap_or(Time(now))),
         reason: verdict.reason.map(ToOwned::to_owned),
         message: verdict.message,
+    }
+}
+
+/// Conditions about other resources tell when they came to be what they are.
+fn looked_at(new: PodCondition, old: &[PodCondition], now: Timestamp) -> PodCondition {
+    let same = |old: &&PodCondition| {
+        (&old.type_, &old.reason, &old.message) == (&new.type_, &new.reason, &new.message)
+    };
+    let known = old.iter().find(same).and_then(|old| old.last_probe_time.clone());
+    PodCondition {
+        last_probe_time: Some(known.unwrap_or(Time(now))),
+        ..new
     }
 }
 

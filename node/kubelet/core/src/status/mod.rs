@@ -5,12 +5,14 @@ mod containers;
 mod patch;
 mod phase;
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::model::{Observed, pod_ips};
-use crate::plan::{Stage, past_deadline, stage};
+use crate::plan::{Stage, is_resizing, past_deadline, stage};
 use crate::pod::PodExt;
 use crate::qos;
 
@@ -90,7 +92,7 @@ pub fn status(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) 
         container_statuses: (!mains.is_empty()).then_some(mains),
         ephemeral_container_statuses: (!ephemerals.is_empty()).then_some(ephemerals),
         qos_class: Some(qos::class(pod).as_str().to_owned()),
-        resources: Some(resources(pod)),
+        resources: Some(resources(&in_force(pod, observed))),
         allocated_resources: some(qos::to_api(&qos::pod_total(pod, false))),
         ..old
     }
@@ -145,6 +147,30 @@ fn addresses(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Timestamp) -
         Some(sandbox) if shows && !sandbox.ips.is_empty() => pod_ips(&sandbox.ips, &node.host_ips),
         _ => old,
     }
+}
+
+/// The pod with what its containers run with, which is not yet what they were granted while that is being changed.
+fn in_force<'a>(pod: &'a Pod, observed: &Observed) -> Cow<'a, Pod> {
+    if !is_resizing(pod, observed) {
+        return Cow::Borrowed(pod);
+    }
+    let mut held = pod.clone();
+    let spec = held.spec.get_or_insert_default();
+    for record in observed.running() {
+        if let Some(whole) = observed.applied_whole.get(&record.id) {
+            spec.resources.clone_from(whole);
+        }
+        let mut all = spec
+            .init_containers
+            .iter_mut()
+            .flatten()
+            .chain(&mut spec.containers);
+        let own = all.find(|container| container.name == record.name);
+        if let Some((own, applied)) = own.zip(observed.applied.get(&record.id)) {
+            own.resources = Some(applied.clone());
+        }
+    }
+    Cow::Owned(held)
 }
 
 /// Pod-level resources.
