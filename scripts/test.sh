@@ -38,7 +38,8 @@ check "format" cargo fmt --all --check
 check "lints" cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 check "dependency rules, sizes" cargo xtask tidy
 check "licences, sources" cargo deny --offline --log-level error check --hide-inclusion-graph licenses bans sources
-suite "unit and integration tests" cargo test --locked --workspace --exclude knode-e2e --no-fail-fast --quiet
+# No documentation holds code that runs, and the lints build the examples: both would only cost time here.
+suite "unit and integration tests" cargo test --locked --workspace --exclude knode-e2e --lib --bins --tests --no-fail-fast --quiet
 if [ "$(id -u)" -ne 0 ]; then
   echo "FAILED  end to end: these tests make network namespaces and mounts; run them as root"
   failed=$((failed + 1))
