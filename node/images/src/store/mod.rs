@@ -8,10 +8,11 @@ mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use knode_linux::sync::Lock;
 
 pub(crate) use commit::{LayerPlan, NewImage, NewLayer, SourceLayer};
 pub(crate) use layout::Layout;
@@ -53,7 +54,7 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     next_temporary: AtomicU64,
     /// Locked while the store is open.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What the image file system holds.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use knode_linux::sync::Lock;
 use serde::de::DeserializeOwned;
 
 use super::layout::{FORMAT, Layout};
@@ -42,7 +43,7 @@ pub(super) fn open(config: StoreConfig) -> Result<Inner> {
     Ok(inner)
 }
 
-fn lock(layout: &Layout) -> Result<File> {
+fn lock(layout: &Layout) -> Result<Lock> {
     let path = layout.lock();
     let file = File::options()
         .write(true)
@@ -50,10 +51,8 @@ fn lock(layout: &Layout) -> Result<File> {
         .truncate(false)
         .open(&path)
         .at("open", &path)?;
-    match knode_linux::sync::try_lock(&file).at("lock", &path)? {
-        true => Ok(file),
-        false => Err(Error::InUse(layout.root().to_owned())),
-    }
+    let lock = Lock::take(file).at("lock", &path)?;
+    lock.ok_or_else(|| Error::InUse(layout.root().to_owned()))
 }
 
 fn check_format(layout: &Layout) -> Result<()> {
