@@ -3,33 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use super::users::Settings;
 use crate::shim::ShimArgs;
 
 /// Names of the entry points.
-const ENTRIES: [&str; 4] = ["shim", POD_INIT, POD_WAIT, USERS];
-
-/// Name of [`Entry::PodInit`].
-pub const POD_INIT: &str = "pod-init";
+const ENTRIES: [&str; 2] = ["shim", USERS];
 
 /// Name of [`Entry::Users`].
 const USERS: &str = "pod-users";
-
-/// Name of [`Entry::PodWait`].
-pub const POD_WAIT: &str = "pod-wait";
 
 /// An entry point with its arguments.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The pod's shim.
     Shim(ShimArgs),
-    /// Makes the PID namespace of a pod and its first process, whose number it prints; in the user namespace at
-    /// this path, if there is one.
-    PodInit(Option<PathBuf>),
-    /// The first process of a pod's PID namespace.
-    PodWait,
     /// Makes the namespaces of a pod with users of its own, with these settings, and holds them for a while.
     Users(String),
 }
@@ -49,15 +37,6 @@ pub(crate) fn users_command_line(settings: &Settings) -> std::io::Result<Vec<OsS
     Ok(vec![USERS.into(), "--settings".into(), settings.into()])
 }
 
-/// The command line of [`Entry::PodInit`], without the program's name.
-pub(crate) fn pod_init_command_line(users: Option<&PathBuf>) -> Vec<OsString> {
-    let mut line: Vec<OsString> = vec![POD_INIT.into()];
-    if let Some(users) = users {
-        line.extend(["--users".into(), users.into()]);
-    }
-    line
-}
-
 /// Reads a command line; `None` when it names no entry point.
 ///
 /// # Errors
@@ -71,8 +50,6 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<Result<Ent
 
 fn entry(name: &str, given: &mut BTreeMap<String, OsString>) -> Result<Entry, String> {
     match name {
-        POD_INIT => Ok(Entry::PodInit(given.remove("--users").map(PathBuf::from))),
-        POD_WAIT => Ok(Entry::PodWait),
         USERS => {
             let settings = take(given, "--settings")?.into_string();
             Ok(Entry::Users(settings.map_err(|_| "--settings is not text")?))

@@ -6,7 +6,7 @@ pub mod args;
 pub(crate) mod create;
 mod enter;
 mod executor;
-mod pod;
+pub(crate) mod pod;
 mod report;
 pub(crate) mod stage;
 pub(crate) mod users;
@@ -20,9 +20,7 @@ pub fn dispatch(arguments: impl IntoIterator<Item = OsString>) -> Option<i32> {
     let entry = args::parse(arguments)?;
     let result = match entry {
         Ok(Entry::Shim(shim)) => crate::shim::run(&shim),
-        Ok(Entry::PodInit(users)) => pod::init(users.as_deref()),
         Ok(Entry::Users(settings)) => users::hold(&settings),
-        Ok(Entry::PodWait) => pod::wait(),
         Err(error) => {
             eprintln!("{error}");
             return Some(2);

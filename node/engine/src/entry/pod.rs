@@ -1,10 +1,13 @@
-//! The PID namespace that the containers of a pod share, and the process that keeps it.
+//! The PID namespace that the containers of a pod share, and the process that keeps it. Both processes are copies of
+//! the shim: executing this large program anew takes longer than all that they do, and memory besides.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use knode_linux::{memory, process};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -12,43 +15,60 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::args::POD_WAIT;
+/// How long after its beginning the namespace's first process gives memory back.
+const REST_AFTER: Duration = Duration::from_secs(5);
 
-/// Makes the namespace, starts its first process, prints its number as this namespace has it, and ends. The
-/// process inherits standard input.
-pub(super) fn init(users: Option<&Path>) -> io::Result<()> {
+/// Makes the namespace, in the user namespace at `users` if there is one, starts its first process, and prints its
+/// number as this namespace has it, or why there is none. The process ends when `alive` does.
+pub(crate) fn init(users: Option<&Path>, alive: &OwnedFd) -> io::Result<()> {
+    let mut output = io::stdout();
+    match make(users, alive) {
+        Ok(pid) => writeln!(output, "{pid}"),
+        Err(error) => writeln!(output, "{error}"),
+    }
+}
+
+fn make(users: Option<&Path>, alive: &OwnedFd) -> io::Result<i32> {
     if let Some(users) = users {
         super::users::join(users)?;
     }
     nix::sched::unshare(CloneFlags::CLONE_NEWPID)?;
-    let child = Command::new("/proc/self/exe")
-        .arg(POD_WAIT)
-        .env_clear()
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    println!("{}", child.id());
-    Ok(())
+    process::fork(|| match keep_namespace(alive) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    })
 }
 
-/// Reaps what containers leave behind, until standard input ends: then the shim wants it to, or is gone.
-pub(super) fn wait() -> io::Result<()> {
+fn keep_namespace(alive: &OwnedFd) -> io::Result<()> {
+    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
+    let alive = process::keep_only([&null, &null, &null], alive)?;
+    // Closed with all others.
+    std::mem::forget(null);
+    wait(&alive)
+}
+
+/// Reaps what containers leave behind, until `alive` ends: then the shim wants it to, or is gone.
+fn wait(alive: &OwnedFd) -> io::Result<()> {
     knode_linux::signal::reset()?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let input = io::stdin();
     // Fails for the leader of a group, which this is not.
     let _ = nix::unistd::setsid();
-    knode_linux::memory::trim();
+    let mut until_rest = PollTimeout::try_from(REST_AFTER).unwrap_or(PollTimeout::MAX);
     loop {
         let mut polled = [
-            PollFd::new(input.as_fd(), PollFlags::POLLIN),
+            PollFd::new(alive.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut polled, PollTimeout::NONE) {
+        match poll(&mut polled, until_rest) {
+            Ok(0) => {
+                until_rest = PollTimeout::NONE;
+                // What cannot be given back is kept: nobody is there to tell.
+                let _ = memory::rest();
+                continue;
+            }
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }

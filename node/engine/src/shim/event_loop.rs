@@ -29,8 +29,9 @@ enum Source {
 impl Shim {
     pub(super) fn serve(&mut self) -> io::Result<()> {
         while !self.ending {
-            let ready = self.wait()?;
-            self.rest_if_due();
+            let mut rest_at = self.rest_at;
+            let ready = self.wait(&mut rest_at)?;
+            self.rest_at = rest_at;
             // Launches are removed as they finish: later ones first keeps the numbers right.
             for (source, flags) in ready.into_iter().rev() {
                 self.step(source, flags);
@@ -45,28 +46,6 @@ impl Shim {
     /// same little memory all the time.
     pub(super) fn work_came(&mut self) {
         self.rest_at.get_or_insert_with(|| Instant::now() + REST_AFTER);
-    }
-
-    fn rest_if_due(&mut self) {
-        if self.rest_at.is_none_or(|due| Instant::now() < due) {
-            return;
-        }
-        self.rest_at = None;
-        let given = memory::release_program().and_then(|()| memory::release_stack());
-        if let Err(error) = given {
-            eprintln!("giving memory back: {error}");
-        }
-        memory::trim();
-    }
-
-    /// How long may be waited.
-    fn until_rest(&self) -> PollTimeout {
-        let Some(due) = self.rest_at else {
-            return PollTimeout::NONE;
-        };
-        // Rounded up, not to come back too early.
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     }
 
     fn step(&mut self, source: Source, flags: PollFlags) {
@@ -120,17 +99,19 @@ impl Shim {
         self.reap();
     }
 
-    /// Waits until something happens; signals come first in the list, and so are handled last.
-    fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
+    /// Waits until something happens; signals come first in the list, and so are handled last. Memory is given back
+    /// when it is due, which is over then.
+    fn wait(&self, rest_at: &mut Option<Instant>) -> io::Result<Vec<(Source, PollFlags)>> {
         let sources = self.sources();
         let mut polled: Vec<PollFd<'_>> = sources
             .iter()
             .map(|(_, fd, flags)| PollFd::new(*fd, *flags))
             .collect();
         loop {
-            match poll(&mut polled, self.until_rest()) {
+            let until_rest = rest_if_due(rest_at);
+            match poll(&mut polled, until_rest) {
+                Ok(0) | Err(nix::Error::EINTR) => {}
                 Ok(_) => break,
-                Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -170,6 +151,24 @@ impl Shim {
         }
         list
     }
+}
+
+/// Gives memory back if that is due; tells how long may be waited.
+fn rest_if_due(rest_at: &mut Option<Instant>) -> PollTimeout {
+    let Some(due) = *rest_at else {
+        return PollTimeout::NONE;
+    };
+    let now = Instant::now();
+    if now < due {
+        // Rounded up, not to come back too early.
+        let left = due - now + Duration::from_millis(1);
+        return PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    }
+    *rest_at = None;
+    if let Err(error) = memory::rest() {
+        eprintln!("giving memory back: {error}");
+    }
+    PollTimeout::NONE
 }
 
 fn container_sources<'a>(

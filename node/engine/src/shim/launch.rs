@@ -404,7 +404,7 @@ impl Stdio3 {
     }
 }
 
-fn null() -> io::Result<OwnedFd> {
+pub(super) fn null() -> io::Result<OwnedFd> {
     let file = File::options().read(true).write(true).open("/dev/null");
     file.map(OwnedFd::from)
 }

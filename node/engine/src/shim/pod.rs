@@ -1,12 +1,17 @@
 //! The PID namespace that containers of the pod share.
 
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
+use knode_linux::process;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::launch::null;
 use super::protocol::Answer;
 use super::{Shim, now_nanos};
-use crate::entry::args::pod_init_command_line;
+use crate::entry::pod;
 
 /// The namespace's first process. It ends when this is dropped, or the shim dies, and all others with it.
 pub(super) struct PodInit {
@@ -38,13 +43,20 @@ impl Shim {
 
 fn start(users: Option<&PathBuf>) -> io::Result<PodInit> {
     let (reader, alive) = io::pipe()?;
-    let output = Command::new("/proc/self/exe")
-        .args(pod_init_command_line(users))
-        .env_clear()
-        .stdin(Stdio::from(reader))
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let failed = |_| io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned());
+    let (mut told, teller) = io::pipe()?;
+    let (reader, teller, null) = (OwnedFd::from(reader), OwnedFd::from(teller), null()?);
+    let maker = process::fork(|| {
+        let kept = process::keep_only([&null, &teller, &null], &reader);
+        let made = kept.and_then(|alive| pod::init(users.map(PathBuf::as_path), &alive));
+        i32::from(made.is_err())
+    })?;
+    drop((reader, teller));
+    let mut text = String::new();
+    let read = told.read_to_string(&mut text);
+    // It ends with its last word; what it told counts, not how it ended.
+    let _ = waitpid(Pid::from_raw(maker), None);
+    read?;
+    let failed = |_| io::Error::other(text.trim().to_owned());
     Ok(PodInit {
         pid: text.trim().parse().map_err(failed)?,
         _alive: alive,
