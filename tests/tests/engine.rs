@@ -152,6 +152,10 @@ impl Machine {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             log_path: format!("{name}.log"),
             tty,
+            linux: Some(LinuxContainerConfig {
+                security_context: Some(own_processes()),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let request = CreateContainerRequest {
@@ -285,6 +289,17 @@ impl Drop for Machine {
 /// The control group of the pods.
 fn group() -> String {
     format!("/knode-e2e-{}", std::process::id())
+}
+
+/// What the kubelet asks for; CRI's default is the pod's process numbers.
+fn own_processes() -> LinuxContainerSecurityContext {
+    LinuxContainerSecurityContext {
+        namespace_options: Some(NamespaceOption {
+            pid: NamespaceMode::Container as i32,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
 }
 
 fn spec(image: &str) -> ImageSpec {
@@ -459,6 +474,15 @@ fn removes_what_is_named(machine: &Machine, pod: &str, container: &str, image: &
     assert_eq!(machine.knode(&["prune"]).ok(), "0B of images removed\n");
     machine.knode(&["rm", container]).ok();
     machine.knode(&["rm", "--force", pod]).ok();
+    machine.knode(&["pin", image]).ok();
+    assert_eq!(machine.knode(&["prune"]).ok(), "0B of images removed\n");
+    assert_eq!(
+        machine.json(&["images", "-o", "json"])["images"][0]["pinned"],
+        true
+    );
+    machine.knode(&["pin", "--off", image]).ok();
+    let unknown = machine.knode(&["pin", "no/such:1"]).fails();
+    assert!(unknown.contains("no/such:1"), "{unknown}");
     let pruned = machine.knode(&["prune"]).ok();
     assert!(pruned.contains(image), "{pruned}");
     assert_eq!(machine.knode(&["images", "-q"]).ok(), "");

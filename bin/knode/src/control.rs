@@ -28,6 +28,8 @@ pub enum Request {
     WatchPulls,
     /// Write these images to an archive at an absolute path.
     ExportImages { path: PathBuf, images: Vec<String> },
+    /// Keep these images whatever else is removed, or do so no longer.
+    PinImages { images: Vec<String>, pinned: bool },
 }
 
 /// The answer: lines for the person, or what went wrong.
@@ -45,6 +47,10 @@ pub trait Commands: Send + Sync + 'static {
     /// Who has no images of its own has none to write.
     async fn export(&self, _archive: &Path, _images: &[String]) -> Answer {
         Err("exporting images is not supported by this engine".into())
+    }
+    /// Nor any to keep.
+    async fn pin(&self, _images: &[String], _pinned: bool) -> Answer {
+        Err("pinning images is not supported by this engine".into())
     }
 }
 
@@ -127,6 +133,7 @@ async fn converse(
             None => Err("watching pulls is not supported by this engine".into()),
         },
         Ok(Request::ExportImages { path, images }) => commands.export(&path, &images).await,
+        Ok(Request::PinImages { images, pinned }) => commands.pin(&images, pinned).await,
         Err(e) => Err(format!("not a request of this knode's version: {e}")),
     };
     let mut bytes = serde_json::to_vec(&answer)?;

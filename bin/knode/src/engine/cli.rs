@@ -155,6 +155,17 @@ pub enum EngineCommand {
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
+    /// Keep images from `prune` and from the kubelet's garbage collection.
+    Pin {
+        #[command(flatten)]
+        data: DataDir,
+        /// Keep them no longer.
+        #[arg(long)]
+        off: bool,
+        /// The images.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+    },
     /// Print what a container has written.
     Logs {
         #[command(flatten)]

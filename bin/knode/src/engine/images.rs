@@ -1,4 +1,4 @@
-//! `pull`, `import`, `export`, and how far pulls are.
+//! `pull`, `import`, `export` and `pin`.
 
 use std::path::Path;
 
@@ -50,6 +50,12 @@ pub async fn export(data_dir: &Path, file: &Path, images: &[String]) -> anyhow::
         images: images.to_vec(),
     };
     ask(data_dir, &request).await
+}
+
+/// Keeps images of the engine of a data directory from being collected, or does so no longer.
+pub async fn pin(data_dir: &Path, images: &[String], pinned: bool) -> anyhow::Result<()> {
+    let images = images.to_vec();
+    ask(data_dir, &Request::PinImages { images, pinned }).await
 }
 
 async fn ask(data_dir: &Path, request: &Request) -> anyhow::Result<()> {

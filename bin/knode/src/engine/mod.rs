@@ -48,6 +48,7 @@ async fn asked(command: EngineCommand) -> anyhow::Result<ExitCode> {
         EngineCommand::Export { data, file, images } => {
             images::export(&data.data_dir, &file, &images).await?
         }
+        EngineCommand::Pin { data, off, images } => images::pin(&data.data_dir, &images, !off).await?,
         EngineCommand::Logs {
             place,
             follow,

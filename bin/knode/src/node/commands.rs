@@ -27,6 +27,15 @@ impl Commands for Images {
         Ok(images.iter().map(|image| format!("exported {image}")).collect())
     }
 
+    async fn pin(&self, images: &[String], pinned: bool) -> Answer {
+        let done = if pinned { "pinned" } else { "unpinned" };
+        let one = |image: &String| {
+            self.0.set_pinned(image, pinned).map_err(|error| error.chain())?;
+            Ok(format!("{done} {image}"))
+        };
+        images.iter().map(one).collect()
+    }
+
     fn pulls(&self) -> Option<Pulls> {
         Some(self.0.pulls())
     }
