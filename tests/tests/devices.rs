@@ -183,9 +183,9 @@ impl Drop for Cdi {
 
 const CLAIMED: &str = r#"
 apiVersion: resource.k8s.io/v1
-kind: ResourceClaim
-metadata: {name: one}
-spec: {devices: {requests: [{name: r, exactly: {deviceClassName: class.example.com}}]}}
+kind: ResourceClaimTemplate
+metadata: {name: each}
+spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: class.example.com}}]}}}
 ---
 apiVersion: v1
 kind: Pod
@@ -193,7 +193,7 @@ metadata: {name: claims}
 spec:
   nodeName: node1
   terminationGracePeriodSeconds: 1
-  resourceClaims: [{name: mine, resourceClaimName: one}]
+  resourceClaims: [{name: mine, resourceClaimTemplateName: each}]
   containers:
   - name: c
     image: busybox:test
@@ -213,12 +213,18 @@ fn containers_get_what_their_pod_has_claimed(cluster: &Cluster, plugins: &Plugin
     assert!(socket.exists());
     cluster.apply(CLAIMED).ok();
     let uid = cluster.get("pod claims")["metadata"]["uid"].clone();
+    let name = cluster.wait("pod claims", |pod| {
+        let made = pod["status"]["resourceClaimStatuses"][0]["resourceClaimName"].as_str();
+        made.map(str::to_owned).ok_or_else(|| pod["status"].to_string())
+    });
     // Nobody may use a claim that is not reserved for them.
     cluster.wait(
         "events --field-selector involvedObject.name=claims,reason=FailedPrepareDynamicResources",
         |events| {
-            let message = events["items"][0]["message"].as_str().unwrap_or_default();
-            match message.contains("is not allowed to use ResourceClaim one") {
+            let refused = format!("is not allowed to use ResourceClaim {name}");
+            let all = events["items"].as_array().unwrap();
+            let mut messages = all.iter().filter_map(|event| event["message"].as_str());
+            match messages.any(|message| message.contains(&refused)) {
                 true => Ok(()),
                 false => Err(events.to_string()),
             }
@@ -232,7 +238,7 @@ fn containers_get_what_their_pod_has_claimed(cluster: &Cluster, plugins: &Plugin
     let patch = [
         "patch",
         "resourceclaim",
-        "one",
+        &name,
         "--subresource=status",
         "--type=merge",
         "-p",
@@ -249,8 +255,16 @@ fn containers_get_what_their_pod_has_claimed(cluster: &Cluster, plugins: &Plugin
     assert_eq!(cluster.kubectl("logs claims").ok().trim(), told);
     let given = plugins.given().unwrap();
     let claims = &given.iter().find(|pod| pod.name == "claims").unwrap().containers[0].dynamic_resources;
-    assert_eq!(claims[0].claim_name, "one");
+    assert_eq!(claims[0].claim_name, name);
     assert_eq!(claims[0].claim_resources[0].driver_name, DRIVER);
     cluster.kubectl("delete pod claims").ok();
-    assert_eq!(*driver.asked.lock().unwrap(), ["+one", "-one"]);
+    assert_eq!(
+        *driver.asked.lock().unwrap(),
+        [format!("+{name}"), format!("-{name}")]
+    );
+    // What was made for the pod goes with it.
+    cluster.wait("resourceclaims", |all| match all["items"].as_array() {
+        Some(left) if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
 }
