@@ -1,6 +1,7 @@
 //! Memory and processor time of every process that runs our binary.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ const TICKS: f64 = 100.0;
 
 /// Process ids of everything that executes `binary`: the daemon and the shims, not the containers.
 pub fn ours(binary: &Path) -> anyhow::Result<Vec<u32>> {
-    let binary = binary
-        .canonicalize()
-        .with_context(|| format!("{}", binary.display()))?;
+    // By the file, not by its name: shims run it on a mount where it has none.
+    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let binary = identity(binary).with_context(|| format!("{}", binary.display()))?;
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("read /proc")? {
         let path = entry?.path();
@@ -24,7 +25,7 @@ pub fn ours(binary: &Path) -> anyhow::Result<Vec<u32>> {
         else {
             continue;
         };
-        if fs::read_link(path.join("exe")).is_ok_and(|exe| exe == binary) && pid != std::process::id() {
+        if identity(&path.join("exe")).is_ok_and(|exe| exe == binary) && pid != std::process::id() {
             found.push(pid);
         }
     }

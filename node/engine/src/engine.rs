@@ -1,6 +1,8 @@
 //! The engine: its sandboxes and containers, and what keeps them together.
 
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use knode_linux::cgroup::Cgroups;
@@ -38,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) shim_events: mpsc::UnboundedSender<ShimEvent>,
     objects: Mutex<Objects>,
     pub(crate) oom_score_noted: std::sync::Once,
+    /// What `self_exe` leads to.
+    _sealed_exe: Option<OwnedFd>,
 }
 
 #[derive(Default)]
@@ -55,11 +59,12 @@ impl Engine {
     /// Without control groups, when a directory cannot be made or listed, or when the streaming server
     /// is to listen elsewhere than on loopback. Sandboxes and containers that cannot be taken up are no error: they are shown as
     /// ended.
-    pub async fn open(config: EngineConfig) -> Result<Arc<Self>> {
+    pub async fn open(mut config: EngineConfig) -> Result<Arc<Self>> {
         let cgroups = Cgroups::detect(&config.cgroup_root).map_err(EngineError::Cgroups)?;
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         crate::recovery::make_directories(&layout)?;
         let secluded = crate::recovery::seclude(&layout);
+        let sealed_exe = seal(&mut config.self_exe);
         let (shim_events, receiver) = mpsc::unbounded_channel();
         let streaming = Streaming::new(config.streaming)?;
         let core = Arc::new(Core {
@@ -74,11 +79,27 @@ impl Engine {
             objects: Mutex::default(),
             oom_score_noted: std::sync::Once::new(),
             secluded,
+            _sealed_exe: sealed_exe,
             config,
         });
         crate::recovery::recover(&core).await?;
         tokio::spawn(hear_shims(Arc::downgrade(&core), receiver));
         Ok(Arc::new(Self { core }))
+    }
+}
+
+/// Has shims, and with them what enters containers, run the program where nobody can write to it. Without that a
+/// program that runs protects itself.
+fn seal(program: &mut PathBuf) -> Option<OwnedFd> {
+    match knode_linux::process::sealed(program) {
+        Ok(sealed) => {
+            *program = format!("/proc/self/fd/{}", sealed.as_raw_fd()).into();
+            Some(sealed)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "containers are entered by a program that is not sealed");
+            None
+        }
     }
 }
 

@@ -233,6 +233,36 @@ async fn a_shim_is_small() {
     daemon.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_write_to_the_program_that_enters_containers() {
+    let daemon = Daemon::new("sealed").await;
+    let sandbox = daemon.sandbox().await;
+    // One that comes to every process of the host.
+    let config = secured(shell("sleep 1000"), |context| {
+        context.privileged = true;
+        context.namespace_options = Some(NamespaceOption {
+            pid: NamespaceMode::Node as i32,
+            ..Default::default()
+        });
+    });
+    let id = daemon.run_config(&sandbox, config).await;
+    let shim = shim_of(&daemon);
+    // As somebody in a privileged container has it, who waits for its end.
+    let kept = std::fs::File::open(format!("/proc/{shim}/exe")).unwrap();
+    let written = daemon
+        .exec(&id, &["sh", "-c", &format!(": >> /proc/{shim}/exe")])
+        .await
+        .unwrap();
+    assert_ne!(
+        written.exit_code, 0,
+        "a container has opened the shim's program to write"
+    );
+    // While anybody runs it, it is busy. What protects it then as well as later is the mount that it was found on.
+    let mount = rustix::fs::fstatvfs(&kept).unwrap().f_flag;
+    assert!(mount.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{mount:?}");
+    daemon.end().await;
+}
+
 /// The only shim of the daemon's engine.
 fn shim_of(daemon: &Daemon) -> i32 {
     let marks = processes_below(&daemon.scratch.join("engine").display().to_string());

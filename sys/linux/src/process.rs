@@ -4,9 +4,65 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// Exit code of a copy that panicked, as Rust programs have it.
 const PANICKED: i32 = 101;
+
+/// Opens the file of `program` where it cannot be written to, whoever tries: on a read-only mount of that file alone,
+/// which is mounted nowhere and cannot be mounted any more. What is executed by `/proc/self/fd/<number>` of it has this
+/// as its `/proc/<pid>/exe`. A container that comes to that link of a process on its way into it (CVE-2019-5736) can
+/// open it and wait until the program runs no more, but not write.
+///
+/// # Errors
+/// Those of `open_tree(2)`, `mount_setattr(2)` (since Linux 5.12) and `open(2)`.
+pub fn sealed(program: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, program, flags)?;
+    make_read_only(&mount)?;
+    // With the mount's own descriptor goes its place in a namespace, and with that all ways to change or to mount it.
+    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    Ok(rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn make_read_only(mount: &OwnedFd) -> io::Result<()> {
+    /// `struct mount_attr`.
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        users: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    let attributes = Attributes {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        users: 0,
+    };
+    // SAFETY: the path is a string that ends, and the attributes live through the call with the size that is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Runs `child` in a copy of this process, which ends with the code that it returns; gives the copy's number. What is
 /// registered for the end of a process does not run in it.
@@ -139,6 +195,37 @@ mod tests {
         assert_eq!(ended(seven), WaitStatus::Exited(Pid::from_raw(seven), 7));
         let panicked = fork(|| panic!("on purpose")).unwrap();
         assert_eq!(ended(panicked), WaitStatus::Exited(Pid::from_raw(panicked), 101));
+    }
+
+    /// Needs root.
+    #[test]
+    fn what_is_sealed_cannot_be_written_to_after_its_end_either() {
+        let program = std::env::temp_dir().join(format!("knode-linux-sealed-{}", std::process::id()));
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let sealed = sealed(&program).expect("mounting needs root");
+        let by_number = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+        let mut child = Command::new(by_number).arg("1000").spawn().unwrap();
+        let running = format!("/proc/{}/exe", child.id());
+        // As somebody who found the link while the program ran.
+        let kept = File::open(&running).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let again = format!("/proc/self/fd/{}", kept.as_raw_fd());
+        let refused = |error: io::Error| error.raw_os_error();
+        let written = File::options().write(true).open(&again).map_err(refused);
+        assert_eq!(written.err(), Some(Some(libc::EROFS)));
+        let place = std::env::temp_dir().join(format!("knode-linux-unsealed-{}", std::process::id()));
+        File::create(&place).unwrap();
+        let mounted = rustix::mount::mount_bind(again.as_str(), &place);
+        assert_eq!(mounted, Err(rustix::io::Errno::INVAL));
+        assert!(
+            make_read_only(&OwnedFd::from(kept)).is_err(),
+            "the mount can be changed"
+        );
+        // It is the way that is barred, not the file.
+        File::options().write(true).open(&program).unwrap();
+        std::fs::remove_file(&place).unwrap();
+        std::fs::remove_file(&program).unwrap();
     }
 
     #[test]

@@ -63,12 +63,14 @@ impl<'a> Extent<'a> {
 
     /// Of [`Extent::processes`] the node's own programs: daemons and shims, not what runs in pods.
     pub fn programs(&self) -> Vec<u32> {
-        let knode = crate::binary().canonicalize().unwrap_or_default();
+        // By the file, not by its name: shims run it on a mount where it has none.
+        let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let knode = identity(&crate::binary());
         let is_own = |id: &u32| {
-            fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                path == knode || name.starts_with("containerd")
-            })
+            let exe = PathBuf::from(format!("/proc/{id}/exe"));
+            let name = fs::read_link(&exe).unwrap_or_default();
+            let name = name.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("containerd") || knode.is_some() && identity(&exe) == knode
         };
         self.processes().into_iter().filter(is_own).collect()
     }

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -31,6 +32,7 @@ pub(crate) fn spawn(self_exe: &Path, cgroup_root: &Path, socket: &Path, log: &Pa
     };
     let mut command = Command::new(self_exe);
     command
+        .arg0("knode")
         .args(shim_command_line(&args))
         .env_clear()
         .current_dir("/")

@@ -62,6 +62,8 @@ struct Shim {
 pub fn run(args: &ShimArgs) -> io::Result<()> {
     let listener = UnixListener::from(knode_linux::fds::inherited(0)?);
     listener.set_nonblocking(true)?;
+    // The kernel knows it by a descriptor's number only.
+    nix::sys::prctl::set_name(c"knode-shim")?;
     // A parent that leads its own session already is no reason to give up.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/")?;
