@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use knode_api::hash::fnv1a_32;
 
 /// Of the lines of [`knode_testkit::leaks::Traces::differences`] those that can come from knodes with these data
-/// directories below `scratch`. Mounts, groups and processes are the whole machine's: what others began or ended
-/// meanwhile is no trace of ours.
+/// directories below `scratch`. Mounts, groups, processes and namespaces are the whole machine's: what others began
+/// or ended meanwhile is no trace of ours.
 pub(crate) fn own(mut lines: Vec<String>, scratch: &Path, data: &[PathBuf]) -> Vec<String> {
     let groups: Vec<String> = data.iter().map(|data| group(data)).collect();
     let scratch = scratch.display().to_string();
     lines.retain(|line| match line.split_once(' ') {
         Some(("cgroup", rest)) => rest.starts_with("left") && groups.iter().any(|group| rest.contains(group)),
         Some(("mount", rest)) => rest.starts_with("left") && rest.contains(&scratch),
-        Some(("process", rest)) => rest.starts_with("left"),
+        Some(("process" | "namespace", rest)) => rest.starts_with("left"),
         _ => true,
     });
     lines
@@ -42,6 +42,7 @@ mod tests {
             "mount left behind: /tmp/b/data/engine".to_owned(),
             "mount gone: /tmp/a/data/engine".to_owned(),
             "process gone: 8 knode".to_owned(),
+            "namespace gone: lab1".to_owned(),
         ];
         let all = mine.iter().chain(&others).cloned().collect();
         assert_eq!(own(all, Path::new("/tmp/a"), &[data]), mine);

@@ -17,6 +17,15 @@ fn with_busybox(name: &str, options: &[&str]) -> Cluster {
     cluster
 }
 
+const CONFIGURATION: &str = r"
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+staticPodPath: MANIFESTS
+containerLogMaxSize: 16Ki
+containerLogMaxFiles: 3
+containerLogMonitorInterval: 3s
+";
+
 #[test]
 fn logs_static_pods_debuggers_limits_and_scratch_space() {
     work(Cluster::machine("kubelet"));
@@ -30,12 +39,10 @@ fn the_same_over_containerd() {
 fn work(mut cluster: Cluster) {
     let manifests = cluster.scratch.join("manifests");
     fs::create_dir_all(&manifests).unwrap();
-    cluster.start(&[
-        "--container-log-max-size=16Ki",
-        "--container-log-max-files=3",
-        "--pod-manifest-path",
-        &manifests.display().to_string(),
-    ]);
+    let file = cluster.scratch.join("kubelet.yaml");
+    let text = CONFIGURATION.replace("MANIFESTS", &manifests.display().to_string());
+    fs::write(&file, text).unwrap();
+    cluster.start(&[&format!("--kubelet-config={}", file.display())]);
     cluster.import_busybox("busybox:test");
     // Full and measured while the others are looked at.
     cluster.apply(FILLING).ok();
