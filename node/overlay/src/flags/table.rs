@@ -78,7 +78,7 @@ pub(super) const FLAGS: &[Flag] = &[
     truth(
         "ip-blackhole-route",
         "false",
-        "drop what is for a subnet that no node has",
+        "not supported: a blackhole route for the node's own subnet, for addresses no pod has",
     ),
     truth(
         "kube-subnet-mgr",
