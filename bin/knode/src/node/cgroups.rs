@@ -5,7 +5,7 @@ use std::path::Path;
 
 use knode_cri::LinuxContainerResources;
 use knode_kubelet::PodCgroups;
-use knode_linux::cgroup::{Cgroups, Version};
+use knode_linux::cgroup::{Cgroups, Version, cpu_weight};
 
 /// Makes the groups in the machine's hierarchy.
 pub struct Kernel(pub Cgroups);
@@ -39,8 +39,8 @@ fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> 
             }
         }
         Version::V2 => {
-            if limits.cpu_shares > 0 {
-                all.push(("", "cpu.weight", weight(limits.cpu_shares).to_string()));
+            if let Ok(shares @ 1..) = u64::try_from(limits.cpu_shares) {
+                all.push(("", "cpu.weight", cpu_weight(shares).to_string()));
             }
             if limits.cpu_quota != 0 {
                 let quota = if limits.cpu_quota < 0 {
@@ -80,11 +80,6 @@ fn others(version: Version, limits: &LinuxContainerResources) -> impl Iterator<I
 /// A controller that not every kernel has.
 const HUGE_PAGES: &str = "hugetlb";
 const PIDS: &str = "pids.max";
-
-/// Shares of version 1 (2 to 262144) as a weight of version 2 (1 to 10000), by the linear rule of the kubelet.
-fn weight(shares: i64) -> i64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
-}
 
 impl PodCgroups for Kernel {
     fn apply(&self, parent: &str, limits: &LinuxContainerResources) -> io::Result<()> {

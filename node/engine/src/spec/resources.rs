@@ -1,6 +1,7 @@
 //! Limits: as OCI resources at the start, as control-group files for a change.
 
 use knode_cri::LinuxContainerResources;
+use knode_linux::cgroup::cpu_weight;
 use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemoryBuilder,
     LinuxResources, LinuxResourcesBuilder,
@@ -155,7 +156,7 @@ fn values_v2(given: &LinuxContainerResources) -> Result<Vec<CgroupValue>, SpecEr
     let period = positive("cpu_period", given.cpu_period)?;
     let (limit, quota) = (given.memory_limit_in_bytes, given.cpu_quota);
     let mut values = Vec::new();
-    values.extend(shares.map(|shares| write("cpu", "cpu.weight", weight(shares))));
+    values.extend(shares.map(|shares| write("cpu", "cpu.weight", cpu_weight(shares))));
     if quota != 0 || period.is_some() {
         let period = period.unwrap_or(CPU_PERIOD);
         values.push(write("cpu", "cpu.max", format!("{} {period}", or_max(quota))));
@@ -201,12 +202,6 @@ fn values_v1(given: &LinuxContainerResources) -> Result<Vec<CgroupValue>, SpecEr
     Ok(values)
 }
 
-/// Shares (2 to 262144) as a weight (1 to 10000), as every runtime converts them.
-fn weight(shares: u64) -> u64 {
-    let shares = shares.clamp(2, 262_144);
-    1 + ((shares - 2) * 9999) / 262_142
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,11 +234,6 @@ mod tests {
             (v2[0].file.as_str(), v2[0].value.as_str()),
             ("cpu.max", "50000 100000")
         );
-    }
-
-    #[test]
-    fn shares_become_weights() {
-        assert_eq!([2, 1024, 262_144].map(weight), [1, 39, 10_000]);
     }
 
     #[test]

@@ -166,5 +166,11 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// Shares of version 1 (`cpu.shares`, 2 to 262144; what is beyond counts as the nearest of these) as a weight of version 2
+/// (`cpu.weight`, 1 to 10000), by the linear rule of runc and the kubelet.
+pub fn cpu_weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
 #[cfg(test)]
 mod tests;

@@ -61,3 +61,11 @@ fn moving_to_where_one_is_changes_nothing() {
     cgroups.stir().unwrap();
     assert_eq!(std::fs::read_to_string("/proc/self/cgroup").unwrap(), before);
 }
+
+#[test]
+fn shares_become_weights() {
+    assert_eq!(
+        [0, 2, 1024, 262_144, u64::MAX].map(cpu_weight),
+        [1, 1, 39, 10_000, 10_000]
+    );
+}

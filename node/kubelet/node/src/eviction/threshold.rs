@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use knode_api::quantity::{Format, Quantity};
+use knode_api::time::parse_duration;
 
 use super::signal::{Signal, UnknownSignal};
 
@@ -237,28 +238,5 @@ fn pairs(text: &str, between: char) -> Result<Vec<(Signal, String)>, ThresholdEr
 /// # Errors
 /// [`ThresholdError::Duration`].
 pub fn duration(text: &str) -> Result<Duration, ThresholdError> {
-    let wrong = || ThresholdError::Duration(text.to_owned());
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 0.001,
-                _ => return Err(wrong()),
-            };
-        rest = &rest[unit..];
-    }
-    if text.is_empty() {
-        return Err(wrong());
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+    parse_duration(text).ok_or_else(|| ThresholdError::Duration(text.to_owned()))
 }
