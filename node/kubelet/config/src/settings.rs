@@ -56,6 +56,8 @@ pub struct Settings {
     pub fail_swap_on: bool,
     #[serde(rename = "failCgroupV1")]
     pub fail_cgroup_v1: bool,
+    /// Whether `/logs/` is served.
+    pub enable_system_log_handler: bool,
     /// A quantity.
     pub container_log_max_size: String,
     pub container_log_max_files: u32,

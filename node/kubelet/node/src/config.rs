@@ -86,6 +86,8 @@ pub struct NodeConfig {
     pub image_gc: ImageGcPolicy,
     /// What `/configz` shows under `kubeletconfig`.
     pub configz: Value,
+    /// Whether `/logs/` serves the machine's log files.
+    pub system_logs: bool,
     /// What `/flagz` shows: flags by name.
     pub flags: BTreeMap<String, String>,
 }

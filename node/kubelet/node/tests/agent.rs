@@ -446,6 +446,18 @@ async fn get(client: &Client, path: &str) -> (StatusCode, String) {
 }
 
 #[tokio::test]
+async fn log_files_are_not_served_where_they_are_switched_off() {
+    let bed = start_changed(true, |config, _| config.system_logs = false).await;
+    bed.api.allow("friend");
+    let friend = bed.kubelet(Some("friend"), None).await;
+    let refused = (
+        StatusCode::METHOD_NOT_ALLOWED,
+        "logs endpoint is disabled.\n".to_owned(),
+    );
+    assert_eq!(get(&friend, "/logs/").await, refused);
+}
+
+#[tokio::test]
 async fn the_api_is_closed_to_all_but_those_who_may() {
     let bed = start_with(true).await;
     bed.api.allow("friend");

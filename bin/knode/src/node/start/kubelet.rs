@@ -65,6 +65,7 @@ impl Plan<'_> {
             image_gc: settings.image_gc,
             shutdown: settings.shutdown.clone(),
             configz: settings.configz.clone(),
+            system_logs: settings.all.enable_system_log_handler,
             flags: settings.flags.clone(),
         }
     }

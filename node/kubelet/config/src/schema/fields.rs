@@ -334,8 +334,8 @@ pub(crate) const FIELDS: &[Field] = &[
         "free memory is looked at every ten seconds",
     ),
     object("logging", LOGGING),
-    no_effect("enableSystemLogHandler", Bool, "false", "/logs/ is not served").zero_counts(),
-    only("enableSystemLogQuery", Bool, "false", "/logs/ is not served").zero_counts(),
+    honoured("enableSystemLogHandler", Bool, "true").zero_counts(),
+    only("enableSystemLogQuery", Bool, "false", "/logs/ takes no queries").zero_counts(),
     honoured("shutdownGracePeriod", Duration, "\"0s\""),
     honoured("shutdownGracePeriodCriticalPods", Duration, "\"0s\""),
     honoured(

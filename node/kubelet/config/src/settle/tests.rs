@@ -263,3 +263,15 @@ fn resources_are_read() {
     assert_eq!((plain.pod_pids_limit, plain.cpu_cfs_quota), (-1, true));
     assert_eq!(plain.enforce_node_allocatable, ["pods"]);
 }
+
+#[test]
+fn log_files_of_the_machine_are_served_unless_switched_off() {
+    let served = |text: &str| {
+        settled(&[], &[("c", text)])
+            .unwrap()
+            .settings
+            .enable_system_log_handler
+    };
+    assert!(served(""));
+    assert!(!served("enableSystemLogHandler: false"));
+}

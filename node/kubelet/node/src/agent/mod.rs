@@ -158,6 +158,7 @@ fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet
         runtime: deps.runtime.clone(),
         root_dir: config.root_dir.clone(),
         pod_logs_dir: config.pod_logs_dir.clone(),
+        system_logs: config.system_logs,
         volumes: Default::default(),
         configz: config.configz.clone(),
         version: config.version.clone(),

@@ -34,6 +34,7 @@ fn config() -> NodeConfig {
         image_gc: Default::default(),
         shutdown: Default::default(),
         configz: Value::Null,
+        system_logs: true,
         flags: BTreeMap::new(),
     }
 }

@@ -40,6 +40,7 @@ pub(crate) struct Kubelet {
     pub(crate) root_dir: std::path::PathBuf,
     pub(crate) pod_logs_dir: std::path::PathBuf,
     pub(crate) volumes: Volumes,
+    pub(crate) system_logs: bool,
     pub(crate) configz: Value,
     pub(crate) version: String,
     pub(crate) flags: BTreeMap<String, String>,

@@ -26,6 +26,9 @@ enum Found {
 }
 
 pub(super) async fn serve(kubelet: &Kubelet, path: &str) -> Answer {
+    if !kubelet.system_logs {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n");
+    }
     let root = kubelet.pod_logs_dir.parent().unwrap_or(Path::new("/")).to_owned();
     let relative = path.to_owned();
     let found = tokio::task::spawn_blocking(move || find(&root, &relative)).await;

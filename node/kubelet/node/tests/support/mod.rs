@@ -56,6 +56,7 @@ pub fn config(dir: &Path) -> NodeConfig {
         image_gc: Default::default(),
         shutdown: Default::default(),
         configz: json!({"kind": "KubeletConfiguration"}),
+        system_logs: true,
         flags: [("port".to_owned(), "10250".to_owned())].into(),
     }
 }
