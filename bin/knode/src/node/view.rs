@@ -1,6 +1,7 @@
 //! What the kubelet's two halves see of each other.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -116,6 +117,10 @@ impl PodSource for Pods {
             counts.into_iter().map(one)
         };
         all.flat_map(of_pod).collect()
+    }
+
+    fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
+        self.0.claimed_volumes()
     }
 
     async fn clear_ended(&self) {

@@ -29,6 +29,7 @@ use crate::{logs, static_pods};
 /// The running pod side of the kubelet, and what can be asked of it.
 pub struct Kubelet {
     shared: Arc<Shared>,
+    context: Arc<Context>,
     /// Ended with the kubelet.
     _tasks: JoinSet<()>,
 }
@@ -89,10 +90,11 @@ impl Kubelet {
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
         tasks.spawn(pins::run(context.clone()));
         tasks.spawn(classes::run(context.clone()));
-        tasks.spawn(logs::run(context, shared.clone()));
+        tasks.spawn(logs::run(context.clone(), shared.clone()));
         tasks.spawn(dispatcher.run());
         Ok(Self {
             shared,
+            context,
             _tasks: tasks,
         })
     }
@@ -121,6 +123,17 @@ impl Kubelet {
             is_it.then(|| view.clone())
         });
         named.min_by_key(|view| view.pod.is_deleted())
+    }
+
+    /// Claims whose file systems are mounted here: namespace, name, and where.
+    pub fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
+        let all = self.shared.pods().into_iter();
+        let of_pod = |pod: Arc<Pod>| {
+            let claims = self.context.volumes.of_claims(&pod).into_iter();
+            let named = claims.map(|(claim, path)| (pod.ns().to_owned(), claim, path));
+            named.collect::<Vec<_>>()
+        };
+        all.flat_map(of_pod).collect()
     }
 
     /// A pod by uid.

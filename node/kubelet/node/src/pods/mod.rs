@@ -4,6 +4,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,6 +49,11 @@ pub trait PodSource: Send + Sync + 'static {
 
     /// How often each probe of the pods here gave what.
     fn probes(&self) -> Vec<ProbeCount> {
+        Vec::new()
+    }
+
+    /// Claims whose file systems are mounted here: namespace, name, and where.
+    fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
         Vec::new()
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::body::{Answer, METRICS, full, json, method_not_allowed, not_found, runtime_error, text};
 use super::route::{Route, query, route};
-use super::{Kubelet, checkpoint, logs, metrics, probes, stats, streams, system_logs, zpages};
+use super::{Kubelet, checkpoint, claims, logs, metrics, probes, stats, streams, system_logs, zpages};
 
 pub(super) async fn handle(
     kubelet: Arc<Kubelet>,
@@ -34,7 +34,10 @@ pub(super) async fn handle(
         Route::Statusz => zpages::statusz(&kubelet, &parts.headers),
         Route::Flagz => zpages::flagz(&kubelet, &parts.headers),
         Route::StatsSummary => stats::summary(&kubelet).await,
-        Route::Metrics => full(StatusCode::OK, METRICS, metrics::text(&kubelet)),
+        Route::Metrics => {
+            let text = metrics::text(&kubelet) + &claims::text(kubelet.pods.claimed_volumes()).await;
+            full(StatusCode::OK, METRICS, text)
+        }
         Route::ResourceMetrics => stats::resource_metrics(&kubelet).await,
         Route::CadvisorMetrics => stats::cadvisor_metrics(&kubelet).await,
         Route::ProbeMetrics => full(StatusCode::OK, METRICS, probes::text(&kubelet.pods.probes())),

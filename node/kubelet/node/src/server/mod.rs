@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod checkpoint;
+mod claims;
 mod handlers;
 mod listen;
 pub mod logs;
@@ -39,8 +40,8 @@ pub(crate) struct Kubelet {
     pub(crate) runtime: Arc<dyn RuntimeService>,
     pub(crate) root_dir: std::path::PathBuf,
     pub(crate) pod_logs_dir: std::path::PathBuf,
-    pub(crate) volumes: Volumes,
     pub(crate) system_logs: bool,
+    pub(crate) volumes: Volumes,
     pub(crate) configz: Value,
     pub(crate) version: String,
     pub(crate) flags: BTreeMap<String, String>,

@@ -15,7 +15,7 @@ use crate::error::{Phase, VolumeError};
 use crate::mount;
 use crate::nfs::{self, Export};
 use crate::plan::claims::{self, Persistent, Source};
-use crate::plan::{ClaimRef, VolumeKind};
+use crate::plan::{ClaimRef, VolumeKind, plan};
 
 /// Where a volume that is mounted whole is.
 #[derive(Debug, Clone)]
@@ -42,6 +42,23 @@ impl Volumes {
         let key = (uid(pod).to_owned(), volume.to_owned());
         let placed = self.places().get(&key).filter(|placed| !placed.block).cloned()?;
         Some((placed.path, placed.read_only))
+    }
+
+    /// The pod's mounted file systems that come from claims: the claim, and where it is mounted. Directories of the
+    /// host's are none.
+    pub fn of_claims(&self, pod: &Pod) -> Vec<(String, PathBuf)> {
+        let below = self.paths.pods().join(uid(pod));
+        let mut all = Vec::new();
+        for (name, planned) in plan(pod) {
+            let kind = planned.map(|volume| volume.kind);
+            if let Ok(VolumeKind::Claim(claim)) = kind
+                && let Some((path, _)) = self.placed(pod, &name)
+                && path.starts_with(&below)
+            {
+                all.push((claim.name, path));
+            }
+        }
+        all
     }
 
     /// The device of a volume that the pod uses as one, and whether it is for reading alone; none if there is no such
