@@ -8,9 +8,10 @@ use futures::{StreamExt, TryStreamExt};
 use knode_cri::client::RemoteRuntime;
 use knode_cri::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageService, ImageSpec,
-    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemoveContainerRequest,
-    RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest, RuntimeService, StartContainerRequest,
-    StopContainerRequest, StopPodSandboxRequest,
+    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext,
+    NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata, PullImageRequest,
+    RemoveContainerRequest, RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    RuntimeService, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 
 use super::contender::CGROUP;
@@ -79,6 +80,10 @@ impl Bench<'_> {
             hostname: name,
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: CGROUP.into(),
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(as_of_a_kubelet()),
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -94,6 +99,13 @@ impl Bench<'_> {
             image: Some(spec(self.image)),
             command: ["sh", "-c", SCRIPT].map(str::to_owned).into(),
             log_path: LOG.into(),
+            linux: Some(LinuxContainerConfig {
+                security_context: Some(LinuxContainerSecurityContext {
+                    namespace_options: Some(as_of_a_kubelet()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
             ..Default::default()
         }
     }
@@ -195,6 +207,14 @@ impl Bench<'_> {
             .try_for_each(|_| async { Ok(()) })
             .await?;
         Ok(started.elapsed())
+    }
+}
+
+/// What a kubelet asks for unless a pod wants its containers to share their processes.
+fn as_of_a_kubelet() -> NamespaceOption {
+    NamespaceOption {
+        pid: NamespaceMode::Container.into(),
+        ..Default::default()
     }
 }
 

@@ -46,10 +46,11 @@ impl Lines {
         }
     }
 
-    /// The stream has ended: what is left is a line too.
+    /// The stream has ended: what is left is part of a line that never was whole, as containerd says it too, so that
+    /// a reader gives what the program wrote and no more.
     pub fn finish(&mut self, time: &str, log: &mut Vec<u8>) {
         if !self.pending.is_empty() {
-            self.write(time, 'F', log);
+            self.write(time, 'P', log);
         }
         self.pending = Vec::new();
     }
@@ -81,7 +82,7 @@ mod tests {
     fn a_line_is_written_when_it_is_whole() {
         assert_eq!(
             run(&[b"one\ntw", b"o\n\nend"]),
-            "T stdout F one\nT stdout F two\nT stdout F \nT stdout F end\n"
+            "T stdout F one\nT stdout F two\nT stdout F \nT stdout P end\n"
         );
         assert_eq!(run(&[]), "");
     }
