@@ -81,6 +81,11 @@ async fn an_evicted_pod_ends_and_says_why() {
     bench.api.put(pod("p", json!({}), json!({})));
     bench.until_ready("p").await;
     assert!(evict(&bench, "uid-p", 1).await);
+    let left = bench.runtime.left();
+    assert!(
+        left.is_empty(),
+        "what it had is given back before the next look: {left:?}"
+    );
     let seen = bench.api.pod("p").unwrap();
     let status = serde_json::to_value(&seen.status).unwrap();
     assert_eq!(

@@ -159,9 +159,11 @@ impl Kubelet {
             .nth(1)
     }
 
-    /// Ends a pod because something is scarce or the machine shuts down, and waits until none of its containers runs. False if there is no such
-    /// pod here, or one that must not be evicted.
+    /// Ends a pod because something is scarce or the machine shuts down, and waits until none of its containers runs;
+    /// where something is scarce, until what the pod had is given back too (upstream: `waitForPodsCleanup`), so that
+    /// nobody else has to go for it. False if there is no such pod here, or one that must not be evicted.
     pub async fn evict(&self, uid: &str, eviction: Eviction) -> bool {
+        let cause = eviction.cause;
         let told = {
             let views = self.shared.read();
             let may_go =
@@ -169,16 +171,23 @@ impl Kubelet {
             let entry = views.get(uid).filter(may_go);
             entry.and_then(|entry| {
                 entry.signals.send(Signal::Evict(eviction)).ok()?;
-                Some(entry.view.clone())
+                Some((entry.view.clone(), entry.signals.clone()))
             })
         };
-        let Some(mut view) = told else { return false };
+        let Some((mut view, signals)) = told else {
+            return false;
+        };
         let runs = |view: &PodView| {
             let mut all = view.containers.iter();
             all.any(|record| record.state == ContainerState::Running)
         };
         // A worker that ends has ended its containers before.
         let _ = view.wait_for(|view| view.pod.is_terminal() && !runs(view)).await;
+        let (waiting, gone) = oneshot::channel();
+        if cause == Cause::Scarcity && signals.send(Signal::Clear(waiting)).is_ok() {
+            // The answer is the end of the sender.
+            let _ = gone.await;
+        }
         true
     }
 
