@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use knode_policy::model::Protocol;
-use knode_testkit::Host;
+use knode_testkit::{Host, wait_until};
 
 use super::cases::{Probe, addresses};
 use super::sctp::Raw;
@@ -83,7 +83,31 @@ impl Net {
             servers: Vec::new(),
         };
         net.start_servers();
+        net.settle();
         net
+    }
+
+    /// Until everyone reaches each other while nothing is forbidden: links come up and neighbours are found in their
+    /// own time.
+    fn settle(&self) {
+        let pairs = [("outside", "a/web"), ("a/web", "outside"), ("a/remote", "a/web")];
+        for (from, to) in [pairs.as_slice(), &[("a/client", "a/web"), ("b/client", "a/web")]].concat() {
+            for family in [0, 1] {
+                let probe = Probe {
+                    from,
+                    to,
+                    protocol: Protocol::Tcp,
+                    port: TCP_PORTS[0],
+                    passes: false,
+                };
+                wait_until(&format!("{from} to reach {to}"), 4 * PATIENCE, || {
+                    let seen = || [&self.node, self.host(from)].map(|host| host.ip("neigh"));
+                    self.answers(&probe, family)
+                        .then_some(())
+                        .ok_or_else(|| format!("{:?}", seen()))
+                });
+            }
+        }
     }
 
     /// Who is called so.

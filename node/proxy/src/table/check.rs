@@ -10,10 +10,11 @@ pub fn misplaced_cidr(model: &Model, locality: &Locality) -> Option<String> {
     let services = model
         .names()
         .filter_map(|name| Some((name, model.get(name)?.service.as_ref()?)));
-    let mut addresses =
-        services.flat_map(|(name, service)| service.cluster_ips.iter().map(move |ip| (name, ip)));
+    let addresses = services.flat_map(|(name, service)| service.cluster_ips.iter().map(move |ip| (ip, name)));
     let inside = |ip| cidrs.iter().find(|cidr| cidr.contains(ip));
-    let ((name, ip), cidr) = addresses.find_map(|(name, ip)| Some(((name, ip), inside(ip)?)))?;
+    // The lowest, mostly that of the API server: the same at each start.
+    let all = addresses.filter_map(|(ip, name)| Some((ip, name, inside(ip)?)));
+    let (ip, name, cidr) = all.min_by_key(|(ip, ..)| *ip)?;
     Some(format!(
         "the cluster CIDR {cidr} contains {ip} of the service {name}: it is the network of the services, not that \
          of the pods. Every connection of a pod to a service is masqueraded for it, and the endpoints see a node's \
@@ -34,6 +35,13 @@ mod tests {
             ..Service::default()
         };
         model.set_service("default/kubernetes", Some(service));
+        let later = Service {
+            cluster_ips: ["10.254.0.2".parse().expect("ip")].into(),
+            ..Service::default()
+        };
+        for name in ["a/a", "z/z"] {
+            model.set_service(name, Some(later.clone()));
+        }
         let of = |cidr: &str| Locality::Cidrs(vec![cidr.parse().expect("cidr")]);
         let warning = misplaced_cidr(&model, &of("10.254.0.0/16")).expect("a warning");
         assert!(
