@@ -260,7 +260,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "maxParallelImagePulls",
         COUNT,
         "",
-        "pulls are not limited in number",
+        "four images are pulled at a time, always",
     )
     .zero_counts(),
     honoured("evictionHard", TextMap, ""),
