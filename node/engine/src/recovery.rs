@@ -38,8 +38,7 @@ pub(crate) fn seclude(layout: &Layout) -> Vec<Secluded> {
             None
         }
     };
-    let all = [layout.all_namespaces(), layout.all_shm()];
-    all.into_iter().filter_map(of).collect()
+    layout.secluded().into_iter().filter_map(of).collect()
 }
 
 /// What a container turns out to be, from its record and from what else is known of it.

@@ -32,7 +32,7 @@ async fn end_all(engine: &Engine) -> Vec<EngineError> {
     if errors.is_empty() {
         errors.extend(remove_dir(&layout.sandboxes()).err());
         errors.extend(remove_dir(&layout.containers()).err());
-        for directory in [layout.all_namespaces(), layout.all_shm()] {
+        for directory in layout.secluded() {
             // Not recursive: what is still mounted below must not be emptied.
             let revealed = knode_linux::seclude::reveal(&directory).file("unmounting", &directory);
             errors.extend(revealed.and_then(|()| remove_empty(&directory)).err());

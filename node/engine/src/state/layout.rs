@@ -74,6 +74,11 @@ impl Layout {
         self.all_shm().join(id)
     }
 
+    /// Directories with mounts of all sandboxes, each sandbox's below its id.
+    pub fn secluded(&self) -> [PathBuf; 2] {
+        [self.all_namespaces(), self.all_shm()]
+    }
+
     /// State of libcontainer.
     pub fn runtime_root(&self) -> PathBuf {
         self.run.join("oci")

@@ -183,10 +183,8 @@ impl Kubelet {
         };
         // A worker that ends has ended its containers before.
         let _ = view.wait_for(|view| view.pod.is_terminal() && !runs(view)).await;
-        let (waiting, gone) = oneshot::channel();
-        if cause == Cause::Scarcity && signals.send(Signal::Clear(waiting)).is_ok() {
-            // The answer is the end of the sender.
-            let _ = gone.await;
+        if cause == Cause::Scarcity {
+            ask_to_clear(&signals).await;
         }
         true
     }
@@ -195,13 +193,11 @@ impl Kubelet {
     /// gone (upstream: `DeleteAllUnusedContainers`).
     pub async fn clear_ended(&self) {
         let ask = |entry: &Entry| {
-            let (waiting, gone) = oneshot::channel();
             let ended = entry.view.borrow().pod.is_terminal();
-            (ended && entry.signals.send(Signal::Clear(waiting)).is_ok()).then_some(gone)
+            ended.then(|| ask_to_clear(&entry.signals))
         };
         let asked: Vec<_> = self.shared.read().values().filter_map(ask).collect();
-        // An answer is the end of the sender, whatever is sent.
-        let _ = futures::future::join_all(asked).await;
+        futures::future::join_all(asked).await;
     }
 
     /// Whether the first list of pods has come.
@@ -213,6 +209,17 @@ impl Kubelet {
     pub async fn wait_synced(&self) {
         // The sender lives in the same struct.
         let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+}
+
+/// Asks a worker, at once, to take away what is kept of its pod that has ended; completes when it is gone.
+fn ask_to_clear(signals: &mpsc::UnboundedSender<Signal>) -> impl Future<Output = ()> + use<> {
+    let (waiting, gone) = oneshot::channel();
+    // A worker that has ended has taken it away; the sender is dropped with the signal then.
+    let _ = signals.send(Signal::Clear(waiting));
+    async move {
+        // The answer is the end of the sender, whatever is sent.
+        let _ = gone.await;
     }
 }
 
