@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use knode_linux::cgroup::Cgroups;
-use knode_linux::seclude::Secluded;
 use rand::Rng;
 use tokio::sync::mpsc;
 
@@ -16,6 +15,7 @@ use crate::error::{EngineError, Result};
 use crate::events::Events;
 use crate::link::ShimEvent;
 use crate::sandbox::Sandbox;
+use crate::secluded::SecludedMounts;
 use crate::spec::Machine;
 use crate::state::{Layout, boot_id};
 use crate::streaming::Streaming;
@@ -30,7 +30,7 @@ pub(crate) struct Core {
     pub(crate) config: EngineConfig,
     pub(crate) layout: Layout,
     /// Directories whose mounts of other pods no container is made with.
-    pub(crate) secluded: Vec<Secluded>,
+    pub(crate) secluded: SecludedMounts,
     pub(crate) cgroups: Cgroups,
     pub(crate) boot_id: String,
     pub(crate) capabilities: u64,
@@ -63,7 +63,7 @@ impl Engine {
         let cgroups = Cgroups::detect(&config.cgroup_root).map_err(EngineError::Cgroups)?;
         let layout = Layout::new(&config.data_dir, &config.run_dir);
         crate::recovery::make_directories(&layout)?;
-        let secluded = crate::recovery::seclude(&layout);
+        let secluded = SecludedMounts::establish(&layout, &config.images.snapshots().directory());
         let sealed_exe = seal(&mut config.self_exe);
         let (shim_events, receiver) = mpsc::unbounded_channel();
         let streaming = Streaming::new(config.streaming)?;

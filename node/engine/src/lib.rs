@@ -18,6 +18,7 @@ pub mod net;
 mod recovery;
 mod runtime;
 mod sandbox;
+mod secluded;
 mod service;
 pub mod shim;
 pub mod spec;

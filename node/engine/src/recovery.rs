@@ -2,11 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-use knode_linux::seclude::Secluded;
 
 use crate::container::Container;
 use crate::engine::Core;
@@ -27,18 +24,6 @@ pub(crate) fn make_directories(layout: &Layout) -> Result<()> {
         fs::create_dir_all(&directory).file("making", &directory)?;
     }
     Ok(())
-}
-
-/// Lets new containers leave behind what other pods have mounted. Without it they start later, no more.
-pub(crate) fn seclude(layout: &Layout) -> Vec<Secluded> {
-    let of = |directory: PathBuf| match Secluded::establish(&directory) {
-        Ok(secluded) => secluded,
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "containers see mounts of all pods");
-            None
-        }
-    };
-    layout.secluded().into_iter().filter_map(of).collect()
 }
 
 /// What a container turns out to be, from its record and from what else is known of it.

@@ -147,7 +147,7 @@ async fn mounts_are_where_and_as_they_were_asked_for() {
 async fn the_hosts_mounts_come_without_those_of_other_pods() {
     let mut daemon = Daemon::new("secluded").await;
     let other = daemon.sandbox().await;
-    daemon.run(&other, "sleep 1000").await;
+    let others = daemon.run(&other, "sleep 1000").await;
     let mut config = daemon.sandbox_config();
     config.metadata.as_mut().unwrap().name = "seer".into();
     let own = daemon.run_sandbox(config).await.unwrap();
@@ -161,6 +161,8 @@ async fn the_hosts_mounts_come_without_those_of_other_pods() {
             assert!(table.contains(&format!("/ns/{own}/{namespace} ")), "{table}");
         }
         assert!(table.contains(&format!("/shm/{own} ")), "{table}");
+        let root = format!("/s/{others}/rootfs ");
+        assert!(table.contains(&root), "who asks for all files gets them: {table}");
         for kind in ["ns", "shm"] {
             assert!(!table.contains(&format!("/{kind}/{other}")), "{table}");
         }

@@ -113,14 +113,30 @@ pub fn unmount_all(target: &Path) -> io::Result<()> {
     }
 }
 
-/// The mount points at or below `root` in this mount namespace, in mounting order.
+/// The mount points at or below `root` in this mount namespace, in mounting order, as paths that begin with `root`,
+/// whose parents may be links.
 ///
 /// # Errors
 /// When `/proc/self/mountinfo` cannot be read.
 pub fn mount_points_below(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let real = real_place(root);
     let table = std::fs::read("/proc/self/mountinfo")?;
     let points = table.split(|byte| *byte == b'\n').filter_map(mount_point);
-    Ok(points.filter(|point| point.starts_with(root)).collect())
+    let below = |point: PathBuf| {
+        Some(match point.strip_prefix(&real).ok()? {
+            rest if rest.as_os_str().is_empty() => root.to_owned(),
+            rest => root.join(rest),
+        })
+    };
+    Ok(points.filter_map(below).collect())
+}
+
+/// The path without links on the way to its last part, which is not looked at: a mount whose server is gone answers
+/// nobody.
+fn real_place(path: &Path) -> PathBuf {
+    let parts = path.parent().zip(path.file_name());
+    let real = parts.and_then(|(parent, name)| Some(parent.canonicalize().ok()?.join(name)));
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// Whether something is mounted on `path` itself; what is not there is no mount point. Its last part is not followed

@@ -207,6 +207,22 @@ mod tests {
 
     /// Needs root.
     #[test]
+    fn a_directory_behind_a_link_is_secluded_once() {
+        let base = directory("linked");
+        let (path, link) = (base.join("one"), base.with_extension("link"));
+        std::os::unix::fs::symlink(&base, &link).unwrap();
+        let linked = link.join("one");
+        let first = Secluded::establish(&linked).expect("mounting needs root");
+        assert_eq!(Secluded::establish(&linked).unwrap(), first);
+        assert_eq!(points(&path), ["", ""]);
+        reveal(&linked).unwrap();
+        assert!(points(&path).is_empty());
+        fs::remove_file(&link).unwrap();
+        fs::remove_dir_all(&base).unwrap();
+    }
+
+    /// Needs root.
+    #[test]
     fn a_directory_with_older_mounts_stays_as_it_is() {
         let path = directory("unsecluded");
         mount_bind(path.join("one"), path.join("other")).expect("mounting needs root");

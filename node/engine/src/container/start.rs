@@ -4,27 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use knode_cri::{ContainerEventType, ContainerState};
-use knode_linux::seclude::Secluded;
 
 use super::{Container, state_name};
 use crate::crash;
 use crate::engine::{Core, now_nanos};
 use crate::error::{EngineError, Result, chain};
-use crate::shim::protocol::{Answer, Command, OwnMounts, StartContainer};
+use crate::shim::protocol::{Answer, Command, StartContainer};
 use crate::state::{ContainerRecord, Ended, Started, write_record};
 
 /// Exit code and reason of a container whose program could not be started, as upstream runtimes give them.
 const START_ERROR: (i32, &str) = (128, "StartError");
-
-/// What a container of this sandbox keeps of the directories with mounts of all.
-fn own_mounts(secluded: &[Secluded], sandbox: &str) -> Vec<OwnMounts> {
-    let own = |secluded: &Secluded| OwnMounts {
-        directory: secluded.directory().to_owned(),
-        mount: secluded.mount(),
-        name: sandbox.to_owned(),
-    };
-    secluded.iter().map(own).collect()
-}
 
 impl Core {
     /// Starts a created container; its program runs when this returns.
@@ -47,7 +36,7 @@ impl Core {
             });
         }
         crash::point("start.begin");
-        let start = self.start_request(&container.record(), &sandbox.id);
+        let start = self.start_request(&container.record());
         let result = match sandbox.link()?.call(Command::Start(Box::new(start)), &[]).await {
             Ok(Answer::Started {
                 pid,
@@ -82,7 +71,7 @@ impl Core {
         }
     }
 
-    fn start_request(&self, record: &ContainerRecord, sandbox: &str) -> StartContainer {
+    fn start_request(&self, record: &ContainerRecord) -> StartContainer {
         let log = &record.log_path;
         let resources = record
             .config
@@ -101,7 +90,7 @@ impl Core {
             stdin_once: record.config.stdin_once,
             oom_score_adj: resources.and_then(|resources| i32::try_from(resources.oom_score_adj).ok()),
             program: record.program.clone(),
-            secluded: own_mounts(&self.secluded, sandbox),
+            secluded: self.secluded.of(record),
         }
     }
 

@@ -43,14 +43,14 @@ pub struct StartContainer {
     pub secluded: Vec<OwnMounts>,
 }
 
-/// The mounts of one pod in a directory with those of all: its container is made without the others.
+/// The mounts of one pod, or one container, in a directory with those of all: it is made without the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnMounts {
     /// The directory.
     pub directory: PathBuf,
     /// Mount id of the directory.
     pub mount: u64,
-    /// The pod's entry in it.
+    /// Its entry in it.
     pub name: String,
 }
 

@@ -432,8 +432,10 @@ impl Daemon {
         // The daemon's own, as long as it may come back.
         let secluded = |point: &PathBuf| {
             let run = ["run", "data/run/engine"].map(|path| self.scratch.join(path));
-            run.iter()
-                .any(|run| *point == run.join("ns") || *point == run.join("shm"))
+            *point == self.scratch.join("images/s")
+                || run
+                    .iter()
+                    .any(|run| *point == run.join("ns") || *point == run.join("shm"))
         };
         let of_pods = mounts.iter().filter(|point| !secluded(point));
         found.extend(of_pods.map(|point| format!("mount {}", point.display())));

@@ -144,7 +144,7 @@ impl Snapshots {
         self.unmount(key)?;
         let layout = &self.inner.layout;
         let dir = layout.snapshot_dir(key);
-        let doomed = self.inner.temporary();
+        let doomed = self.inner.removed_snapshot();
         let mut state = self.inner.state();
         durable::remove(&layout.snapshot(key))?;
         match fs::rename(&dir, doomed.path()) {
@@ -156,6 +156,11 @@ impl Snapshots {
         drop(state);
         drop((doomed, trees));
         Ok(())
+    }
+
+    /// The directory with all snapshots, each in an entry named by its key.
+    pub fn directory(&self) -> PathBuf {
+        self.inner.layout.snapshot_dirs()
     }
 
     /// The snapshot with this key.
@@ -256,9 +261,6 @@ fn check_key(key: &str) -> Result<()> {
         .ok_or_else(|| Error::SnapshotKey(key.to_owned()))
 }
 
-/// A mount point is on another device than the directory that it is in.
 fn is_mounted(path: &std::path::Path) -> Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &std::path::Path| fs::metadata(path).map(|meta| meta.dev()).at("look at", path);
-    Ok(device(path)? != device(path.parent().unwrap_or(path))?)
+    overlay::is_mount_point(path).at("look at", path)
 }

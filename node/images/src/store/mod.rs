@@ -154,7 +154,17 @@ impl Inner {
 
     /// A fresh name in `tmp`; nothing is made yet.
     pub(crate) fn temporary(&self) -> TempPath {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        TempPath::new(self.layout.tmp().join(number.to_string()))
+        TempPath::new(self.layout.tmp().join(self.next_number().to_string()))
+    }
+
+    /// A fresh name for a snapshot's directory that goes. It stays beside the others, whose directory may be a mount
+    /// of its own that nothing can be moved out of; no key begins with a dot.
+    pub(crate) fn removed_snapshot(&self) -> TempPath {
+        let name = format!(".removed-{}", self.next_number());
+        TempPath::new(self.layout.snapshot_dir(&name))
+    }
+
+    fn next_number(&self) -> u64 {
+        self.next_temporary.fetch_add(1, Ordering::Relaxed)
     }
 }
