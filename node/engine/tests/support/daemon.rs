@@ -431,11 +431,10 @@ impl Daemon {
         let mounts = knode_linux::overlay::mount_points_below(self.scratch.path()).unwrap();
         // The daemon's own, as long as it may come back.
         let secluded = |point: &PathBuf| {
+            let data = ["", "data/engine"].map(|path| self.scratch.join(path).join("images/s"));
             let run = ["run", "data/run/engine"].map(|path| self.scratch.join(path));
-            *point == self.scratch.join("images/s")
-                || run
-                    .iter()
-                    .any(|run| *point == run.join("ns") || *point == run.join("shm"))
+            let pins = ["ns", "shm"];
+            data.contains(point) || run.iter().any(|run| pins.iter().any(|pin| *point == run.join(pin)))
         };
         let of_pods = mounts.iter().filter(|point| !secluded(point));
         found.extend(of_pods.map(|point| format!("mount {}", point.display())));
