@@ -407,13 +407,18 @@ fn logs_are_rotated(cluster: &Cluster, followed: &Process) {
         let packed = names.iter().any(|name| name.ends_with(".gz")) && names.len() <= 3;
         packed.then_some(()).ok_or(format!("{names:?}"))
     });
+    let number = |line: &str| line.strip_prefix("number ")?.parse::<u64>().ok();
     let numbers = || -> Vec<u64> {
         let text = followed.output();
-        let lines = text.lines().filter_map(|line| line.strip_prefix("number "));
-        lines.map_while(|number| number.parse().ok()).collect()
+        // The last may not be complete yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(number).collect()
     };
-    let last = cluster.kubectl("logs keeper --tail=1").ok();
-    let last: u64 = last.trim().strip_prefix("number ").unwrap().parse().unwrap();
+    // Nothing right after a rotation; more than one line when some are written meanwhile.
+    let last = wait_until("the last line of the log", BOUND, || {
+        let text = cluster.kubectl("logs keeper --tail=1").ok();
+        text.lines().last().and_then(number).ok_or(text)
+    });
     wait_until("what is written after a rotation", BOUND, || {
         let seen = numbers().last().copied();
         (seen >= Some(last))
