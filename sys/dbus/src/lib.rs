@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod message;
 mod peer;
+pub mod systemd;
 mod wire;
 
 pub use connection::{Connection, Received};

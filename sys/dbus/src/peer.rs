@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::auth;
 use crate::{DbusError, FIXED, Message};
@@ -39,7 +39,39 @@ impl Peer {
     ///
     /// # Errors
     /// Those of [`DbusError`], [`DbusError::Call`] with the peer's words.
-    pub fn call(&mut self, mut call: Message) -> Result<Message, DbusError> {
+    pub fn call(&mut self, call: Message) -> Result<Message, DbusError> {
+        self.exchange(call, &mut |_| {})
+    }
+
+    /// Calls a method and waits until a signal, before its answer or after it, says what `ends` looks for: it is given
+    /// the answer and one signal after the other. Other signals do not count as an answer: after `patience` it is
+    /// over.
+    ///
+    /// # Errors
+    /// Those of [`Peer::call`].
+    pub fn call_until(
+        &mut self,
+        call: Message,
+        patience: Duration,
+        ends: &mut dyn FnMut(&Message, &Message) -> Option<String>,
+    ) -> Result<String, DbusError> {
+        let start = Instant::now();
+        let mut signals = Vec::new();
+        let answer = self.exchange(call, &mut |signal| signals.push(signal))?;
+        if let Some(end) = signals.iter().find_map(|signal| ends(&answer, signal)) {
+            return Ok(end);
+        }
+        while start.elapsed() < patience {
+            let message = self.read()?;
+            if let Some(end) = ends(&answer, &message) {
+                return Ok(end);
+            }
+        }
+        Err(DbusError::Exchange(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Sends a call and reads to its answer.
+    fn exchange(&mut self, mut call: Message, other: &mut dyn FnMut(Message)) -> Result<Message, DbusError> {
         self.serial = self.serial.wrapping_add(1).max(1);
         call.serial = self.serial;
         let sent = self.stream.get_mut().write_all(&call.marshal());
@@ -50,6 +82,7 @@ impl Peer {
                 message.succeeded(&call.member)?;
                 return Ok(message);
             }
+            other(message);
         }
     }
 

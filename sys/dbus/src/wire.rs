@@ -54,6 +54,17 @@ impl Writer {
         self.0.push(0);
     }
 
+    /// A list of values that `write` writes, each at a multiple of `align`.
+    pub fn array(&mut self, align: usize, write: &mut dyn FnMut(&mut Self)) {
+        self.u32(0);
+        let length_at = self.0.len() - 4;
+        self.align(align);
+        let start = self.0.len();
+        write(self);
+        let bytes = length(self.0.len() - start).to_le_bytes();
+        self.0[length_at..length_at + 4].copy_from_slice(&bytes);
+    }
+
     pub(crate) fn field(&mut self, code: u8, kind: char) {
         self.align(8);
         self.0.push(code);

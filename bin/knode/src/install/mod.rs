@@ -4,7 +4,6 @@ pub mod apply;
 pub mod assets;
 mod manifest;
 mod plan;
-pub mod systemd;
 
 use std::fs;
 use std::io;
@@ -13,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Parser};
+use knode_dbus::systemd::{self, Job, PRIVATE, Systemd};
 
 use crate::cli::{Cli, Command, DataDir, DownArgs};
 use crate::layout::DEFAULT_DATA_DIR;
@@ -22,7 +22,6 @@ use apply::{Done, below};
 use assets::Service;
 use manifest::Manifest;
 use plan::{MANIFEST, ROLES, Wish};
-use systemd::{Manager, SOCKET};
 
 pub use plan::BINARY;
 
@@ -150,12 +149,12 @@ fn service(command: &[String]) -> anyhow::Result<(Service, PathBuf)> {
 /// Makes the running machine use what was installed, or says how.
 fn take_up(wish: &Wish, start: bool, unchanged: bool) -> anyhow::Result<()> {
     let unit = wish.service.unit;
-    if !Manager::runs() {
+    if !systemd::runs() {
         println!("systemd does not run here; where it does, this starts the service:");
         println!("  systemctl daemon-reload && systemctl start {unit}");
         return Ok(());
     }
-    let mut systemd = Manager::connect(Path::new(SOCKET))?;
+    let mut systemd = Systemd::connect(Path::new(PRIVATE))?;
     if !unchanged {
         systemd.reload()?;
     }
@@ -165,7 +164,7 @@ fn take_up(wish: &Wish, start: bool, unchanged: bool) -> anyhow::Result<()> {
     }
     if wish.service.pods {
         for unit in ["systemd-modules-load.service", "systemd-sysctl.service"] {
-            if let Err(error) = systemd.restart(unit) {
+            if let Err(error) = systemd.queue(Job::Restart, unit) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "settings hold after the next boot"
@@ -173,7 +172,7 @@ fn take_up(wish: &Wish, start: bool, unchanged: bool) -> anyhow::Result<()> {
             }
         }
     }
-    systemd.start(unit)?;
+    systemd.queue(Job::Start, unit)?;
     println!("{unit} starts; `knode status` tells how it is");
     Ok(())
 }
@@ -198,8 +197,8 @@ pub async fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
     let removed = fs::remove_file(&record);
     left.extend(removed.err().map(|e| format!("remove {}: {e}", record.display())));
     left.extend(manifest.remove(&root));
-    if live && Manager::runs() {
-        let reloaded = Manager::connect(Path::new(SOCKET)).and_then(|mut systemd| systemd.reload());
+    if live && systemd::runs() {
+        let reloaded = Systemd::connect(Path::new(PRIVATE)).and_then(|mut systemd| systemd.reload());
         left.extend(reloaded.err().map(|e| knode_client::brief(&e)));
     }
     left.iter().for_each(|line| eprintln!("uninstall: {line}"));
@@ -213,14 +212,14 @@ pub async fn uninstall(args: UninstallArgs) -> anyhow::Result<ExitCode> {
 
 /// Stops the service whose process this is, so that systemd does not start it again; none if it is nobody's.
 pub fn stop_service_of(pid: i32) -> anyhow::Result<Option<&'static str>> {
-    if !Manager::runs() {
+    if !systemd::runs() {
         return Ok(None);
     }
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let Some(unit) = unit_of(&groups) else {
         return Ok(None);
     };
-    Manager::connect(Path::new(SOCKET))?.stop(unit)?;
+    Systemd::connect(Path::new(PRIVATE))?.queue(Job::Stop, unit)?;
     Ok(Some(unit))
 }
 
@@ -236,10 +235,10 @@ fn unit_of(groups: &str) -> Option<&'static str> {
 }
 
 fn stop(units: &[String]) -> Vec<String> {
-    if !Manager::runs() {
+    if !systemd::runs() {
         return Vec::new();
     }
-    let stop = |unit: &String| Manager::connect(Path::new(SOCKET))?.stop(unit);
+    let stop = |unit: &String| Systemd::connect(Path::new(PRIVATE))?.queue(Job::Stop, unit);
     units
         .iter()
         .filter_map(|unit| stop(unit).err().map(|e| knode_client::brief(&e)))
