@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use knode_cri::client::{RemoteRuntime, connect};
@@ -432,9 +432,9 @@ impl Daemon {
         // The daemon's own, as long as it may come back.
         let secluded = |point: &PathBuf| {
             let data = ["", "data/engine"].map(|path| self.scratch.join(path).join("images/s"));
-            let run = ["run", "data/run/engine"].map(|path| self.scratch.join(path));
-            let pins = ["ns", "shm"];
-            data.contains(point) || run.iter().any(|run| pins.iter().any(|pin| *point == run.join(pin)))
+            let pins = ["ns", "shm"].map(|pin| ["run", "data/run/engine"].map(|run| Path::new(run).join(pin)));
+            let is_pin = pins.iter().flatten().any(|pin| *point == self.scratch.join(pin));
+            data.contains(point) || is_pin
         };
         let of_pods = mounts.iter().filter(|point| !secluded(point));
         found.extend(of_pods.map(|point| format!("mount {}", point.display())));
