@@ -1,34 +1,35 @@
 //! One process at a time: a lock beside the store's file, and who holds it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use knode_linux::sync::Lock;
+
 use crate::error::{Error, Result};
 
-/// Takes the lock that goes with the store at `path`. It is held until the file is dropped.
-pub(crate) fn acquire(path: &Path) -> Result<File> {
-    let lock = lock_path(path);
-    let open_error = |source: std::io::Error| Error::Open {
+/// Takes the lock that goes with the store at `path`. It is held until it is dropped, whatever children that are about
+/// to execute a program have open.
+pub(crate) fn acquire(path: &Path) -> Result<Lock> {
+    let taken = open(path).and_then(Lock::take);
+    let taken = taken.map_err(|source| Error::Open {
         path: path.to_owned(),
         source: source.into(),
-    };
-    let file = OpenOptions::new()
+    })?;
+    taken.ok_or_else(|| Error::InUse {
+        path: path.to_owned(),
+        holder: holder_of(&lock_path(path)),
+    })
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&lock)
-        .map_err(open_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse {
-            path: path.to_owned(),
-            holder: holder_of(&lock),
-        }),
-        Err(TryLockError::Error(source)) => Err(open_error(source)),
-    }
+        .open(lock_path(path))
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -69,7 +70,21 @@ fn describe(pid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::find_holder;
+    use super::*;
+
+    #[test]
+    fn a_closed_store_can_be_opened_while_a_child_has_the_file_of_its_lock() {
+        let path = std::env::temp_dir().join(format!("knode-store-lock-{}", std::process::id()));
+        let file = open(&path).unwrap();
+        // As a child has it until it executes its program.
+        let inherited = file.try_clone().unwrap();
+        let lock = Lock::take(file).unwrap().unwrap();
+        assert!(matches!(acquire(&path), Err(Error::InUse { .. })));
+        drop(lock);
+        assert!(acquire(&path).is_ok(), "it is still held");
+        drop(inherited);
+        std::fs::remove_file(lock_path(&path)).unwrap();
+    }
 
     #[test]
     fn the_holder_is_found_by_inode_and_waiters_are_not_holders() {

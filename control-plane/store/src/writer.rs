@@ -35,7 +35,7 @@ pub(crate) struct Writer {
     pub context: Context,
     pub changes: Arc<Changes>,
     /// Held for as long as the file is open.
-    pub _lock: std::fs::File,
+    pub _lock: knode_linux::sync::Lock,
 }
 
 impl Drop for Writer {

@@ -13,7 +13,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-api", &[]),
     ("knode-pki", &[]),
     ("knode-client", &["knode-api", "knode-linux", "knode-pki"]),
-    ("knode-store", &[]),
+    ("knode-store", &["knode-linux"]),
     ("knode-kinds", &["knode-api"]),
     (
         "knode-apiserver",
