@@ -24,6 +24,7 @@ pub const DAEMON: &[(&str, &[&str])] = &[
         "create",
         &[
             "create.begin",
+            "create.namespaces",
             "create.record",
             "create.prepared",
             "create.mounted",
@@ -32,6 +33,17 @@ pub const DAEMON: &[(&str, &[&str])] = &[
         ],
     ),
     ("start", &["start.begin", "start.answered", "start.recorded"]),
+    (
+        "exec",
+        &[
+            "exec.begin",
+            "exec.written",
+            "exec.answered",
+            "exec.forgotten",
+            "exec.over",
+        ],
+    ),
+    ("stream", &["exec.begin", "exec.answered", "exec.forgotten"]),
     (
         "stop",
         &[
@@ -72,8 +84,22 @@ pub const DAEMON: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Places in the shim and its creator while a container starts or ends.
+/// Places in the shim and in what it or the daemon makes to do a part of the work, by operation.
 pub const BELOW: &[(&str, &[&str])] = &[
+    ("run", &["shim.begin", "shim.ready", "shim.met"]),
+    ("run-users", &["users.begin", "users.mapped"]),
+    (
+        "create-shared",
+        &[
+            "shim.namespace-asked",
+            "pod.begin",
+            "pod.unshared",
+            "pod.forked",
+            "pod.first",
+            "pod.waiting",
+            "shim.namespace-made",
+        ],
+    ),
     (
         "start",
         &[
@@ -86,11 +112,28 @@ pub const BELOW: &[(&str, &[&str])] = &[
             "creator.started",
         ],
     ),
+    ("exec", EXEC),
+    ("stream", EXEC),
     (
         "stop",
         &["shim.signalled", "shim.ended", "shim.recorded", "shim.told"],
     ),
     ("stop-sandbox", &["shim.shutdown"]),
+];
+
+/// Those of a command, whether it is run to its end or on a terminal.
+const EXEC: &[&str] = &[
+    "shim.exec-asked",
+    "shim.exec-spawned",
+    "creator.begin",
+    "enter.begin",
+    "enter.there",
+    "enter.inside",
+    "enter.made",
+    "shim.decided",
+    "shim.adopted",
+    "shim.exec-ended",
+    "shim.exec-told",
 ];
 
 /// Dies if a test wants this place.
@@ -104,6 +147,8 @@ pub(crate) fn point(name: &str) {
     {
         // There is nothing to do when a process cannot kill itself: the test will say that it lives.
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        // The first process of a PID namespace is spared by signals of its own, not by this.
+        std::process::abort();
     }
 }
 

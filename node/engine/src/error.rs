@@ -109,6 +109,14 @@ pub enum EngineError {
         /// The state it is in, as CRI names it.
         state: &'static str,
     },
+    /// What the container was to share does not run.
+    #[error("container {target}, whose PID namespace is to be joined, is in {state} state")]
+    TargetState {
+        /// Id of the container that shares.
+        target: String,
+        /// The state it is in, as CRI names it.
+        state: &'static str,
+    },
     /// The name is taken.
     #[error("name {name:?} is reserved for {holder:?}")]
     NameTaken {
@@ -182,7 +190,7 @@ impl EngineError {
             Self::Invalid(_) | Self::Spec { .. } => Code::InvalidArgument,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::NameTaken { .. } => Code::AlreadyExists,
-            Self::ContainerState { .. } => Code::FailedPrecondition,
+            Self::ContainerState { .. } | Self::TargetState { .. } => Code::FailedPrecondition,
             Self::ExecTimeout { .. } => Code::DeadlineExceeded,
             _ => Code::Unknown,
         }

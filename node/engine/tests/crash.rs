@@ -3,11 +3,16 @@
 
 mod support;
 
+use futures::StreamExt;
 use knode_cri::*;
 use knode_engine::crash::{BELOW, DAEMON};
 use knode_testkit::wait::wait_until_async;
 use support::daemon::Daemon;
 use support::*;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 const SCRIPT: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.1; done";
 
@@ -22,15 +27,19 @@ struct Pod {
 async fn pod(daemon: &Daemon, operation: &str) -> Pod {
     let config = daemon.sandbox_config();
     let mut pod = Pod {
-        config: config.clone(),
+        config: if operation == "run-users" {
+            with_users(config)
+        } else {
+            config
+        },
         sandbox: String::new(),
         container: String::new(),
     };
-    if operation == "run" {
+    if operation.starts_with("run") {
         return pod;
     }
-    pod.sandbox = daemon.run_sandbox(config).await.unwrap();
-    if operation == "create" {
+    pod.sandbox = daemon.run_sandbox(pod.config.clone()).await.unwrap();
+    if operation.starts_with("create") {
         return pod;
     }
     pod.container = daemon.create(&pod.sandbox, named("c")).await.unwrap();
@@ -49,21 +58,95 @@ fn named(name: &str) -> ContainerConfig {
     config
 }
 
-async fn operate(daemon: &Daemon, operation: &str, pod: &Pod) -> CriResult<()> {
-    match operation {
-        "run" => daemon.run_sandbox(pod.config.clone()).await.map(|_| ()),
+/// A container in the PID namespace that containers of its pod share.
+fn sharing(name: &str) -> ContainerConfig {
+    secured(named(name), |context| context.namespace_options = None)
+}
+
+/// A pod with users of its own.
+fn with_users(config: PodSandboxConfig) -> PodSandboxConfig {
+    let mapping = vec![IdMapping {
+        container_id: 0,
+        host_id: 200_000,
+        length: 65_536,
+    }];
+    let users = UserNamespace {
+        mode: NamespaceMode::Pod as i32,
+        uids: mapping.clone(),
+        gids: mapping,
+    };
+    sandbox_secured(config, |context| {
+        context.namespace_options = Some(NamespaceOption {
+            userns_options: Some(users),
+            ..Default::default()
+        });
+    })
+}
+
+/// What is run in a container. At one point it runs although nobody was told of it, and must not go on.
+fn words(point: &str) -> &'static [&'static str] {
+    match point {
+        "enter.made" => &["sleep", "987"],
+        _ => &["echo", "said"],
+    }
+}
+
+async fn operate(daemon: &Daemon, operation: &str, point: &str, pod: &Pod) -> Result<(), String> {
+    let words = words(point);
+    let done = match operation {
+        "run" | "run-users" => daemon.run_sandbox(pod.config.clone()).await.map(|_| ()),
         "create" => daemon.create(&pod.sandbox, named("c")).await.map(|_| ()),
+        "create-shared" => daemon.create(&pod.sandbox, sharing("c")).await.map(|_| ()),
         "start" => daemon.start_container(&pod.container).await,
+        "exec" => daemon.exec(&pod.container, words).await.map(|_| ()),
+        "stream" => return on_a_terminal(daemon, &pod.container, words).await,
         "stop" => daemon.stop(&pod.container, 5).await,
         "remove" => daemon.remove(&pod.container).await,
         "stop-sandbox" => daemon.stop_sandbox(&pod.sandbox).await,
         "remove-sandbox" => daemon.remove_sandbox(&pod.sandbox).await,
         other => panic!("{other} is no operation"),
-    }
+    };
+    done.map_err(|error| error.to_string())
 }
 
-/// A container that was being started runs, can be started, or has ended with what held it. That a shim is gone is told
-/// a moment later.
+/// Runs a command on a terminal to its end, with somebody who may be left alone at any time.
+async fn on_a_terminal(daemon: &Daemon, container: &str, words: &[&str]) -> Result<(), String> {
+    fn text(error: impl std::fmt::Display) -> String {
+        error.to_string()
+    }
+    let request = ExecRequest {
+        container_id: container.into(),
+        cmd: words.iter().map(|word| word.to_string()).collect(),
+        stdout: true,
+        tty: true,
+        ..Default::default()
+    };
+    let url = daemon.cri().exec(request).await.map_err(text)?.url;
+    let mut request = url.replace("http://", "ws://").into_client_request().unwrap();
+    let protocol = HeaderValue::from_static("v5.channel.k8s.io");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+    let address = url.trim_start_matches("http://").split('/').next().unwrap();
+    let stream = TcpStream::connect(address).await.map_err(text)?;
+    let (mut client, _) = tokio_tungstenite::client_async(request, stream)
+        .await
+        .map_err(text)?;
+    while let Some(message) = client.next().await {
+        if let Message::Binary(bytes) = message.map_err(text)?
+            && bytes.first() == Some(&3)
+        {
+            let status = String::from_utf8_lossy(&bytes[1..]).into_owned();
+            return if status.contains("Success") {
+                Ok(())
+            } else {
+                Err(status)
+            };
+        }
+    }
+    Err("no word of how it ended".into())
+}
+
+/// A container that was being started, or that something was run in, runs, can be started, or has ended with what held
+/// it. That a shim is gone is told a moment later.
 async fn settled(daemon: &Daemon, point: &str, pod: &Pod) {
     if daemon.status(&pod.container).await.state() == ContainerState::ContainerCreated
         && let Err(error) = daemon.start_container(&pod.container).await
@@ -97,10 +180,74 @@ async fn settled(daemon: &Daemon, point: &str, pod: &Pod) {
     .await;
 }
 
+/// Nothing but a shim takes a container with it, and of a command that could not be told of nothing is left.
+async fn unharmed(daemon: &Daemon, point: &str, pod: &Pod) {
+    settled(daemon, point, pod).await;
+    if point.starts_with("shim.") {
+        return;
+    }
+    let status = daemon.status(&pod.container).await;
+    assert_eq!(
+        status.state(),
+        ContainerState::ContainerRunning,
+        "{point}: {status:?}"
+    );
+    wait_until_async(&format!("{point}: no stray command"), BOUND, || async {
+        let processes = daemon.output(&pod.container, "ps").await;
+        if processes.contains("sleep 987") {
+            Err(processes)
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+}
+
+/// A sandbox has ended with its shim, and the pod can have another.
+async fn ended_with_its_shim(daemon: &Daemon, point: &str, pod: &Pod) {
+    wait_until_async(&format!("{point}: no sandbox that is ready"), BOUND, || async {
+        let ready = |sandbox: &PodSandbox| sandbox.state() == PodSandboxState::SandboxReady;
+        let sandboxes = daemon.sandboxes().await;
+        if sandboxes.iter().any(ready) {
+            Err(format!("{sandboxes:?}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    let mut config = pod.config.clone();
+    if let Some(metadata) = &mut config.metadata {
+        metadata.attempt = 1;
+    }
+    daemon.run_sandbox(config).await.unwrap();
+}
+
+/// Containers can share a PID namespace, if not the one that was being made. That its first process has ended is seen a
+/// moment later.
+async fn shares(daemon: &Daemon, point: &str, pod: &Pod) {
+    let attempt = std::sync::atomic::AtomicU32::new(0);
+    wait_until_async(&format!("{point}: a container that runs"), BOUND, || async {
+        let number = attempt.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = daemon
+            .create(&pod.sandbox, sharing(&format!("next{number}")))
+            .await?;
+        daemon.start_container(&id).await?;
+        let answer = daemon.exec(&id, &["echo", "alive"]).await?;
+        assert_eq!(answer.stdout, b"alive\n", "{point}");
+        Ok::<_, CriError>(())
+    })
+    .await;
+}
+
 /// After a crash what was acknowledged is there, and the operation can be done.
 async fn check(daemon: &Daemon, operation: &str, point: &str, pod: &Pod) {
     match operation {
-        "run" => {
+        "run" | "create-shared" if point.starts_with("shim.") => {
+            ended_with_its_shim(daemon, point, pod).await;
+        }
+        "create-shared" => shares(daemon, point, pod).await,
+        "exec" | "stream" => unharmed(daemon, point, pod).await,
+        "run" | "run-users" => {
             // A sandbox is there whole or not at all; with the latter its name is free.
             match daemon.sandboxes().await.as_slice() {
                 [] => drop(daemon.run_sandbox(pod.config.clone()).await.unwrap()),
@@ -143,7 +290,7 @@ async fn a_daemon_that_dies_at_any_step_leaves_nothing_behind() {
             let pod = pod(&daemon, operation).await;
 
             daemon.crash_at(point);
-            let answer = operate(&daemon, operation, &pod).await;
+            let answer = operate(&daemon, operation, point, &pod).await;
             // An end is told before everything that follows from it is done.
             assert!(
                 answer.is_err() || point.starts_with("end."),
@@ -167,7 +314,7 @@ async fn a_shim_or_creator_that_dies_at_any_step_leaves_nothing_behind() {
 
             daemon.crash_at(point);
             // The answer depends on whether there was somebody left to give it.
-            let _ = operate(&daemon, operation, &pod).await;
+            let _ = operate(&daemon, operation, point, &pod).await;
             wait_until_async(point, BOUND, || async { daemon.crashed() }).await;
             assert!(daemon.is_alive(), "{point}: the daemon has died too");
             check(&daemon, operation, point, &pod).await;

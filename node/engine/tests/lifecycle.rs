@@ -298,3 +298,87 @@ async fn what_cannot_be_made_leaves_nothing() {
     );
     daemon.end().await;
 }
+
+/// A container in the PID namespace of another.
+fn guest_of(target: &str) -> ContainerConfig {
+    secured(shell(PATIENT), |context| {
+        context.namespace_options = Some(NamespaceOption {
+            pid: NamespaceMode::Target as i32,
+            target_id: target.into(),
+            ..Default::default()
+        });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_is_not_started_where_the_one_that_it_joins_has_ended() {
+    let daemon = Daemon::new("target").await;
+    let sandbox = daemon.sandbox().await;
+    let ends = daemon.run(&sandbox, PATIENT).await;
+    let goes = daemon.run(&sandbox, PATIENT).await;
+    let late = daemon.create(&sandbox, guest_of(&ends)).await.unwrap();
+    let later = daemon.create(&sandbox, guest_of(&goes)).await.unwrap();
+    daemon.stop(&ends, 20).await.unwrap();
+    daemon.stop(&goes, 20).await.unwrap();
+    daemon.remove(&goes).await.unwrap();
+
+    let error = daemon.start_container(&late).await.unwrap_err();
+    assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+    assert_eq!(
+        error.message,
+        format!("container {ends}, whose PID namespace is to be joined, is in CONTAINER_EXITED state")
+    );
+    let error = daemon.start_container(&later).await.unwrap_err();
+    assert_eq!(error.code, Code::NotFound, "{error}");
+    assert!(error.message.contains(&goes), "{error}");
+    for id in [&late, &later] {
+        let status = daemon.status(id).await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
+        assert!(status.message.contains("container"), "{status:?}");
+    }
+    let refused = daemon.create(&sandbox, guest_of(&ends)).await.unwrap_err();
+    assert_eq!(refused.code, Code::FailedPrecondition, "{refused}");
+    daemon.end().await;
+}
+
+/// The process that the PID namespace in a container's specification is named by.
+fn joined_process(daemon: &Daemon, container: &str) -> i32 {
+    let path = daemon
+        .scratch
+        .join(format!("engine/containers/{container}/config.json"));
+    let spec: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+    let path = namespaces.iter().find(|one| one["type"] == "pid").unwrap()["path"].clone();
+    path.as_str().unwrap().split('/').nth(2).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_another_shared_namespace_when_its_first_has_ended() {
+    let daemon = Daemon::new("another").await;
+    let sandbox = daemon.sandbox().await;
+    let sharing = || secured(shell(PATIENT), |context| context.namespace_options = None);
+    let early = daemon.run_config(&sandbox, sharing()).await;
+    let late = daemon.create(&sandbox, sharing()).await.unwrap();
+    let first = joined_process(&daemon, &late);
+    assert_eq!(joined_process(&daemon, &early), first);
+
+    let process = nix::unistd::Pid::from_raw(first);
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(daemon.wait_exited(&early).await.exit_code, 137);
+    knode_testkit::wait::wait_until("the first process to be waited for", BOUND, || {
+        !std::path::Path::new(&format!("/proc/{first}")).exists()
+    });
+    let error = daemon.start_container(&late).await.unwrap_err();
+    assert!(
+        error.message.contains("the PID namespace of the pod has ended"),
+        "{error}"
+    );
+    assert_eq!(daemon.status(&late).await.reason, "StartError");
+
+    let next = daemon.run_config(&sandbox, sharing()).await;
+    assert!(
+        daemon.output(&next, "ps").await.contains("knode"),
+        "the shared namespace is not seen"
+    );
+    daemon.end().await;
+}

@@ -74,6 +74,7 @@ impl Core {
         namespaces.pid = self
             .pid_namespace(&config, sandbox, namespaces.user.clone())
             .await?;
+        crash::point("create.namespaces");
         let (engine, id) = (self.clone(), id.to_string());
         tokio::task::spawn_blocking(move || engine.make_container(&id, config, &record, &namespaces)).await?
     }

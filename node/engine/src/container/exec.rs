@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::{Container, check_running};
+use crate::crash;
 use crate::engine::{Core, new_id};
 use crate::error::{EngineError, FileContext, Result};
 use crate::link::ShimLink;
@@ -133,6 +134,7 @@ impl Core {
             }
             code?
         };
+        crash::point("exec.over");
         Ok(ExecSyncResponse {
             stdout: out,
             stderr: err,
@@ -174,9 +176,11 @@ impl Core {
             return Err(EngineError::Invalid("the request has no command".into()));
         }
         let link = self.sandbox(&container.sandbox_id)?.link()?;
+        crash::point("exec.begin");
         let id = new_id()[..32].to_string();
         let process_file = self.layout.execs().join(format!("{id}.json"));
         self.write_process(container, command, tty, &process_file)?;
+        crash::point("exec.written");
         let session = ExecSession {
             exit: link.exec_exit(&id),
             id: id.clone(),
@@ -194,7 +198,12 @@ impl Core {
             program: record.program.clone(),
         };
         let started = start_exec(&link, start, stdin).await;
+        crash::point("exec.answered");
         fs::remove_file(&process_file).file("removing", &process_file)?;
+        if started.is_err() {
+            remove_leavings(&process_file);
+        }
+        crash::point("exec.forgotten");
         Ok((session, started?))
     }
 
@@ -221,6 +230,15 @@ impl Core {
             .map_err(std::io::Error::from)
             .file("encoding", path)?;
         fs::write(path, text).file("writing", path)
+    }
+}
+
+/// What a shim or a creator that was killed has left beside the file of the process: the terminal's socket, and what a
+/// runtime's program wrote. Mostly there is nothing.
+fn remove_leavings(process_file: &std::path::Path) {
+    for kind in ["sock", "pid", "log"] {
+        // The engine clears the directory when it starts.
+        let _ = fs::remove_file(process_file.with_extension(kind));
     }
 }
 

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use knode_cri::{ContainerEventType, ContainerState};
+use knode_cri::{ContainerEventType, ContainerState, NamespaceMode};
 
 use super::{Container, state_name};
 use crate::crash;
 use crate::engine::{Core, now_nanos};
 use crate::error::{EngineError, Result, chain};
-use crate::shim::protocol::{Answer, Command, StartContainer};
-use crate::state::{ContainerRecord, Ended, Started, write_record};
+use crate::shim::protocol::{Answer, Command, Joins, StartContainer};
+use crate::spec;
+use crate::state::{ContainerRecord, Ended, SandboxRecord, Started, write_record};
 
 /// Exit code and reason of a container whose program could not be started, as upstream runtimes give them.
 const START_ERROR: (i32, &str) = (128, "StartError");
@@ -37,7 +38,11 @@ impl Core {
         }
         crash::point("start.begin");
         let start = self.start_request(&container.record());
-        let result = match sandbox.link()?.call(Command::Start(Box::new(start)), &[]).await {
+        let answer = match self.check_joined(start.joins.as_ref()) {
+            Ok(()) => sandbox.link()?.call(Command::Start(Box::new(start)), &[]).await,
+            Err(error) => Err(error),
+        };
+        let result = match answer {
             Ok(Answer::Started {
                 pid,
                 started_at,
@@ -71,6 +76,20 @@ impl Core {
         }
     }
 
+    /// A container whose PID namespace is to be joined may have ended since that was asked for.
+    fn check_joined(&self, joins: Option<&Joins>) -> Result<()> {
+        let Some(Joins::Container(target)) = joins else {
+            return Ok(());
+        };
+        match self.container(target)?.state() {
+            ContainerState::ContainerRunning => Ok(()),
+            other => Err(EngineError::TargetState {
+                target: target.clone(),
+                state: state_name(other),
+            }),
+        }
+    }
+
     fn start_request(&self, record: &ContainerRecord) -> StartContainer {
         let log = &record.log_path;
         let resources = record
@@ -91,6 +110,25 @@ impl Core {
             oom_score_adj: resources.and_then(|resources| i32::try_from(resources.oom_score_adj).ok()),
             program: record.program.clone(),
             secluded: self.secluded.of(record),
+            joins: self.joins(record),
+        }
+    }
+
+    /// Whose PID namespace the specification of a container names.
+    fn joins(&self, record: &ContainerRecord) -> Option<Joins> {
+        match spec::pid_mode(&record.config) {
+            NamespaceMode::Target => {
+                let options = spec::security_context(&record.config).namespace_options;
+                let given = options.unwrap_or_default().target_id;
+                // It may have been named by the beginning of its id.
+                let target = self.container(&given).map(|target| target.id.clone());
+                Some(Joins::Container(target.unwrap_or(given)))
+            }
+            NamespaceMode::Pod => {
+                let sandbox = self.sandbox(&record.sandbox_id).ok()?;
+                (!sandbox.with(SandboxRecord::host_pid)).then_some(Joins::Pod)
+            }
+            NamespaceMode::Container | NamespaceMode::Node => None,
         }
     }
 

@@ -48,18 +48,36 @@ pub(crate) struct CreateArgs {
     pub(crate) program: Option<OciProgram>,
     /// Where to leave behind what other pods have mounted.
     pub(crate) secluded: Vec<OwnMounts>,
+    /// The PID namespace that the container must come to.
+    pub(crate) joined: Option<crate::shim::joined::NamespaceId>,
 }
 
-/// Makes what `args` say and reports over the status pipe.
-pub(crate) fn run(args: &CreateArgs, status: OwnedFd) {
+impl CreateArgs {
+    /// Whether a process that was made is where it is to be. Called before it executes its program.
+    ///
+    /// # Errors
+    /// [`Astray`], when it is not.
+    pub(crate) fn check_namespace(&self, pid: i32) -> Result<(), Astray> {
+        match crate::shim::joined::is_in(self.joined, pid) {
+            true => Ok(()),
+            false => Err(Astray),
+        }
+    }
+}
+
+/// What was to be joined has ended, and its process number was given to another.
+#[derive(Debug, thiserror::Error)]
+#[error("the PID namespace to join has ended")]
+pub(crate) struct Astray;
+
+/// Makes what `args` say and reports over the status pipe. `shim` is the process that it is a copy of.
+pub(crate) fn run(args: &CreateArgs, status: OwnedFd, shim: u32) {
     let report = Report::new(status);
     if let Err(error) = knode_linux::signal::reset() {
         return report.failed(&format!("resetting signals: {error}"));
     }
     crash::point("creator.begin");
-    // Without a shim nobody would hear of what is made.
-    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-    {
+    if let Err(error) = tie_to(shim) {
         return report.failed(&format!("tying the creator to its shim: {error}"));
     }
     if let Some(score) = args.oom_score_adj {
@@ -81,6 +99,15 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd) {
     match made {
         Ok(pid) => report.started(pid),
         Err(error) => report.failed(&chain(&error)),
+    }
+}
+
+/// Without a shim nobody would hear of what is made. One that ended before it could be tied to sends no signal.
+fn tie_to(shim: u32) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    match std::os::unix::process::parent_id() {
+        parent if parent == shim => Ok(()),
+        _ => Err(io::Error::other("it has ended")),
     }
 }
 
@@ -123,11 +150,14 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
         .as_sibling(true)
         .build()?;
     crash::point("creator.built");
+    let pid = container
+        .pid()
+        .map(|pid| pid.as_raw())
+        .ok_or_else(|| LibcontainerError::Other("no process was made".into()))?;
+    args.check_namespace(pid)
+        .map_err(|error| LibcontainerError::Other(error.to_string()))?;
     container.start()?;
     stage::settle(bundle, &staged).map_err(LibcontainerError::OtherIO)?;
     crash::point("creator.started");
-    container
-        .pid()
-        .map(|pid| pid.as_raw())
-        .ok_or_else(|| LibcontainerError::Other("no process was made".into()))
+    Ok(pid)
 }

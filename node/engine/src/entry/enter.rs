@@ -28,6 +28,7 @@ use oci_spec::runtime::{
 use super::create::CreateArgs;
 use super::executor::ProgramExecutor;
 use super::report::Report;
+use crate::crash;
 use crate::error::chain;
 
 /// The kinds that the new process enters itself, by their names below `/proc/<pid>/ns`.
@@ -42,6 +43,7 @@ const OTHERS: [(&str, LinuxNamespaceType); 5] = [
 /// Starts the process in the file `process` in the container; gives its number. Whether its program could be executed
 /// is told by itself.
 pub(super) fn run(args: &CreateArgs, process: &Path, report: &Report) -> Result<i32, LibcontainerError> {
+    crash::point("enter.begin");
     let directory = args.runtime_root.join(&args.id);
     let container = Container::load(directory.clone())?;
     if !container.can_exec() {
@@ -67,16 +69,22 @@ pub(super) fn run(args: &CreateArgs, process: &Path, report: &Report) -> Result<
         executor,
     )?;
     go_there(&given.spec, &namespaces)?;
+    crash::point("enter.there");
     let (mut sender, _told) = main_channel().map_err(other)?;
     let (_teller, mut receiver) = init_channel().map_err(other)?;
-    let child = || match container_init_process(&given, &mut sender, &mut receiver) {
-        Ok(()) => 0,
-        Err(error) => {
-            report.failed(&chain(&error));
-            1
+    let child = || {
+        crash::point("enter.inside");
+        match container_init_process(&given, &mut sender, &mut receiver) {
+            Ok(()) => 0,
+            Err(error) => {
+                report.failed(&chain(&error));
+                1
+            }
         }
     };
-    knode_linux::process::fork_sibling(child).map_err(LibcontainerError::OtherIO)
+    let made = knode_linux::process::fork_sibling(child).map_err(LibcontainerError::OtherIO);
+    crash::point("enter.made");
+    made
 }
 
 fn other(error: impl std::error::Error + 'static) -> LibcontainerError {

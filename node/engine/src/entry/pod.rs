@@ -15,6 +15,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::crash;
+
 /// How long after its beginning the namespace's first process gives memory back.
 const REST_AFTER: Duration = Duration::from_secs(5);
 
@@ -29,17 +31,22 @@ pub(crate) fn init(users: Option<&Path>, alive: &OwnedFd) -> io::Result<()> {
 }
 
 fn make(users: Option<&Path>, alive: &OwnedFd) -> io::Result<i32> {
+    crash::point("pod.begin");
     if let Some(users) = users {
         super::users::join(users)?;
     }
     nix::sched::unshare(CloneFlags::CLONE_NEWPID)?;
-    process::fork(|| match keep_namespace(alive) {
+    crash::point("pod.unshared");
+    let first = process::fork(|| match keep_namespace(alive) {
         Ok(()) => 0,
         Err(_) => 1,
-    })
+    });
+    crash::point("pod.forked");
+    first
 }
 
 fn keep_namespace(alive: &OwnedFd) -> io::Result<()> {
+    crash::point("pod.first");
     let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
     let alive = process::keep_only([&null, &null, &null], alive)?;
     // Closed with all others.
@@ -56,6 +63,7 @@ fn wait(alive: &OwnedFd) -> io::Result<()> {
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     // Fails for the leader of a group, which this is not.
     let _ = nix::unistd::setsid();
+    crash::point("pod.waiting");
     let mut until_rest = PollTimeout::try_from(REST_AFTER).unwrap_or(PollTimeout::MAX);
     loop {
         let mut polled = [

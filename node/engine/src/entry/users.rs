@@ -12,6 +12,8 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use crate::crash;
+
 /// What is set in the namespaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
@@ -26,9 +28,11 @@ pub(crate) struct Settings {
 /// See the module.
 pub(super) fn hold(settings: &str) -> io::Result<()> {
     let settings: Settings = serde_json::from_str(settings)?;
+    crash::point("users.begin");
     nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?;
     say("users")?;
     io::stdin().read_exact(&mut [0])?;
+    crash::point("users.mapped");
     match make(&settings) {
         Ok(()) => say("ready")?,
         Err(error) => say(&format!("error {error}"))?,

@@ -89,6 +89,11 @@ impl ShimLink {
         receiver.await.map_err(|_| self.gone())
     }
 
+    /// Whether the shim is gone. That is told to `events` after it is so.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.shared).closed
+    }
+
     /// As [`ShimLink::call`], for requests whose only good answer is "done".
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::OciProgram;
-use crate::entry::create::{CreateArgs, Target};
+use crate::entry::create::{Astray, CreateArgs, Target};
 
 /// Where programs that a runtime executes itself (hooks) are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,6 +38,9 @@ pub(crate) enum ProgramError {
     /// It refused.
     #[error("{0}")]
     Refused(String),
+    /// It came to another PID namespace.
+    #[error(transparent)]
+    Astray(#[from] Astray),
     /// It succeeded without a word about the process.
     #[error("{} does not tell the process that it made", program.display())]
     NoProcess { program: PathBuf },
@@ -64,6 +67,7 @@ fn create(
     create.arg("--bundle").arg(bundle).arg(&args.id);
     run(create, files)?;
     let started = files.pid(program).and_then(|pid| {
+        args.check_namespace(pid)?;
         let mut start = command(program, &args.runtime_root);
         start.args(["--log-format", "json", "--log"]).arg(&files.log);
         // The streams are the container's now.
@@ -246,6 +250,7 @@ mod tests {
             keeps_orphans: false,
             program: None,
             secluded: Vec::new(),
+            joined: None,
         };
         let error = make(&program, &args).unwrap_err();
         assert!(error.to_string().contains("/no/such/runtime"), "{error}");

@@ -27,6 +27,10 @@ impl Core {
         match self.bring_up(record.clone()).await {
             Ok(sandbox) => {
                 self.insert_sandbox(sandbox.clone());
+                if sandbox.link().is_ok_and(|link| link.is_closed()) {
+                    // Nobody knew the sandbox when that was told.
+                    self.shim_lost(&sandbox.id).await;
+                }
                 self.tell_sandbox(&sandbox, ContainerEventType::ContainerCreatedEvent);
                 self.tell_sandbox(&sandbox, ContainerEventType::ContainerStartedEvent);
                 Ok(sandbox.id.clone())

@@ -20,13 +20,15 @@ pub(super) const USER: &str = "user";
 /// # Errors
 /// Those of the kernel; nothing stays pinned then.
 pub(super) fn make(self_exe: &Path, directory: &Path, maps: &IdMaps, settings: &Settings) -> io::Result<()> {
-    let mut child = Command::new(self_exe)
+    let mut command = Command::new(self_exe);
+    command
         .args(users_command_line(settings)?)
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()?;
+        .stderr(Stdio::null());
+    crate::crash::inherit(&mut command);
+    let mut child = command.spawn()?;
     let made = pin(&mut child, directory, maps);
     // It ends with its standard input.
     drop(child.stdin.take());

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Shim;
 use super::log::Stream;
+use crate::crash;
 
 /// How long after work has come memory is given back.
 const REST_AFTER: Duration = Duration::from_secs(5);
@@ -87,6 +88,7 @@ impl Shim {
 
     fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
+            crash::point("shim.met");
             if let Err(error) = self.peers.add(stream) {
                 eprintln!("a connection is dropped: {error}");
             }

@@ -7,14 +7,15 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use knode_linux::{fds, process};
 
 use super::containers::{Container, Io};
+use super::joined::Joined;
 use super::log::Log;
 use super::protocol::{Answer, Message, StartContainer, StartExec};
+use super::streams::{Console, Stdio3};
 use super::{Shim, now_nanos, tree};
 use crate::crash;
 use crate::entry::args;
@@ -33,21 +34,18 @@ pub(super) struct Launch {
     what: What,
 }
 
-/// A socket on which a terminal will arrive.
-pub(super) struct Console {
-    pub(super) listener: UnixListener,
-    path: PathBuf,
-}
-
 /// What is being started.
 enum What {
     Container {
         id: String,
         container: Box<Container>,
+        joined: Option<Joined>,
     },
     Exec {
         id: String,
         container: String,
+        /// When the creator began.
+        begun: Option<tree::Ticks>,
         terminal_to: Option<OwnedFd>,
     },
 }
@@ -78,6 +76,7 @@ impl Shim {
             )));
         }
         crash::point("shim.asked");
+        let joined = start.joins.as_ref().map(|whose| self.join(whose)).transpose()?;
         forget_earlier_try(start)?;
         let log = Log::open(start.log_file.clone())?;
         let console = start
@@ -85,7 +84,7 @@ impl Shim {
             .then(|| Console::listen(&start.bundle, "console.sock"))
             .transpose()?;
         let (stdio, ends) = Stdio3::for_container(start)?;
-        let spawned = spawn(&start_args(start, console.as_ref()), &stdio)?;
+        let spawned = spawn(&start_args(start, console.as_ref(), joined.as_ref()), &stdio)?;
         crash::point("shim.spawned");
         let io = Io {
             log,
@@ -107,6 +106,7 @@ impl Shim {
         let what = What::Container {
             id: start.id.clone(),
             container,
+            joined,
         };
         self.launches
             .push(Launch::new((peer, seq), spawned, console, what));
@@ -115,6 +115,7 @@ impl Shim {
 
     /// Begins to run a command in a container.
     pub(super) fn start_exec(&mut self, peer: u64, seq: u64, start: &StartExec) -> io::Result<()> {
+        crash::point("shim.exec-asked");
         let count = if start.tty { 1 } else { 3 };
         let missing = || io::Error::other("the request came without its descriptors");
         let mut fds = self.peers.take_fds(peer, count).ok_or_else(missing)?;
@@ -126,9 +127,12 @@ impl Shim {
             (None, Stdio3::from_fds(fds)?, None)
         };
         let spawned = spawn(&exec_args(start, console.as_ref()), &stdio)?;
+        crash::point("shim.exec-spawned");
         let what = What::Exec {
             id: start.id.clone(),
             container: start.container.clone(),
+            // It has not been waited for.
+            begun: tree::begun(spawned.0),
             terminal_to,
         };
         self.launches
@@ -177,11 +181,14 @@ impl Shim {
             // The terminal may have come together with the end of the pipe.
             let _ = launch.receive_console();
         }
-        let report = read_report(&launch.said);
+        let mut report = read_report(&launch.said);
         crash::point("shim.decided");
         let started_at = now_nanos();
-        if report.result.is_err() {
-            self.kill_half_made(&launch.what);
+        if let Err(message) = &mut report.result {
+            self.kill_half_made(&launch, message == SILENT);
+            if let Some(lost) = self.lost_namespace(&launch.what) {
+                *message = lost;
+            }
         }
         let answer = match report.result {
             Ok(pid) => Answer::Started {
@@ -221,25 +228,39 @@ impl Shim {
             launch.said.extend_from_slice(&chunk[..count]);
         }
         if let Some(launch) = self.launches.get(index)
-            && read_report(&launch.said).result == Report::silent().result
+            && let Err(message) = read_report(&launch.said).result
         {
-            self.kill_half_made(&launch.what);
+            self.kill_half_made(launch, message == SILENT);
         }
     }
 
-    fn kill_half_made(&self, what: &What) {
-        let killed = match what {
+    /// Kills what a creator has made but not told (`silent`), or has made and found wrong.
+    fn kill_half_made(&self, launch: &Launch, silent: bool) {
+        let killed = match &launch.what {
             What::Container { container, .. } => self.cgroups.kill(&container.cgroup),
-            What::Exec { container, .. } => self.kill_strays(container),
+            // Otherwise it has told why the one process that it made has ended.
+            What::Exec { container, begun, .. } => match begun {
+                Some(begun) if silent => self.kill_strays(container, *begun),
+                _ => Ok(()),
+            },
         };
         if let Err(error) = killed {
             eprintln!("killing what a creator has left: {error}");
         }
     }
 
-    /// Kills children in a container's group that nobody has asked for. While other commands are being started none
-    /// is known to be one.
-    fn kill_strays(&self, container: &str) -> io::Result<()> {
+    /// A container that cannot be made because what it was to join has ended meanwhile.
+    fn lost_namespace(&self, what: &What) -> Option<String> {
+        match what {
+            What::Container { joined, .. } => self.lost(joined.as_ref()?),
+            What::Exec { .. } => None,
+        }
+    }
+
+    /// Kills children in a container's group that nobody has asked for and that are no older than `begun`: what is are
+    /// orphans of a container without a PID namespace of its own. While other commands are being started none is known
+    /// to be a stray.
+    fn kill_strays(&self, container: &str, begun: tree::Ticks) -> io::Result<()> {
         let starting = |launch: &&Launch| matches!(launch.what, What::Exec { .. });
         if self.launches.iter().filter(starting).count() > 1 {
             return Ok(());
@@ -250,7 +271,7 @@ impl Shim {
         let own = std::process::id();
         for pid in self.cgroups.processes(&container.cgroup)? {
             let known = pid == container.pid || self.execs.iter().any(|exec| exec.pid == pid);
-            if !known && tree::parent(pid) == Some(own) {
+            if !known && tree::parent(pid) == Some(own) && tree::begun(pid).is_some_and(|at| at >= begun) {
                 // It may have ended meanwhile.
                 let _ = knode_linux::signal::send_raw(pid, libc::SIGKILL);
             }
@@ -261,7 +282,9 @@ impl Shim {
     /// The process is the shim's to keep; it may have ended already.
     fn adopt(&mut self, what: What, pid: i32, started_at: i64) {
         match what {
-            What::Container { id, mut container } => {
+            What::Container {
+                id, mut container, ..
+            } => {
                 container.pid = pid;
                 container.started_at = started_at;
                 self.containers.all.insert(id, *container);
@@ -323,92 +346,6 @@ impl Launch {
     }
 }
 
-impl Console {
-    /// Listens in `directory`, whose path may be too long for a socket's name.
-    fn listen(directory: &Path, name: &str) -> io::Result<Self> {
-        std::env::set_current_dir(directory)?;
-        // What is left of an earlier attempt is in the way; mostly there is nothing.
-        let _ = std::fs::remove_file(name);
-        let listener = UnixListener::bind(name);
-        std::env::set_current_dir("/")?;
-        let listener = listener?;
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            path: directory.join(name),
-        })
-    }
-
-    fn accept(&self) -> io::Result<OwnedFd> {
-        let (stream, _) = self.listener.accept()?;
-        stream.set_nonblocking(false)?;
-        let mut name = [0; 256];
-        let (_, mut received) = fds::receive(&stream, &mut name)?;
-        received.pop().ok_or_else(|| io::Error::other("no terminal came"))
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        // Of no use any more; its directory goes with the container at the latest.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Standard streams of a creator, which the process it makes inherits: input, output, error output.
-struct Stdio3([OwnedFd; 3]);
-
-/// The other ends of them.
-#[derive(Default)]
-struct Ends {
-    stdin: Option<File>,
-    stdout: Option<File>,
-    stderr: Option<File>,
-}
-
-impl Stdio3 {
-    fn null() -> io::Result<Self> {
-        Ok(Self([null()?, null()?, null()?]))
-    }
-
-    /// Of exactly three descriptors.
-    fn from_fds(fds: Vec<OwnedFd>) -> io::Result<Self> {
-        let three = <[OwnedFd; 3]>::try_from(fds);
-        three
-            .map(Self)
-            .map_err(|_| io::Error::other("a command has three streams"))
-    }
-
-    fn for_container(start: &StartContainer) -> io::Result<(Self, Ends)> {
-        if start.tty {
-            return Ok((Self::null()?, Ends::default()));
-        }
-        let (stdout, stdout_writer) = io::pipe()?;
-        let (stderr, stderr_writer) = io::pipe()?;
-        let mut ends = Ends {
-            stdin: None,
-            stdout: Some(File::from(OwnedFd::from(stdout))),
-            stderr: Some(File::from(OwnedFd::from(stderr))),
-        };
-        let stdin = if start.stdin {
-            let (reader, writer) = io::pipe()?;
-            ends.stdin = Some(File::from(OwnedFd::from(writer)));
-            reader.into()
-        } else {
-            null()?
-        };
-        for end in [&ends.stdin, &ends.stdout, &ends.stderr].into_iter().flatten() {
-            fds::set_nonblocking(end)?;
-        }
-        Ok((Self([stdin, stdout_writer.into(), stderr_writer.into()]), ends))
-    }
-}
-
-pub(super) fn null() -> io::Result<OwnedFd> {
-    let file = File::options().read(true).write(true).open("/dev/null");
-    file.map(OwnedFd::from)
-}
-
 /// What a creator that was killed has left is in the way of the next.
 fn forget_earlier_try(start: &StartContainer) -> io::Result<()> {
     match std::fs::remove_dir_all(start.runtime_root.join(&start.id)) {
@@ -417,7 +354,7 @@ fn forget_earlier_try(start: &StartContainer) -> io::Result<()> {
     }
 }
 
-fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
+fn start_args(start: &StartContainer, console: Option<&Console>, joined: Option<&Joined>) -> CreateArgs {
     CreateArgs {
         id: start.id.clone(),
         runtime_root: start.runtime_root.clone(),
@@ -427,6 +364,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>) -> CreateArgs {
         keeps_orphans: false,
         program: start.program.clone(),
         secluded: start.secluded.clone(),
+        joined: joined.map(|joined| joined.id),
     }
 }
 
@@ -440,6 +378,7 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         keeps_orphans: start.keeps_orphans,
         program: start.program.clone(),
         secluded: Vec::new(),
+        joined: None,
     }
 }
 
@@ -449,9 +388,10 @@ fn spawn(args: &CreateArgs, stdio: &Stdio3) -> io::Result<(i32, File)> {
     let (status, writer) = io::pipe()?;
     let writer = OwnedFd::from(writer);
     let Stdio3([stdin, stdout, stderr]) = stdio;
+    let shim = std::process::id();
     let creator = process::fork(|| match process::keep_only([stdin, stdout, stderr], &writer) {
         Ok(status) => {
-            create::run(args, status);
+            create::run(args, status, shim);
             0
         }
         // The end of the pipe says that there is no container; whoever listens is told no more than that.

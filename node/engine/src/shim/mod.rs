@@ -7,6 +7,7 @@
 mod attach;
 mod containers;
 mod event_loop;
+pub(crate) mod joined;
 mod launch;
 pub mod lines;
 mod log;
@@ -15,6 +16,7 @@ mod pod;
 pub mod protocol;
 mod reap;
 mod requests;
+mod streams;
 mod tree;
 
 use std::io;
@@ -25,6 +27,8 @@ use std::time::Instant;
 use knode_linux::cgroup::Cgroups;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::crash;
 
 /// What a shim is told on its command line; its listening socket is its standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,7 @@ struct Shim {
 /// # Errors
 /// Those of setting up; later errors are answers to requests.
 pub fn run(args: &ShimArgs) -> io::Result<()> {
+    crash::point("shim.begin");
     let listener = UnixListener::from(knode_linux::fds::inherited(0)?);
     listener.set_nonblocking(true)?;
     // The kernel knows it by a descriptor's number only.
@@ -85,6 +90,7 @@ pub fn run(args: &ShimArgs) -> io::Result<()> {
         rest_at: None,
     };
     shim.work_came();
+    crash::point("shim.ready");
     shim.serve()
 }
 

@@ -8,20 +8,22 @@ use knode_linux::process;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::launch::null;
 use super::protocol::Answer;
+use super::streams::null;
 use super::{Shim, now_nanos};
+use crate::crash;
 use crate::entry::pod;
 
 /// The namespace's first process. It ends when this is dropped, or the shim dies, and all others with it.
 pub(super) struct PodInit {
-    pid: i32,
+    pub(super) pid: i32,
     _alive: PipeWriter,
 }
 
 impl Shim {
     /// Makes the namespace, unless there is one.
     pub(super) fn pod_pid_namespace(&mut self, users: Option<&PathBuf>) -> Answer {
+        crash::point("shim.namespace-asked");
         let pid = match &self.pod_init {
             Some(init) => init.pid,
             None => match start(users) {
@@ -33,6 +35,7 @@ impl Shim {
                 }
             },
         };
+        crash::point("shim.namespace-made");
         Answer::Started {
             pid,
             started_at: now_nanos(),
@@ -56,7 +59,10 @@ fn start(users: Option<&PathBuf>) -> io::Result<PodInit> {
     // It ends with its last word; what it told counts, not how it ended.
     let _ = waitpid(Pid::from_raw(maker), None);
     read?;
-    let failed = |_| io::Error::other(text.trim().to_owned());
+    let failed = |_| match text.trim() {
+        "" => io::Error::other("whoever made it ended without a word"),
+        reason => io::Error::other(reason.to_owned()),
+    };
     Ok(PodInit {
         pid: text.trim().parse().map_err(failed)?,
         _alive: alive,

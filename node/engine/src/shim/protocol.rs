@@ -41,6 +41,18 @@ pub struct StartContainer {
     /// Directories with mounts of all pods.
     #[serde(default)]
     pub secluded: Vec<OwnMounts>,
+    /// Whose PID namespace it is made in, if its specification names one of this pod.
+    #[serde(default)]
+    pub joins: Option<Joins>,
+}
+
+/// Whose PID namespace a container joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Joins {
+    /// The one that containers of the pod share.
+    Pod,
+    /// That of another container, by its id.
+    Container(String),
 }
 
 /// The mounts of one pod, or one container, in a directory with those of all: it is made without the others.

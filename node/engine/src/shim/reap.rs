@@ -32,6 +32,7 @@ impl Shim {
         if let Some(id) = self.containers.by_pid(ended.pid) {
             self.container_ended(&id, ended.code);
         } else if let Some(index) = self.execs.iter().position(|exec| exec.pid == ended.pid) {
+            crash::point("shim.exec-ended");
             let exec = self.execs.swap_remove(index);
             self.peers.send(
                 None,
@@ -40,6 +41,10 @@ impl Shim {
                     code: ended.code,
                 },
             );
+            crash::point("shim.exec-told");
+        } else if self.pod_init.as_ref().is_some_and(|init| init.pid == ended.pid) {
+            // The namespace has ended with it, and all that was in there: who needs one gets another.
+            self.pod_init = None;
         } else if let Some(index) = self
             .launches
             .iter()

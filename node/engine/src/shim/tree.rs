@@ -9,6 +9,25 @@ use knode_linux::signal::send_raw;
 /// Most rounds of killing: each finds what was started during the one before.
 const ROUNDS: usize = 1000;
 
+/// Time since the machine was booted, in the hundredths of a second that `/proc` tells.
+pub(super) type Ticks = i64;
+
+/// When a process began, `None` for one that has been waited for.
+pub(super) fn begun(pid: i32) -> Option<Ticks> {
+    begun_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of proc_pid_stat(5).
+fn begun_in(stat: &str) -> Option<Ticks> {
+    // The first field after the name is the third.
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(22 - 3)?
+        .parse()
+        .ok()
+}
+
 /// The parent of a process, `None` for one that has ended.
 pub(super) fn parent(pid: i32) -> Option<u32> {
     living(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -80,6 +99,18 @@ mod tests {
         assert_eq!(living("12 (a) b) S 7 12 12 0"), Some(7));
         assert_eq!(living("12 (a) Z 7 12 12 0"), None);
         assert_eq!(living(""), None);
+    }
+
+    #[test]
+    fn a_process_begins_no_earlier_than_its_parent() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let above = i32::try_from(parent(own).unwrap()).unwrap();
+        assert!(begun(above) <= begun(own), "{:?} {:?}", begun(above), begun(own));
+        assert_eq!(begun(i32::MAX), None);
+        assert_eq!(
+            begun_in("1 (a) b) S 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 7 8"),
+            Some(7)
+        );
     }
 
     #[test]
