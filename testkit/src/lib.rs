@@ -11,6 +11,7 @@ pub mod process;
 pub mod random;
 pub mod registry;
 pub mod scratch;
+pub mod systemd;
 pub mod wait;
 
 pub use hosts::{Host, Lan};
@@ -19,6 +20,7 @@ pub use process::Process;
 pub use random::Random;
 pub use registry::Registry;
 pub use scratch::Scratch;
+pub use systemd::Systemd;
 pub use wait::{wait_until, wait_until_async};
 
 /// Panics with a plain message when the test does not run as root.

@@ -31,6 +31,11 @@ pub fn runs() -> bool {
     std::fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
 }
 
+/// Whether the manager can be reached by this socket, or, if it is [`PRIVATE`], over the system's bus.
+pub fn listens(path: &Path) -> bool {
+    path.exists() || (path == Path::new(PRIVATE) && Path::new(SYSTEM_BUS).exists())
+}
+
 /// What can be done with a unit that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
@@ -64,7 +69,7 @@ impl Systemd {
     /// # Errors
     /// [`SystemdError::Connect`]; over a bus those of calls.
     pub fn connect(path: &Path) -> Result<Self, SystemdError> {
-        if path == Path::new(PRIVATE) && !path.exists() && Path::new(SYSTEM_BUS).exists() {
+        if !path.exists() && listens(path) {
             return Self::on_bus(Path::new(SYSTEM_BUS));
         }
         open(path)

@@ -22,6 +22,8 @@ pub enum Value {
     Number(u64),
     /// `as`: for example `Wants`, `Before`.
     Texts(Vec<String>),
+    /// `a(ss)`: `DeviceAllow`.
+    Pairs(Vec<(String, String)>),
     /// `au`: `PIDs`.
     Pids(Vec<u32>),
 }
@@ -51,6 +53,12 @@ impl Property {
         Self { name, value }
     }
 
+    /// Pairs of texts.
+    pub fn pairs(name: &'static str, value: Vec<(String, String)>) -> Self {
+        let value = Value::Pairs(value);
+        Self { name, value }
+    }
+
     /// The processes that a scope begins with.
     pub fn pids(value: Vec<u32>) -> Self {
         let value = Value::Pids(value);
@@ -76,6 +84,16 @@ impl Value {
             Self::Texts(texts) => {
                 out.signature("as");
                 out.array(4, &mut |out| texts.iter().for_each(|text| out.string(text)));
+            }
+            Self::Pairs(pairs) => {
+                out.signature("a(ss)");
+                out.array(8, &mut |out| {
+                    for (first, second) in pairs {
+                        out.align(8);
+                        out.string(first);
+                        out.string(second);
+                    }
+                });
             }
             Self::Pids(pids) => {
                 out.signature("au");

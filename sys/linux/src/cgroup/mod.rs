@@ -92,13 +92,15 @@ impl Cgroups {
             return self.write("", group, "cgroup.procs", "0");
         }
         for directory in self.directories(group)? {
-            // The number 0 is that of the writer, which is spared waiting for others.
-            let file = std::fs::OpenOptions::new()
-                .write(true)
-                .open(directory.join("tasks"));
-            match file.and_then(|mut file| file.write_all(b"0")) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
+            // A version 2 hierarchy beside those of version 1 has no threads to move.
+            for file in ["tasks", "cgroup.procs"] {
+                match join(&directory.join(file)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => {
+                        other?;
+                        break;
+                    }
+                }
             }
         }
         Ok(())
@@ -145,6 +147,12 @@ impl Cgroups {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Writes the number 0 into a file of a group: that of the writer, which is spared waiting for others.
+fn join(file: &Path) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(b"0")
 }
 
 /// The group that a process has the memory controller of, out of its `/proc/<pid>/cgroup`.
