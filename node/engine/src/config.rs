@@ -9,6 +9,16 @@ use knode_images::ImageStore;
 use crate::net::PodNetwork;
 use crate::runtime::Runtimes;
 
+/// Who makes the control groups of pods' containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// This process, by files. Parents of pods are paths.
+    #[default]
+    Cgroupfs,
+    /// systemd, for pods whose parent is a slice.
+    Systemd,
+}
+
 /// Configuration of an engine.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -18,6 +28,10 @@ pub struct EngineConfig {
     pub run_dir: PathBuf,
     /// Mount point of the control groups.
     pub cgroup_root: PathBuf,
+    /// Who makes control groups.
+    pub cgroup_driver: CgroupDriver,
+    /// Socket of systemd's manager.
+    pub systemd: PathBuf,
     /// Program that has [`crate::entry::dispatch`] in its `main`; normally this very program.
     pub self_exe: PathBuf,
     /// Images and snapshots.
@@ -42,6 +56,8 @@ impl EngineConfig {
             data_dir: data_dir.into(),
             run_dir: run_dir.into(),
             cgroup_root: knode_linux::cgroup::DEFAULT_ROOT.into(),
+            cgroup_driver: CgroupDriver::default(),
+            systemd: knode_dbus::systemd::PRIVATE.into(),
             self_exe: "/proc/self/exe".into(),
             images,
             network,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 pub(crate) use knode_cri::chain;
 use knode_cri::{Code, CriError};
+use knode_dbus::systemd::SystemdError;
 
 use crate::net::NetError;
 use crate::spec::SpecError;
@@ -40,6 +41,17 @@ pub enum EngineError {
         /// What the kernel said.
         #[source]
         source: io::Error,
+    },
+    /// A scope of systemd's could not be handled.
+    #[error("{operation} scope {unit}")]
+    Scope {
+        /// What was tried.
+        operation: &'static str,
+        /// The unit.
+        unit: String,
+        /// What systemd said.
+        #[source]
+        source: Box<SystemdError>,
     },
     /// The namespaces of a sandbox could not be made.
     #[error("making the namespaces of sandbox {sandbox}")]

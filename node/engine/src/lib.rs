@@ -18,6 +18,7 @@ pub mod net;
 mod recovery;
 mod runtime;
 mod sandbox;
+mod scope;
 mod secluded;
 mod service;
 pub mod shim;
@@ -26,7 +27,7 @@ mod state;
 mod streaming;
 mod teardown;
 
-pub use config::EngineConfig;
+pub use config::{CgroupDriver, EngineConfig};
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use runtime::{OciProgram, Runtimes, RuntimesError};

@@ -29,7 +29,10 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-controllers", &["knode-api", "knode-client", "knode-pki"]),
     ("knode-cri", &[]),
     ("knode-images", &["knode-linux"]),
-    ("knode-engine", &["knode-cri", "knode-images", "knode-linux"]),
+    (
+        "knode-engine",
+        &["knode-cri", "knode-dbus", "knode-images", "knode-linux"],
+    ),
     ("knode-cni", &["knode-linux"]),
     ("knode-dns", &["knode-client", "knode-linux"]),
     ("knode-fastpath", &["knode-bpf", "knode-netlink"]),

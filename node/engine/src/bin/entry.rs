@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use knode_engine::net::{NetError, NetRequest, NetResult, NetStatus, PodNetwork};
-use knode_engine::{Engine, EngineConfig, OciProgram, Runtimes, teardown};
+use knode_engine::{CgroupDriver, Engine, EngineConfig, OciProgram, Runtimes, teardown};
 use knode_images::{ImageStore, Registries, StoreConfig};
 
 fn main() {
@@ -59,7 +59,8 @@ async fn end(directory: PathBuf) -> Outcome {
     }
 }
 
-/// An engine that has everything below `directory`, where `runtimes.json` may name OCI programs, `certs.d` tell how
+/// An engine that has everything below `directory`, where `systemd` says that it asks systemd for control groups,
+/// `runtimes.json` may name OCI programs, `certs.d` tell how
 /// registries are reached, and `network-refuses` why there is no network.
 fn config(directory: &Path) -> Result<EngineConfig, Box<dyn std::error::Error>> {
     let certs = directory.join("certs.d");
@@ -79,6 +80,9 @@ fn config(directory: &Path) -> Result<EngineConfig, Box<dyn std::error::Error>> 
         images,
         Arc::new(books),
     );
+    if directory.join("systemd").exists() {
+        config.cgroup_driver = CgroupDriver::Systemd;
+    }
     if let Ok(text) = std::fs::read(directory.join("runtimes.json")) {
         let programs: BTreeMap<String, OciProgram> = serde_json::from_slice(&text)?;
         config.runtimes = Runtimes::new(programs, None)?;

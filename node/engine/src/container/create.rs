@@ -10,7 +10,7 @@ use knode_images::{Image, Reference};
 use knode_linux::openat::RootDir;
 use rustix::fs::{Mode, OFlags};
 
-use super::{Container, cdi, host, rootfs};
+use super::{Container, cdi, host, rootfs, scope};
 use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, FileContext, Result, chain};
@@ -210,7 +210,7 @@ impl Core {
             image: &image.config,
             user: &user,
             rootfs: &root,
-            cgroup: &record.cgroup,
+            cgroup: &scope::specified_group(record, sandbox),
             namespaces,
             files: &files_of(&self.layout, sandbox),
             hostname: &sandbox.hostname,

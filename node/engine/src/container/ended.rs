@@ -53,6 +53,7 @@ impl Core {
             crash::point("end.recorded");
             engine.unmount(&record);
             crash::point("end.unmounted");
+            engine.end_scope(&record);
             written
         });
         match released.await {

@@ -11,6 +11,7 @@ mod pressure;
 pub(crate) mod rate;
 mod remove;
 mod rootfs;
+mod scope;
 mod start;
 mod stats;
 mod stop;

@@ -60,12 +60,13 @@ impl Core {
         }
     }
 
-    /// Ends what is left in a control group and removes it.
+    /// Ends what is left in a control group and removes it, with the scope that it may be.
     pub(crate) fn remove_cgroup(&self, group: &std::path::Path) -> Result<()> {
         super::groups::end(&self.cgroups, group).map_err(|source| EngineError::Cgroup {
             operation: "removing",
             path: group.to_path_buf(),
             source,
-        })
+        })?;
+        self.forget_scope(group)
     }
 }

@@ -109,6 +109,7 @@ impl Core {
             stdin_once: record.config.stdin_once,
             oom_score_adj: resources.and_then(|resources| i32::try_from(resources.oom_score_adj).ok()),
             program: record.program.clone(),
+            scope: self.scope_of(record, resources),
             secluded: self.secluded.of(record),
             joins: self.joins(record),
         }

@@ -39,7 +39,7 @@ impl Core {
             merge(current.unwrap_or_default(), &resources)
         });
         if state == ContainerState::ContainerRunning {
-            self.write_limits(container, &resources)?;
+            self.limit(container, &resources, &merged).await?;
         }
         let record = container.change(|record| {
             record.config.linux.get_or_insert_default().resources = Some(merged);
@@ -48,6 +48,19 @@ impl Core {
             self.respecify(&record.id, &record.config)?;
         }
         write_record(&self.layout.container(&container.id), &record)
+    }
+
+    /// Gives a running container other limits. What systemd writes of a scope is what it can express: all else is
+    /// written after it.
+    async fn limit(
+        self: &Arc<Self>,
+        container: &Container,
+        update: &LinuxContainerResources,
+        merged: &LinuxContainerResources,
+    ) -> Result<()> {
+        let (engine, record, all) = (self.clone(), container.record(), merged.clone());
+        let is_scope = tokio::task::spawn_blocking(move || engine.limit_scope(&record, &all)).await??;
+        self.write_limits(container, if is_scope { merged } else { update })
     }
 
     fn write_limits(&self, container: &Container, resources: &LinuxContainerResources) -> Result<()> {

@@ -14,10 +14,11 @@ use libcontainer::syscall::syscall::SyscallType;
 
 use super::executor::ProgramExecutor;
 use super::report::Report;
-use super::{enter, stage};
+use super::{enter, scope, stage};
 use crate::crash;
 use crate::error::chain;
 use crate::runtime::OciProgram;
+use crate::scope::Scope;
 use crate::shim::protocol::OwnMounts;
 
 /// What a creator makes.
@@ -46,6 +47,8 @@ pub(crate) struct CreateArgs {
     pub(crate) keeps_orphans: bool,
     /// The OCI runtime that makes it, `None` for the linked-in one.
     pub(crate) program: Option<OciProgram>,
+    /// The scope of systemd's that it is.
+    pub(crate) scope: Option<Scope>,
     /// Where to leave behind what other pods have mounted.
     pub(crate) secluded: Vec<OwnMounts>,
     /// The PID namespace that the container must come to.
@@ -92,6 +95,14 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd, shim: u32) {
             Err(error) => report.failed(&chain(&error)),
         };
     }
+    // Dropped when the container has a process of its own.
+    let _held = match (&args.scope, &args.target) {
+        (Some(scope), Target::Bundle(bundle)) => match scope::enter(scope, bundle) {
+            Ok(held) => Some(held),
+            Err(error) => return report.failed(&chain(&error)),
+        },
+        _ => None,
+    };
     let made = match &args.target {
         Target::Bundle(bundle) => container(args, bundle, &report),
         Target::Process(process) => enter::run(args, process, &report),

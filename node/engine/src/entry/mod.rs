@@ -8,6 +8,7 @@ mod enter;
 mod executor;
 pub(crate) mod pod;
 mod report;
+mod scope;
 pub(crate) mod stage;
 pub(crate) mod users;
 

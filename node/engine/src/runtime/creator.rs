@@ -186,6 +186,9 @@ impl Files {
     fn command(&self, program: &OciProgram, args: &CreateArgs, name: &str) -> Command {
         let mut command = command(program, &args.runtime_root);
         command.args(["--log-format", "json", "--log"]).arg(&self.log);
+        if args.scope.is_some() {
+            command.arg("--systemd-cgroup");
+        }
         command.arg(name).arg("--pid-file").arg(&self.pid);
         if let Some(console) = &args.console {
             // Its path may be too long for a socket's name.
@@ -249,6 +252,7 @@ mod tests {
             oom_score_adj: None,
             keeps_orphans: false,
             program: None,
+            scope: None,
             secluded: Vec::new(),
             joined: None,
         };

@@ -4,16 +4,15 @@ use std::net::IpAddr;
 use std::path::{Component, Path};
 
 use knode_cri::{NamespaceMode, PodSandboxConfig, PodSandboxMetadata, PortMapping};
+use knode_dbus::systemd;
 
+use crate::config::CgroupDriver;
 use crate::error::{EngineError, Result};
 use crate::spec::cgroup::{self, Parent};
 use crate::spec::idmap;
 
 /// Longest host name, as of `sethostname(2)`.
 const MAX_HOSTNAME: usize = 64;
-
-/// Socket of systemd that units are asked for at.
-const SYSTEMD: &str = "/run/systemd/private";
 
 /// Checks a configuration; gives its metadata.
 ///
@@ -42,7 +41,7 @@ pub(crate) fn validate(config: &PodSandboxConfig) -> Result<PodSandboxMetadata> 
     }
     check_files(config)?;
     config.port_mappings.iter().try_for_each(check_port)?;
-    check_cgroup(&linux.cgroup_parent)?;
+    cgroup::parent(&linux.cgroup_parent).map_err(|error| invalid(error.to_string()))?;
     for name in linux.sysctls.keys() {
         check_sysctl(name, own_network, own_ipc)?;
     }
@@ -90,15 +89,23 @@ fn check_port(mapping: &PortMapping) -> Result<()> {
     Ok(())
 }
 
-/// A slice is systemd's to make, and this engine does not ask it.
-fn check_cgroup(parent: &str) -> Result<()> {
-    match cgroup::parent(parent).map_err(|error| invalid(error.to_string()))? {
-        Parent::Path(_) => Ok(()),
-        Parent::Slice { unit, .. } if Path::new(SYSTEMD).exists() => Err(EngineError::Unsupported(format!(
-            "the systemd cgroup driver (cgroup_parent {unit:?})"
+/// A slice needs an engine that is told to ask systemd, and a systemd to ask.
+///
+/// # Errors
+/// [`EngineError::Invalid`].
+pub(crate) fn check_slice(config: &PodSandboxConfig, driver: CgroupDriver, systemd: &Path) -> Result<()> {
+    let linux = config.linux.as_ref();
+    let given = linux.map_or("", |linux| linux.cgroup_parent.as_str());
+    match (cgroup::parent(given), driver) {
+        (Ok(Parent::Path(_)), _) => Ok(()),
+        (Err(error), _) => Err(invalid(error.to_string())),
+        (Ok(Parent::Slice { unit, .. }), CgroupDriver::Cgroupfs) => Err(invalid(format!(
+            "cgroup_parent {unit:?} is a slice, and the engine's cgroup driver is cgroupfs"
         ))),
-        Parent::Slice { unit, .. } => Err(invalid(format!(
-            "cgroup_parent {unit:?} is a slice, and no systemd runs here ({SYSTEMD} is missing)"
+        (Ok(Parent::Slice { .. }), CgroupDriver::Systemd) if systemd::listens(systemd) => Ok(()),
+        (Ok(Parent::Slice { unit, .. }), CgroupDriver::Systemd) => Err(invalid(format!(
+            "cgroup_parent {unit:?} is a slice, and no systemd runs here ({} is missing)",
+            systemd.display()
         ))),
     }
 }
@@ -218,13 +225,28 @@ mod tests {
 
     #[test]
     fn a_slice_needs_a_systemd() {
-        let linux = |parent: &str| LinuxPodSandboxConfig {
-            cgroup_parent: parent.into(),
+        let refused = |parent: &str, driver, socket: &str| {
+            let mut config = config();
+            config.linux.get_or_insert_default().cgroup_parent = parent.into();
+            let checked = check_slice(&config, driver, Path::new(socket));
+            checked.err().map(|error| error.to_string())
+        };
+        let (slice, missing) = ("kubepods-pod1.slice", "/nonexistent/private");
+        let said = refused(slice, CgroupDriver::Cgroupfs, "/proc/self/exe").unwrap();
+        assert!(said.contains(slice) && said.contains("cgroupfs"), "{said}");
+        let said = refused(slice, CgroupDriver::Systemd, missing).unwrap();
+        assert!(said.contains(slice) && said.contains(missing), "{said}");
+        assert_eq!(refused(slice, CgroupDriver::Systemd, "/proc/self/exe"), None);
+        assert_eq!(refused("/pods/1", CgroupDriver::Systemd, missing), None);
+    }
+
+    #[test]
+    fn a_parent_does_not_lead_elsewhere() {
+        let linux = LinuxPodSandboxConfig {
+            cgroup_parent: "/a/../b".into(),
             ..Default::default()
         };
-        let said = refused(|config| config.linux = Some(linux("kubepods-pod1.slice")));
-        assert!(said.contains("kubepods-pod1.slice"), "{said}");
-        assert!(refused(|config| config.linux = Some(linux("/a/../b"))).contains("leads upwards"));
+        assert!(refused(|config| config.linux = Some(linux)).contains("leads upwards"));
     }
 
     #[test]

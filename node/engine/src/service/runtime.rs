@@ -322,8 +322,12 @@ impl RuntimeService for Engine {
     }
 
     async fn runtime_config(&self, _request: RuntimeConfigRequest) -> CriResult<RuntimeConfigResponse> {
+        let driver = match self.core.config.cgroup_driver {
+            crate::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
+            crate::CgroupDriver::Systemd => CgroupDriver::Systemd,
+        };
         let linux = LinuxRuntimeConfiguration {
-            cgroup_driver: CgroupDriver::Cgroupfs as i32,
+            cgroup_driver: driver as i32,
         };
         Ok(RuntimeConfigResponse { linux: Some(linux) })
     }

@@ -363,6 +363,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>, joined: Option<
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: false,
         program: start.program.clone(),
+        scope: start.scope.clone(),
         secluded: start.secluded.clone(),
         joined: joined.map(|joined| joined.id),
     }
@@ -377,6 +378,7 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         oom_score_adj: start.oom_score_adj,
         keeps_orphans: start.keeps_orphans,
         program: start.program.clone(),
+        scope: None,
         secluded: Vec::new(),
         joined: None,
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::OciProgram;
+use crate::scope::Scope;
 
 /// Largest frame either side accepts, in bytes.
 pub const MAX_FRAME: usize = 4 * 1024 * 1024;
@@ -38,6 +39,9 @@ pub struct StartContainer {
     /// The OCI runtime, `None` for the linked-in one.
     #[serde(default)]
     pub program: Option<OciProgram>,
+    /// The scope of systemd's that it is, `None` for a control group by its path.
+    #[serde(default)]
+    pub scope: Option<Scope>,
     /// Directories with mounts of all pods.
     #[serde(default)]
     pub secluded: Vec<OwnMounts>,

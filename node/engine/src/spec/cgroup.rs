@@ -44,9 +44,23 @@ impl Parent {
     }
 }
 
+/// What names of containers' scopes begin with.
+const SCOPE: &str = "knode-";
+
 /// Name of a container's scope.
-fn scope(id: &str) -> String {
-    format!("knode-{id}.scope")
+pub fn scope(id: &str) -> String {
+    format!("{SCOPE}{id}.scope")
+}
+
+/// The scope whose group this is, if it is a container's.
+pub fn scope_of(group: &Path) -> Option<&str> {
+    let name = group.file_name()?.to_str()?;
+    (name.starts_with(SCOPE) && name.ends_with(".scope")).then_some(name)
+}
+
+/// What runtimes with `--systemd-cgroup` are told instead of a path.
+pub fn of_runtime(slice: &str, id: &str) -> PathBuf {
+    format!("{slice}:{}:{id}", SCOPE.trim_end_matches('-')).into()
 }
 
 /// Reads `LinuxPodSandboxConfig.cgroup_parent`.
@@ -156,6 +170,9 @@ mod tests {
         );
         assert!(matches!(&pod, Parent::Slice { unit, .. } if unit == "kubepods-burstable-pod1_2.slice"));
         assert!(pod.container("c1").ends_with("knode-c1.scope"));
+        assert_eq!(scope_of(&pod.container("c1")), Some("knode-c1.scope"));
+        assert_eq!(scope_of(&parent("/a").unwrap().container("c1")), None);
+        assert_eq!(of_runtime("a.slice", "c1"), Path::new("a.slice:knode:c1"));
         // With a slash it is a path like any other.
         assert!(matches!(parent("/system.slice/x").unwrap(), Parent::Path(_)));
     }

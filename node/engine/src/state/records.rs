@@ -79,6 +79,14 @@ impl SandboxRecord {
         cgroup::parent(given).unwrap_or_else(|_| Parent::Path(cgroup::DEFAULT_PARENT.into()))
     }
 
+    /// The slice that is its parent control group, `None` if that is a path.
+    pub fn slice(&self) -> Option<String> {
+        match self.parent() {
+            Parent::Path(_) => None,
+            Parent::Slice { unit, .. } => Some(unit),
+        }
+    }
+
     /// Users of its own, `None` for the host's.
     pub fn users(&self) -> Option<IdMaps> {
         let options = self.namespace_options().userns_options;

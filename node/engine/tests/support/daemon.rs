@@ -11,6 +11,7 @@ use knode_engine::OciProgram;
 use knode_images::{ImageStore, Registries, StoreConfig};
 use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT};
 use knode_testkit::scratch::Scratch;
+use knode_testkit::systemd::{Systemd, child_of};
 use knode_testkit::wait::{wait_until, wait_until_async};
 
 use super::traces::{containers_groups, groups_below, processes_below};
@@ -25,6 +26,8 @@ pub struct Daemon {
     next: std::sync::atomic::AtomicU32,
     /// What is executed to start it.
     words: Vec<String>,
+    /// It is the child of what is executed.
+    forked: bool,
 }
 
 impl Daemon {
@@ -35,19 +38,33 @@ impl Daemon {
     /// As [`Daemon::new`], started by the words of `prefix` (`nsenter …`).
     pub async fn within(name: &str, prefix: &[String]) -> Self {
         let mut daemon = Self::prepared(name, prefix);
+        daemon.prepare_to_serve().await;
+        daemon.start().await;
+        daemon
+    }
+
+    /// As [`Daemon::new`], among the processes of a systemd, which it asks for control groups.
+    pub async fn under(name: &str, systemd: &Systemd) -> Self {
+        let mut daemon = Self::prepared(name, &systemd.prefix());
+        daemon.forked = true;
+        fs::write(daemon.scratch.join("systemd"), "").unwrap();
+        daemon.prepare_to_serve().await;
+        daemon.start().await;
+        daemon
+    }
+
+    async fn prepare_to_serve(&mut self) {
         let store = ImageStore::open(StoreConfig {
-            root: daemon.scratch.join("images"),
+            root: self.scratch.join("images"),
             registries: Registries::default(),
         });
-        let archive = daemon.scratch.join("busybox.tar");
+        let archive = self.scratch.join("busybox.tar");
         knode_testkit::image::busybox().build().write_oci(&archive);
         store.unwrap().import_archive(&archive).await.unwrap();
         fs::remove_file(&archive).unwrap();
-        let directory = daemon.scratch.path().display().to_string();
+        let directory = self.scratch.path().display().to_string();
         let program = env!("CARGO_BIN_EXE_knode-engine-entry");
-        daemon.words.extend([program.into(), "serve".into(), directory]);
-        daemon.start().await;
-        daemon
+        self.words.extend([program.into(), "serve".into(), directory]);
     }
 
     /// `knode engine` with a pod network of its own and no images.
@@ -79,6 +96,7 @@ impl Daemon {
             client: None,
             next: Default::default(),
             words: prefix.to_vec(),
+            forked: false,
         }
     }
 
@@ -126,7 +144,13 @@ impl Daemon {
     }
 
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.as_ref().unwrap().id()).unwrap()
+        let executed = self.child.as_ref().unwrap().id();
+        let pid = if self.forked {
+            child_of(executed).unwrap()
+        } else {
+            executed
+        };
+        i32::try_from(pid).unwrap()
     }
 
     pub fn is_alive(&mut self) -> bool {
@@ -136,9 +160,14 @@ impl Daemon {
     /// Kills the daemon as with `kill -9`, if it still lives.
     pub fn kill(&mut self) {
         self.client = None;
+        let inner = self.child.as_ref().filter(|_| self.forked);
+        let inner = inner.and_then(|child| child_of(child.id()));
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
+            // It may have ended by itself. What was executed waits for the end of what it has forked.
+            let _ = match inner {
+                Some(pid) => knode_linux::signal::send_raw(pid.cast_signed(), 9),
+                None => child.kill(),
+            };
             child.wait().unwrap();
         }
     }
@@ -432,7 +461,8 @@ impl Daemon {
         // The daemon's own, as long as it may come back.
         let secluded = |point: &PathBuf| {
             let data = ["", "data/engine"].map(|path| self.scratch.join(path).join("images/s"));
-            let pins = ["ns", "shm"].map(|pin| ["run", "data/run/engine"].map(|run| Path::new(run).join(pin)));
+            let pins =
+                ["ns", "shm"].map(|pin| ["run", "data/run/engine"].map(|run| Path::new(run).join(pin)));
             let is_pin = pins.iter().flatten().any(|pin| *point == self.scratch.join(pin));
             data.contains(point) || is_pin
         };
