@@ -38,7 +38,7 @@ pub struct DaemonArgs {
     pub pod_subnet: Option<Dual<IpNet>>,
     #[command(flatten)]
     pub cni: CniOptions,
-    /// Who makes the control groups: this process by files, or systemd.
+    /// Who makes the control groups: this process by files, or systemd, for pods whose parent is a slice.
     #[arg(long, value_enum, default_value_t = CgroupDriver::Cgroupfs, value_name = "DRIVER")]
     pub cgroup_driver: CgroupDriver,
     /// OCI runtimes by runtime handler, YAML [default: engine.yaml in /etc/knode, or in the data directory; none need be
@@ -56,7 +56,7 @@ pub struct DaemonArgs {
 pub enum CgroupDriver {
     /// Files in /sys/fs/cgroup.
     Cgroupfs,
-    /// Transient units.
+    /// Transient units: a kubelet hands slices over.
     Systemd,
 }
 

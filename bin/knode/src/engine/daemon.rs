@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use knode_dbus::systemd;
 use knode_podnet::Subnet;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,10 +29,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     if args.stop_all {
         return stop::all(&layout, &progress).await;
     }
-    ensure!(
-        args.cgroup_driver == CgroupDriver::Cgroupfs,
-        "--cgroup-driver systemd is not supported: control groups are made by files"
-    );
+    let cgroup_driver = driver(args.cgroup_driver)?;
     let runtimes = config::runtimes(args.config.as_deref(), &layout)?;
     take(&layout)?;
     let (trigger, end) = shutdown::channel();
@@ -50,6 +48,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
         cni: dirs.open(&layout)?,
         cni_conf: dirs.conf.clone(),
         runtimes,
+        cgroup_driver,
         subnet: seen.clone(),
     };
     let engine = start_engine(plan, told, file, &mut tasks, &end).await?;
@@ -61,6 +60,22 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     let how = until_the_end(&mut tasks, trigger).await;
     drop(engine);
     how
+}
+
+/// Who makes control groups; systemd only where there is one.
+fn driver(asked: CgroupDriver) -> anyhow::Result<knode_engine::CgroupDriver> {
+    match asked {
+        CgroupDriver::Cgroupfs => Ok(knode_engine::CgroupDriver::Cgroupfs),
+        CgroupDriver::Systemd => {
+            let reached = systemd::listens(Path::new(systemd::PRIVATE));
+            ensure!(
+                reached,
+                "--cgroup-driver systemd: no systemd runs here ({} is missing)",
+                systemd::PRIVATE
+            );
+            Ok(knode_engine::CgroupDriver::Systemd)
+        }
+    }
 }
 
 /// One daemon a data directory.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use knode_cni::Cni;
 use knode_cri::RuntimeService;
 use knode_engine::net::PodNetwork;
-use knode_engine::{Engine, EngineConfig, Runtimes};
+use knode_engine::{CgroupDriver, Engine, EngineConfig, Runtimes};
 use knode_images::{ImageStore, Registries, StoreConfig};
 use knode_podnet::{PodNet, Subnet};
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ pub struct Plan<'a> {
     pub cni: Cni,
     pub cni_conf: Option<PathBuf>,
     pub runtimes: Runtimes,
+    /// Who makes control groups.
+    pub cgroup_driver: CgroupDriver,
     /// The addresses of the built-in pod network, once they are known.
     pub subnet: watch::Receiver<Option<Subnet>>,
 }
@@ -61,6 +63,7 @@ impl Plan<'_> {
             wrapped,
         );
         config.runtimes = self.runtimes;
+        config.cgroup_driver = self.cgroup_driver;
         let engine = Engine::open(config).await.context("open the container engine")?;
         forget_dead(&engine, &podnet, &self.cni).await?;
         let follow = follow_networks((*network).clone(), podnet.clone(), self.subnet, gate);

@@ -55,6 +55,7 @@ impl Plan<'_> {
             cni,
             cni_conf: self.cni.conf.clone(),
             runtimes: engine::runtimes(None, layout)?,
+            cgroup_driver: Default::default(),
             subnet,
         };
         let announce = |network: Arc<Networks>| {
