@@ -113,6 +113,11 @@ impl Systemd {
             panic!("systemd does not start: {status}: {}", process.output());
         }
         let pid = child_of(process.id()).ok_or_else(|| process.output())?;
+        // Until it is executed the root there is the machine's, whose own systemd is none of a test's.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() != "systemd" {
+            return Err(format!("{name}: {}", process.output()));
+        }
         let socket = PathBuf::from(format!("/proc/{pid}/root{}", knode_dbus::systemd::PRIVATE));
         match std::os::unix::net::UnixStream::connect(&socket) {
             Ok(_) => Ok(pid),

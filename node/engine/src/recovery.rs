@@ -243,6 +243,7 @@ async fn clear_sandbox(core: &Arc<Core>, record: SandboxRecord) {
 /// A container whose record or sandbox is lost.
 fn clear_container(core: &Core, id: &str) {
     let mut errors = core.remove_snapshots(id);
+    errors.extend(core.forget_scope_named(id).err());
     errors.extend(remove_dir(&core.layout.runtime_root().join(id)).err());
     errors.extend(remove_dir(&core.layout.container(id)).err());
     for error in errors {

@@ -130,6 +130,8 @@ async fn containers_of_a_slice_are_scopes() {
     assert_inside(&daemon, &id, "at first").await;
     reloads_change_nothing(&systemd, &daemon, &id).await;
 
+    without_limits(&systemd, &daemon, &sandbox).await;
+
     daemon.set_runtimes(&[("runc", runc())]);
     daemon.restart().await;
     assert_inside(&daemon, &id, "after a restart").await;
@@ -150,13 +152,35 @@ async fn containers_of_a_slice_are_scopes() {
     daemon.assert_clean("the pods");
 }
 
+/// Has systemd read all units anew and write what it finds.
+fn reload(systemd: &Systemd) {
+    systemd.run("systemctl", &["daemon-reload"]);
+    // It writes before it hears of anything else.
+    shown(systemd, SLICE, "ActiveState");
+}
+
+/// What has no limits gets none of systemd's, and a privileged container keeps all devices.
+async fn without_limits(systemd: &Systemd, daemon: &Daemon, sandbox: &str) {
+    let plain = daemon.run(sandbox, "sleep 1000").await;
+    let privileged = secured(shell("sleep 1000"), |context| context.privileged = true);
+    let privileged = daemon.run_config(sandbox, privileged).await;
+    let before = settings(systemd, &plain);
+    reload(systemd);
+    assert_eq!(settings(systemd, &plain), before);
+    assert_inside(daemon, &plain, "without limits").await;
+    let output = daemon.output(&privileged, "mknod /tmp/x c 1 11 && : < /tmp/x && echo opened");
+    assert_eq!(output.await, "opened\n");
+    for id in [plain, privileged] {
+        daemon.remove(&id).await.unwrap();
+    }
+}
+
 /// Nor does an update that systemd is told of.
 async fn reloads_change_nothing(systemd: &Systemd, daemon: &Daemon, id: &str) {
-    let reload = || drop(systemd.run("systemctl", &["daemon-reload"]));
     let before = settings(systemd, id);
     let quota = |settings: &[String]| settings.iter().any(|line| line.contains(&QUOTA.to_string()));
     assert!(quota(&before) && before[0].contains("67108864"), "{before:?}");
-    reload();
+    reload(systemd);
     assert_eq!(settings(systemd, id), before);
     let linux = LinuxContainerResources {
         memory_limit_in_bytes: 96 * MEBIBYTE,
@@ -171,7 +195,7 @@ async fn reloads_change_nothing(systemd: &Systemd, daemon: &Daemon, id: &str) {
     let after = settings(systemd, id);
     assert!(quota(&after) && after[0].contains("100663296"), "{after:?}");
     assert_eq!(after[1..], before[1..]);
-    reload();
+    reload(systemd);
     assert_eq!(settings(systemd, id), after);
     let memory = if is_v2() { "MemoryMax" } else { "MemoryLimit" };
     assert_eq!(shown(systemd, &unit(id), memory), format!("{memory}=100663296\n"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use knode_cri::LinuxContainerResources;
 
+use crate::config::CgroupDriver;
 use crate::engine::Core;
 use crate::error::{EngineError, Result, chain};
 use crate::scope::{self, Limits, Scope};
@@ -49,6 +50,14 @@ impl Core {
                 error = chain(&error),
                 "ending a container's scope"
             );
+        }
+    }
+
+    /// Has systemd forget the scope that a container of this id can have been.
+    pub(crate) fn forget_scope_named(&self, id: &str) -> Result<()> {
+        match self.config.cgroup_driver {
+            CgroupDriver::Cgroupfs => Ok(()),
+            CgroupDriver::Systemd => self.forget_scope(Path::new(&cgroup::scope(id))),
         }
     }
 

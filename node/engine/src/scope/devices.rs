@@ -44,12 +44,25 @@ pub fn allowed<'a>(
             if (is_of_all(rule) || rule.typ() == Some(typ))
                 && let Some(device) = device(rule, kind, majors)
             {
-                allowed.push((device, access.clone()));
+                add(&mut allowed, device, &access);
             }
         }
     }
-    allowed.extend(USUAL.map(|(device, access)| (device.to_owned(), access.to_owned())));
+    for (device, access) in USUAL {
+        add(&mut allowed, device.to_owned(), access);
+    }
     allowed
+}
+
+/// systemd takes the last access that a device is named with: there is one, with all.
+fn add(allowed: &mut Vec<(String, String)>, device: String, access: &str) {
+    match allowed.iter_mut().find(|(other, _)| *other == device) {
+        Some((_, known)) => {
+            let fresh = access.chars().filter(|kind| !known.contains(*kind));
+            *known = known.chars().chain(fresh).collect();
+        }
+        None => allowed.push((device, access.to_owned())),
+    }
 }
 
 fn is_of_all(rule: &LinuxDeviceCgroup) -> bool {
@@ -97,9 +110,10 @@ mod tests {
     }
 
     fn of(rules: &[LinuxDeviceCgroup]) -> Vec<String> {
-        let pairs = allowed(rules, MAJORS);
-        let own = pairs.iter().take(pairs.len() - USUAL.len());
-        own.map(|(device, access)| format!("{device} {access}")).collect()
+        let pairs = allowed(rules, MAJORS).into_iter();
+        pairs
+            .map(|(device, access)| format!("{device} {access}"))
+            .collect()
     }
 
     #[test]
@@ -115,8 +129,21 @@ mod tests {
             rule(true, C, 77, -1, "rwm"),
             rule(true, C, -1, 7, "rwm"),
         ];
-        let expected = ["/dev/char/1:3 rwm", "char-pts rw", "block-ramdisk r", "block-* m"];
-        assert_eq!(of(&rules), expected);
-        assert_eq!(of(&[rule(true, A, -1, -1, "rwm")]), ["char-* rwm", "block-* rwm"]);
+        let expected = [
+            "/dev/char/1:3 rwm",
+            "char-pts rwm",
+            "block-ramdisk r",
+            "block-* m",
+            "char-* m",
+            "/dev/char/1:5 rwm",
+        ];
+        assert_eq!(of(&rules)[..expected.len()], expected);
+        assert!(!of(&rules).iter().any(|line| line.contains("9:9")));
+        let privileged = of(&[rule(true, A, -1, -1, "rwm")]);
+        assert_eq!(privileged[..2], ["char-* rwm", "block-* rwm"]);
+        assert!(
+            !privileged[2..].iter().any(|line| line.contains('*')),
+            "{privileged:?}"
+        );
     }
 }
