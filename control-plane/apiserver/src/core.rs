@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::alloc::Allocators;
 use crate::auth::{Authenticator, Authorizer};
-use crate::cache::{Cache, Object, Table};
+use crate::cache::{Cache, Object, Table, storage_key};
 use crate::config::ApiServerConfig;
 use crate::http::Failure;
 use crate::kubelet::Kubelets;
@@ -59,10 +59,17 @@ impl Core {
     /// The latest state of an object.
     pub async fn current(&self, kind: &Kind, key: &str) -> Result<Option<Arc<Object>>, Failure> {
         self.settle().await?;
-        Ok(self.table(kind)?.get(key))
+        let table = self.table(kind)?;
+        if !table.is_indexed() {
+            return Ok(table.get(key));
+        }
+        let stored = self.store.get(storage_key(self.storage(kind)?, key), None).await;
+        let stored = stored.map_err(|error| self.store_failure(error))?;
+        let object = stored.map(|entry| Object::new(table.kind, key, entry.revision, entry.value));
+        Ok(object.transpose().map_err(Status::internal)?.map(Arc::new))
     }
 
-    /// An object as the cache has it now.
+    /// An object as the cache has it now, of a kind that it has objects of.
     pub fn cached(&self, group: &str, plural: &str, key: &str) -> Option<Arc<Object>> {
         self.cached_table(group, plural)?.get(key)
     }

@@ -447,3 +447,87 @@ async fn a_closed_store_refuses_writes_and_answers_reads() {
     let list = server.admin("GET", MAPS, &Value::Null).await.json();
     assert_eq!(list["items"].as_array().unwrap().len(), 1);
 }
+
+fn short_lived(name: &str, label: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"l": label}}, "type": "Normal", "reason": "R", "message": "said",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "ns"}})
+}
+
+/// What a list says but for its versions.
+fn listed(list: &Value) -> Value {
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    let item = |item: &Value| json!([item["metadata"]["name"], item["metadata"]["labels"]["l"]]);
+    json!([
+        list["metadata"]["remainingItemCount"],
+        items.iter().map(item).collect::<Vec<_>>()
+    ])
+}
+
+/// What clients see of a kind's objects.
+async fn seen(server: &Server, path: &str, make: fn(&str, &str) -> Value) -> Vec<Value> {
+    let mut said = Vec::new();
+    let at = |name: &str| format!("{path}/{name}");
+    let get = async |query: &str| server.admin("GET", &format!("{path}{query}"), &Value::Null).await;
+    for (name, label) in [("a", "1"), ("b", "2"), ("c", "1"), ("d", "2"), ("e", "1")] {
+        server.create(path, make(name, label)).await;
+    }
+    let first = get("?limit=2").await.json();
+    let version = first["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a version")
+        .to_owned();
+    let token = first["metadata"]["continue"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    server.admin("DELETE", &at("c"), &Value::Null).await;
+    let change = json!({"metadata": {"labels": {"l": "2"}}});
+    said.push(server.admin("PATCH", &at("a"), &change).await.json()["metadata"]["labels"].clone());
+    said.extend([
+        listed(&first),
+        listed(&get(&format!("?limit=2&continue={token}")).await.json()),
+    ]);
+    said.push(get("/a").await.json()["metadata"]["labels"].clone());
+    said.push(get("/c").await.code.into());
+    said.push(server.admin("POST", path, &make("a", "3")).await.json()["reason"].clone());
+    for query in [
+        "",
+        "?resourceVersion=0",
+        "?labelSelector=l%3D2",
+        "?fieldSelector=metadata.name%3Dd",
+        &format!("?resourceVersion={version}&resourceVersionMatch=Exact"),
+    ] {
+        said.push(listed(&get(query).await.json()));
+    }
+    for query in [
+        format!("resourceVersion={version}&labelSelector=l%3D1"),
+        "labelSelector=l%3D2".to_owned(),
+    ] {
+        let text = get(&format!("?watch=1&timeoutSeconds=1&{query}")).await.text();
+        said.extend(events(&text).into_iter().map(|(kind, name)| json!([kind, name])));
+    }
+    server
+        .admin("DELETE", &format!("{path}?labelSelector=l%3D2"), &Value::Null)
+        .await;
+    said.push(listed(&get("").await.json()));
+    said
+}
+
+#[tokio::test]
+async fn objects_that_expire_are_seen_as_all_others() {
+    let server = Server::start().await;
+    server.namespace("ns").await;
+    let path = "/api/v1/namespaces/ns/events";
+    let (kept, short) = tokio::join!(seen(&server, MAPS, map), seen(&server, path, short_lived));
+    assert_eq!(kept, short);
+    assert_eq!(short.last().unwrap(), &json!([null, [["e", "1"]]]), "{short:?}");
+    let again = knode_apiserver::ApiServer::start(common::config(&server.pki), server.store.clone());
+    let second = Server {
+        api: again.await.unwrap(),
+        store: server.store.clone(),
+        pki: server.pki.clone(),
+        dir: common::scratch(),
+    };
+    let list = second.admin("GET", path, &Value::Null).await.json();
+    assert_eq!(listed(&list), json!([null, [["e", "1"]]]));
+}

@@ -88,6 +88,11 @@ pub trait Strategy: Sync {
         Ok(grace::immediate())
     }
 
+    /// For kinds whose objects go after a while: how to tell when. There are many of them, and each is read seldom.
+    fn expiry(&self) -> Option<Expiry> {
+        None
+    }
+
     /// To the form in the store, where two kinds share one.
     fn stored_form(&self, object: Value) -> Value {
         object
@@ -98,6 +103,9 @@ pub trait Strategy: Sync {
         object
     }
 }
+
+/// Tells from when on a stored object is not needed any more; `None` if it always is.
+pub type Expiry = fn(&Value) -> Option<Timestamp>;
 
 /// A kind with nothing particular.
 pub struct Plain;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::model::{Change, Revision};
+use crate::model::{Change, Entry, Revision};
 use crate::schema::Limits;
 use crate::store::History;
 
@@ -67,6 +67,17 @@ impl Watch {
                 return Ok(changes);
             }
         }
+    }
+
+    /// What the write with this revision wrote, as [`Store::at`](crate::Store::at).
+    ///
+    /// # Errors
+    /// Only those of reading the file.
+    pub async fn at(&self, revision: Revision) -> Result<Option<Entry>> {
+        let reader = self.history.reader.clone();
+        tokio::task::spawn_blocking(move || reader.at(revision))
+            .await
+            .map_err(|_| Error::Closed)?
     }
 
     fn recent(&self, mut changes: Vec<Arc<Change>>) -> (Vec<Arc<Change>>, Revision) {

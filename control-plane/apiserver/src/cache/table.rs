@@ -1,12 +1,17 @@
 //! The objects of one storage name and their last changes.
+//!
+//! Kinds whose objects expire have an index only: their objects are read from the store.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use knode_kinds::Kind;
 use knode_store::Revision;
 use tokio::sync::watch;
 
+use super::index::Index;
 use super::{Filter, Object};
 
 /// At most this many changes stay in memory; who is further behind reads the store's history.
@@ -42,6 +47,8 @@ pub(crate) struct Table {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Box<str>, Arc<Object>>,
+    /// Instead of `objects`.
+    index: Option<Index>,
     events: VecDeque<Arc<Event>>,
     bytes: usize,
     /// Changes up to here are not in `events`.
@@ -50,11 +57,20 @@ struct State {
 
 impl Table {
     pub fn new(kind: &'static Kind) -> Self {
+        let state = State {
+            index: kind.strategy.expiry().map(|_| Index::default()),
+            ..State::default()
+        };
         Self {
             kind,
-            state: RwLock::default(),
+            state: RwLock::new(state),
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// Whether objects are in the store alone: nothing that gives objects finds any then, but for the last changes.
+    pub fn is_indexed(&self) -> bool {
+        self.kind.strategy.expiry().is_some()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -73,12 +89,37 @@ impl Table {
 
     /// How many objects there are.
     pub fn len(&self) -> usize {
-        self.read().objects.len()
+        let state = self.read();
+        state.index.as_ref().map_or(state.objects.len(), Index::len)
     }
 
-    /// Objects that match, in the order of keys.
-    pub fn list(&self, filter: &Filter) -> Vec<Arc<Object>> {
-        self.list_from(filter, None, usize::MAX)
+    /// How many keys with a prefix come after one of them.
+    pub fn count_after(&self, prefix: &str, last: &str) -> usize {
+        let state = self.read();
+        if let Some(index) = &state.index {
+            return index.count_after(prefix, last);
+        }
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let range = state.objects.range::<str, _>(after);
+        range.take_while(|(key, _)| key.starts_with(prefix)).count()
+    }
+
+    /// Keys and revisions of objects that are expired.
+    pub fn expired(&self, now: Timestamp) -> Vec<(Box<str>, Revision)> {
+        let state = self.read();
+        state
+            .index
+            .as_ref()
+            .map(|index| index.expired(now))
+            .unwrap_or_default()
+    }
+
+    /// The state of an object at a revision, if it is among the last changes.
+    pub fn recent(&self, key: &str, revision: Revision) -> Option<Arc<Object>> {
+        let state = self.read();
+        let mut written = state.events.iter().rev().filter(|event| !event.deleted);
+        let found = written.find(|event| event.revision == revision)?;
+        (*found.object.key == *key).then(|| found.object.clone())
     }
 
     /// Objects that match, from a key on, at most `limit`.
@@ -106,14 +147,20 @@ impl Table {
             format!("{namespace}/")
         };
         let state = self.read();
-        let range = state.objects.range::<str, _>((
-            std::ops::Bound::Included(prefix.as_str()),
-            std::ops::Bound::Unbounded,
-        ));
+        let range = state
+            .objects
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
         range
             .take_while(|(key, _)| key.starts_with(&prefix))
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// Bytes that an index and the last changes hold, about.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        let state = self.read();
+        state.index.as_ref().map_or(0, Index::bytes) + state.bytes
     }
 
     /// Revision of the last change.
@@ -145,10 +192,9 @@ impl Table {
         let state = self.read();
         // Read under the lock: changes up to here are in the state, because they are applied before it moves.
         let revision = progress().max(self.latest());
-        let range = state.objects.range::<str, _>((
-            std::ops::Bound::Included(prefix.as_str()),
-            std::ops::Bound::Unbounded,
-        ));
+        let range = state
+            .objects
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
         let objects = range
             .take_while(|(key, _)| key.starts_with(&prefix))
             .map(|(_, object)| object)
@@ -160,7 +206,17 @@ impl Table {
     pub fn load(&self, object: Object, start: Revision) {
         let mut state = self.write();
         state.forgotten = start;
-        state.objects.insert(object.key.clone(), Arc::new(object));
+        match state.index.as_mut() {
+            Some(index) => index.put(&object.key, object.revision, self.expiry(&object)),
+            None => drop(state.objects.insert(object.key.clone(), Arc::new(object))),
+        }
+    }
+
+    fn expiry(&self, object: &Object) -> Option<Timestamp> {
+        self.kind
+            .strategy
+            .expiry()
+            .and_then(|expiry| expiry(&object.value()))
     }
 
     /// Says from where on changes are known.
@@ -169,12 +225,19 @@ impl Table {
         self.changed.send_replace(start);
     }
 
-    /// Takes in a write.
-    pub fn put(&self, object: Object) {
+    /// Takes in a write. An index must be told the state `before`, which others know.
+    pub fn put(&self, object: Object, before: Option<Arc<Object>>) {
         let revision = object.revision;
+        let expiry = self.expiry(&object);
         let object = Arc::new(object);
         let mut state = self.write();
-        let previous = state.objects.insert(object.key.clone(), object.clone());
+        let previous = match state.index.as_mut() {
+            Some(index) => {
+                index.put(&object.key, revision, expiry);
+                before
+            }
+            None => state.objects.insert(object.key.clone(), object.clone()),
+        };
         state.push(Event {
             revision,
             object,
@@ -184,10 +247,19 @@ impl Table {
         self.changed.send_replace(revision);
     }
 
-    /// Takes in a deletion.
-    pub fn delete(&self, key: &str, revision: Revision) {
+    /// Takes in a deletion. An index must be told the state `before`, which others know.
+    pub fn delete(&self, key: &str, revision: Revision, before: Option<Arc<Object>>) {
         let mut state = self.write();
-        let Some(previous) = state.objects.remove(key) else {
+        let (previous, known) = match state.index.as_mut() {
+            Some(index) => (before, index.remove(key)),
+            None => (state.objects.remove(key), false),
+        };
+        let Some(previous) = previous else {
+            if known {
+                // What is not known here is for the store to tell.
+                state.forget(revision);
+                self.changed.send_replace(revision);
+            }
             return;
         };
         let object = Arc::new(previous.restamped(revision));
@@ -202,12 +274,20 @@ impl Table {
 }
 
 impl State {
+    /// Changes up to here are not in memory any more.
+    fn forget(&mut self, revision: Revision) {
+        self.events.clear();
+        self.bytes = 0;
+        self.forgotten = revision;
+    }
+
     fn push(&mut self, event: Event) {
-        self.bytes += event.kept();
+        let indexed = self.index.is_some();
+        self.bytes += event.kept(indexed);
         self.events.push_back(Arc::new(event));
         while self.events.len() > 1 && (self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES) {
             if let Some(old) = self.events.pop_front() {
-                self.bytes -= old.kept();
+                self.bytes -= old.kept(indexed);
                 self.forgotten = old.revision;
             }
         }
@@ -215,8 +295,9 @@ impl State {
 }
 
 impl Event {
-    /// Bytes that are kept for the event.
-    fn kept(&self) -> usize {
-        self.previous.as_ref().map_or(0, |object| object.json.len()) + 256
+    /// Bytes that are kept for the event: an index has no objects that it could share.
+    fn kept(&self, indexed: bool) -> usize {
+        let own = if indexed { self.object.json.len() } else { 0 };
+        self.previous.as_ref().map_or(0, |object| object.json.len()) + own + 256
     }
 }

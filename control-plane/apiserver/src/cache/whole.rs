@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use knode_kinds::{Kind, Storage};
 use knode_store::{Change, Range, Revision, Store};
 use tokio::sync::watch;
@@ -81,7 +82,9 @@ impl Cache {
         loop {
             match watch.next().await {
                 Ok(changes) => {
-                    changes.iter().for_each(|change| self.apply(change));
+                    for change in &changes {
+                        self.apply(change, &watch).await;
+                    }
                     self.progress.send_replace(watch.reached());
                 }
                 Err(knode_store::Error::Closed) => return,
@@ -93,14 +96,18 @@ impl Cache {
         }
     }
 
-    fn apply(&self, change: &Change) {
+    async fn apply(&self, change: &Change, store: &knode_store::Watch) {
         let Some((table, key)) = self.table_of(&change.key) else {
             return;
         };
+        let before = match change.previous {
+            Some(revision) if table.is_indexed() => written(table, key, revision, store).await,
+            _ => None,
+        };
         match &change.value {
-            None => table.delete(key, change.revision),
+            None => table.delete(key, change.revision, before),
             Some(value) => match Object::new(table.kind, key, change.revision, value.clone()) {
-                Ok(object) => table.put(object),
+                Ok(object) => table.put(object, before),
                 Err(error) => {
                     tracing::error!(key = change.key, %error, "an object in the store is unreadable")
                 }
@@ -123,6 +130,16 @@ impl Cache {
             Storage::Stored(name) => self.tables.get(name),
             Storage::Virtual => None,
         }
+    }
+
+    /// Keys in the store and revisions of objects that are expired.
+    pub fn expired(&self, now: Timestamp) -> Vec<(String, Revision)> {
+        let tables = self.tables.iter();
+        let expired = tables.flat_map(|(name, table)| {
+            let expired = table.expired(now).into_iter();
+            expired.map(|(key, revision)| (storage_key(name, &key), revision))
+        });
+        expired.collect()
     }
 
     /// How many objects there are below each storage name.
@@ -149,5 +166,26 @@ impl Cache {
         let mut progress = self.progress.subscribe();
         let reached = progress.wait_for(|progress| *progress >= revision);
         matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
+    }
+}
+
+/// The state of an object at a revision, which is one of the last changes or in the store.
+async fn written(
+    table: &Table,
+    key: &str,
+    revision: Revision,
+    store: &knode_store::Watch,
+) -> Option<Arc<Object>> {
+    if let Some(object) = table.recent(key, revision) {
+        return Some(object);
+    }
+    match store.at(revision).await {
+        Ok(entry) => Object::new(table.kind, key, revision, entry?.value)
+            .ok()
+            .map(Arc::new),
+        Err(error) => {
+            tracing::error!(key, %error, "what an object was before is unreadable");
+            None
+        }
     }
 }

@@ -98,16 +98,15 @@ pub(crate) async fn find(core: &Core, filter: &Filter, options: &ListOptions) ->
         .checked_add(1)
         .filter(|_| plan.limit > 0)
         .unwrap_or(usize::MAX);
-    let (mut objects, revision) = match plan.revision {
-        At::Exactly(revision) if table.latest() > revision => {
-            let found = past(core, &table, filter, start.as_deref(), wanted, revision).await;
-            (found.map_err(|failure| expired(failure, options))?, revision)
-        }
-        At::Exactly(revision) => (table.list_from(filter, start.as_deref(), wanted), revision),
-        At::Latest | At::Cached => {
-            let revision = core.cache.progress();
-            (table.list_from(filter, start.as_deref(), wanted), revision)
-        }
+    let (revision, is_past) = match plan.revision {
+        At::Exactly(revision) => (revision, table.latest() > revision),
+        At::Latest | At::Cached => (core.cache.progress(), false),
+    };
+    let mut objects = if is_past || table.is_indexed() {
+        let found = stored(core, &table, filter, start.as_deref(), wanted, revision).await;
+        found.map_err(|failure| expired(failure, options))?
+    } else {
+        table.list_from(filter, start.as_deref(), wanted)
     };
     let more = plan.limit > 0 && objects.len() > plan.limit;
     objects.truncate(if more { plan.limit } else { usize::MAX });
@@ -115,13 +114,10 @@ pub(crate) async fn find(core: &Core, filter: &Filter, options: &ListOptions) ->
         Some(last) if more => Some(token(revision, filter, &last.key)),
         _ => None,
     };
-    let remaining = (more && filter.is_unselective()).then(|| {
-        table
-            .list(filter)
-            .iter()
-            .filter(|o| Some(&o.key) > objects.last().map(|l| &l.key))
-            .count()
-    });
+    let remaining = match objects.last() {
+        Some(last) if more && filter.is_unselective() => Some(table.count_after(&prefix, &last.key)),
+        _ => None,
+    };
     Ok(Listed {
         objects,
         revision,
@@ -226,8 +222,23 @@ fn encode_token(rv: i64, start: String) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_string(&token).unwrap_or_default())
 }
 
-/// The state at an old revision, from the store.
-async fn past(
+/// All objects that match together with the revision at which they are so, for a watch that begins with them.
+pub(crate) async fn present(
+    core: &Core,
+    table: &Table,
+    filter: &Filter,
+) -> Result<(Vec<Arc<Object>>, Revision), Failure> {
+    if !table.is_indexed() {
+        return Ok(table.snapshot(filter, || core.cache.progress()));
+    }
+    // The watch goes on with what the table takes in after this.
+    let revision = core.cache.progress();
+    let objects = stored(core, table, filter, None, usize::MAX, revision).await?;
+    Ok((objects, revision))
+}
+
+/// The state at a revision, from the store.
+async fn stored(
     core: &Core,
     table: &Table,
     filter: &Filter,

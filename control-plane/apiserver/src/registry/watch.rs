@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Ask;
-use super::list::filter;
+use super::list::{filter, present};
 use super::render::{self, Shape, kept_prefix, view};
 use crate::cache::{Event, Filter, Object, Past, Table, storage_key};
 use crate::clock::now;
@@ -103,7 +103,7 @@ impl Feed {
             return Err(Status::too_large_resource_version(version, core.cache.progress()).into());
         }
         let (initial, reached) = match from_present {
-            true => table.snapshot(&filter, || core.cache.progress()),
+            true => present(core, &table, &filter).await?,
             false => (
                 Vec::new(),
                 options.resource_version.unwrap_or_else(|| core.cache.progress()),

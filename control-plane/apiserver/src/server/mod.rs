@@ -121,7 +121,7 @@ impl ApiServer {
         }
         bootstrap::ensure(&core).await?;
         tokio::spawn(compaction::run(core.store.clone(), core.closing.subscribe()));
-        tokio::spawn(compaction::expire_events(core.clone()));
+        tokio::spawn(compaction::expire_objects(core.clone()));
         Ok(Self {
             handler: Arc::new(Handler::new(core)),
             tls: Arc::new(watch::Sender::new(tls)),
