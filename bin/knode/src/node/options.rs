@@ -13,7 +13,8 @@ use knode_client::Clock;
 use knode_kubelet::{CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError};
 use knode_kubelet_config::{CommandLine, Effective, PriorityGrace, Settings, Sources};
 use knode_kubelet_node::{
-    EvictionConfig, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError, ThresholdError,
+    EvictionConfig, GivenCertificate, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError,
+    ThresholdError, TlsOptions,
 };
 use knode_linux::cgroup::{self, Cgroups, Version};
 use serde_json::{Map, Value, json};
@@ -171,6 +172,7 @@ impl KubeletOptions {
                 high: all.image_gc_high_threshold_percent,
                 low: all.image_gc_low_threshold_percent,
                 min_age: all.image_minimum_gc_age,
+                max_age: all.image_maximum_gc_age,
                 ..ImageGcPolicy::default()
             },
             logs: logs(&all)?,
@@ -290,6 +292,23 @@ impl KubeletSettings {
     /// Who may sign clients of the kubelet's API, if not the cluster's authority.
     pub fn client_ca(&self) -> Option<PathBuf> {
         path(&self.all.authentication.x509.client_ca_file)
+    }
+
+    /// How the kubelet's API speaks TLS.
+    pub fn tls(&self) -> TlsOptions {
+        let files = (
+            path(&self.all.tls_cert_file),
+            path(&self.all.tls_private_key_file),
+        );
+        let certificate = match files {
+            (Some(cert), Some(key)) => Some(GivenCertificate { cert, key }),
+            _ => None,
+        };
+        TlsOptions {
+            certificate,
+            cipher_suites: self.all.tls_cipher_suites.clone(),
+            only_1_3: self.all.tls_min_version == "VersionTLS13",
+        }
     }
 
     /// The group below which `kubepods` lies, if one is named.

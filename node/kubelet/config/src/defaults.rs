@@ -64,7 +64,7 @@ fn complete_field(
         (Support::Only(others, reason), _, Some(value)) => {
             let also = |text: &&str| serde_json::from_str::<Value>(text).is_ok_and(|other| other == value);
             if same(&value) || others.iter().any(also) {
-                return Ok(default.or(Some(value)));
+                return Ok(Some(value));
             }
             Err(Error::Unsupported {
                 origin: origin(path),

@@ -97,6 +97,16 @@ pub enum Error {
         /// What this kubelet does.
         reason: &'static str,
     },
+    /// A value outside of what its field may be, or that doesn't go with another field's.
+    #[error("{origin}: {path}: {problem}")]
+    Field {
+        /// The file or flag.
+        origin: String,
+        /// The field.
+        path: &'static str,
+        /// What is wrong, with the value.
+        problem: String,
+    },
     /// Fields that don't go together.
     #[error("{0}")]
     Together(String),

@@ -12,6 +12,7 @@ mod merge;
 mod schema;
 mod settings;
 mod settle;
+mod validate;
 
 pub use error::Error;
 pub use flags::{Command, CommandLine, Own, parse as parse_flags, usage};

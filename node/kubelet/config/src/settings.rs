@@ -18,6 +18,17 @@ pub struct Settings {
     pub pod_logs_dir: String,
     pub address: IpAddr,
     pub port: u16,
+    /// The certificate to serve with, PEM; empty for one of the cluster.
+    #[serde(default)]
+    pub tls_cert_file: String,
+    /// Its key.
+    #[serde(default)]
+    pub tls_private_key_file: String,
+    /// Of TLS 1.2; empty for all good ones.
+    #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
+    /// `VersionTLS12` or `VersionTLS13`.
+    pub tls_min_version: String,
     #[serde(default)]
     pub authentication: Authentication,
     /// 0 turns it off.
@@ -30,6 +41,9 @@ pub struct Settings {
     pub cluster_dns: Vec<IpAddr>,
     #[serde(rename = "imageMinimumGCAge", deserialize_with = "time")]
     pub image_minimum_gc_age: Duration,
+    /// Zero: images are removed for want of space only.
+    #[serde(rename = "imageMaximumGCAge", deserialize_with = "time")]
+    pub image_maximum_gc_age: Duration,
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: u8,
     #[serde(rename = "imageGCLowThresholdPercent")]
@@ -38,6 +52,11 @@ pub struct Settings {
     #[serde(default)]
     pub cgroup_root: String,
     pub max_pods: u32,
+    /// Pods for each of the machine's processors, within `max_pods`; 0 for no limit of that kind.
+    #[serde(default)]
+    pub pods_per_core: u32,
+    /// Images that the node's status names; -1 for all.
+    pub node_status_max_images: i32,
     /// Empty for none.
     pub resolv_conf: String,
     /// By signal; all that hold, defaults included.
@@ -54,6 +73,11 @@ pub struct Settings {
     /// Seconds.
     pub eviction_max_pod_grace_period: u32,
     pub fail_swap_on: bool,
+    /// One image after the other.
+    pub serialize_image_pulls: bool,
+    /// Images pulled at once; without, as many as there are.
+    #[serde(default)]
+    pub max_parallel_image_pulls: Option<u32>,
     #[serde(rename = "failCgroupV1")]
     pub fail_cgroup_v1: bool,
     /// Whether `/logs/` is served.
@@ -80,6 +104,17 @@ pub struct Settings {
     /// Read for itself.
     #[serde(skip)]
     pub resources: ResourceSettings,
+}
+
+impl Settings {
+    /// How many images are pulled at once; `usize::MAX` for no limit.
+    pub fn image_pulls(&self) -> usize {
+        match (self.serialize_image_pulls, self.max_parallel_image_pulls) {
+            (true, _) => 1,
+            (false, Some(most)) => usize::try_from(most).unwrap_or(usize::MAX),
+            (false, None) => usize::MAX,
+        }
+    }
 }
 
 /// What is reserved, pinned and limited.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::defaults::complete;
 use crate::flags::{CommandLine, Own};
 use crate::merge::{get, merge, set};
+use crate::validate::check;
 use crate::{Error, Result, Settings, file};
 
 /// Upstream's hard limits on Linux (`pkg/kubelet/eviction/defaults_linux.go`).
@@ -17,6 +18,9 @@ const HARD: &[(&str, &str)] = &[
     ("imagefs.available", "15%"),
     ("imagefs.inodesFree", "5%"),
 ];
+
+/// Images pulled at once where nothing is said: upstream's kubelet pulls one after the other.
+const PULLS: i64 = 4;
 
 /// Everything that says how the kubelet is to be.
 #[derive(Clone, Debug, Default)]
@@ -62,11 +66,12 @@ pub fn settle(line: &CommandLine, sources: Sources<'_>) -> Result<Effective> {
     let origin = |path: &str| setters.get(path).cloned().unwrap_or_else(|| "default".into());
     complete(&mut document, &origin, &mut warnings)?;
     evictions(&mut document);
+    pulls(&mut document);
     let document = shown(document);
     let unusable = |error| Error::Together(format!("the configuration can't be used: {error}"));
     let mut settings: Settings = serde_json::from_value(document.clone()).map_err(unusable)?;
     settings.resources = serde_json::from_value(document.clone()).map_err(unusable)?;
-    together(&settings)?;
+    check(&settings, &origin)?;
     Ok(Effective {
         settings,
         flags: line.shown(&document),
@@ -112,6 +117,17 @@ fn evictions(document: &mut Map<String, Value>) {
     document.insert("evictionHard".into(), limits.into());
 }
 
+/// Upstream's defaults of the two where one of them is set; where neither is, pulls run side by side.
+fn pulls(document: &mut Map<String, Value>) {
+    let serial = document.get("serializeImagePulls").and_then(Value::as_bool);
+    let most = document.get("maxParallelImagePulls").and_then(Value::as_i64);
+    if (serial, most) == (None, None) {
+        document.insert("maxParallelImagePulls".into(), PULLS.into());
+    }
+    let serial = serial.unwrap_or(most == Some(1));
+    document.insert("serializeImagePulls".into(), serial.into());
+}
+
 fn shown(mut document: Map<String, Value>) -> Value {
     document.insert("kind".into(), "KubeletConfiguration".into());
     document.insert("apiVersion".into(), "kubelet.config.k8s.io/v1beta1".into());
@@ -119,33 +135,6 @@ fn shown(mut document: Map<String, Value>) -> Value {
         set(&mut document, "authentication.x509", Value::Null);
     }
     document.into()
-}
-
-/// Fields that must fit one another (upstream: `pkg/kubelet/apis/config/validation`).
-fn together(settings: &Settings) -> Result<()> {
-    let (high, low) = (
-        settings.image_gc_high_threshold_percent,
-        settings.image_gc_low_threshold_percent,
-    );
-    if high <= low {
-        return Err(Error::Together(format!(
-            "imageGCHighThresholdPercent {high} is not above imageGCLowThresholdPercent {low}"
-        )));
-    }
-    if settings.healthz_port == settings.port {
-        return Err(Error::Together(format!(
-            "healthzPort and port are both {high}",
-            high = settings.port
-        )));
-    }
-    for taint in &settings.register_with_taints {
-        if taint.key.is_empty() || taint.effect.is_empty() {
-            return Err(Error::Together(
-                "registerWithTaints: a taint needs key and effect".into(),
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Of Kubernetes' own labels a kubelet may only set these (`pkg/kubelet/apis/well_known_labels.go`).

@@ -106,6 +106,8 @@ pub struct KubeletConfig {
     pub devices: Arc<dyn PodDevices>,
     /// What is known of the node.
     pub node: Arc<dyn NodeView>,
+    /// How many images are pulled at once, from 1 on.
+    pub image_pulls: usize,
     /// When logs are rotated.
     pub log_rotation: LogRotation,
     /// A directory (or one file) of static pods' manifests; none if there are none.

@@ -190,6 +190,25 @@ async fn a_pull_that_fails_backs_off_and_succeeds_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_images_are_pulled_at_once_than_may_be() {
+    for pulls in [1, 3] {
+        let mut bench = Bench::start(&format!("pulls-{pulls}")).await;
+        bench.image_pulls = pulls;
+        bench.start_kubelet().await;
+        bench.runtime.slow_down();
+        let names: Vec<String> = (0..5).map(|n| format!("p{n}")).collect();
+        for name in &names {
+            let image = json!({"image": format!("reg.io/{name}:1")});
+            bench.api.put(pod(name, image, json!({})));
+        }
+        for name in &names {
+            bench.until_ready(name).await;
+        }
+        assert_eq!(bench.runtime.most_pulls() as usize, pulls);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_config_map_holds_the_container_until_it_comes() {
     let bench = Bench::start("config").await;
     let env = json!({"env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]});

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::Value;
 
+use crate::certificate::GivenCertificate;
 use crate::eviction::EvictionConfig;
 use crate::garbage::ImageGcPolicy;
 use crate::shutdown::ShutdownConfig;
@@ -39,6 +40,18 @@ pub struct Reserved {
     pub storage: u64,
 }
 
+/// How the kubelet's API speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// The certificate to serve with; without, one is requested from the cluster.
+    pub certificate: Option<GivenCertificate>,
+    /// Cipher suites of TLS 1.2 by their names, others of them are not spoken; none for all good ones. Those of TLS 1.3
+    /// are not chosen.
+    pub cipher_suites: Vec<String>,
+    /// Nothing older than TLS 1.3.
+    pub only_1_3: bool,
+}
+
 /// Settings of the node's side of the kubelet. Paths are absolute.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -52,6 +65,10 @@ pub struct NodeConfig {
     pub taints: Vec<Taint>,
     /// How many pods may run here; upstream's default is 110.
     pub max_pods: u32,
+    /// How many for each processor, within `max_pods`; 0 for no limit of that kind.
+    pub pods_per_core: u32,
+    /// Images that the node's status names, the largest first; none for all. Upstream's default is 50.
+    pub max_images: Option<usize>,
     /// What of the machine pods don't get.
     pub reserved: Reserved,
     /// Version that the node reports, `v1.36.…`.
@@ -69,6 +86,8 @@ pub struct NodeConfig {
     pub certificate_lifetime: Option<Duration>,
     /// Certificates of those who may sign clients of the kubelet's API; without, those of the kubeconfig's cluster.
     pub client_ca: Option<PathBuf>,
+    /// How the kubelet's API speaks TLS.
+    pub tls: TlsOptions,
     /// Address of the kubelet's API, `0.0.0.0:10250`.
     pub listen: SocketAddr,
     /// Address of the unauthenticated health check, `127.0.0.1:10248`; none turns it off.

@@ -143,6 +143,17 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The serving certificate that was given cannot be used.
+    #[error("cannot serve with the certificate {} and the key {}", cert.display(), key.display())]
+    Given {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
     /// TLS could not be set up.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),

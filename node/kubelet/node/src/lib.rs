@@ -22,8 +22,8 @@ mod status;
 
 pub use agent::{NodeAgent, NodeDeps};
 pub use bootstrap::{ensure_client, request_name};
-pub use certificate::{CertificateStore, ServingCertificate};
-pub use config::{DeviceCounts, NoDevices, NodeConfig, Reserved};
+pub use certificate::{CertificateStore, GivenCertificate, ServingCertificate};
+pub use config::{DeviceCounts, NoDevices, NodeConfig, Reserved, TlsOptions};
 pub use error::Error;
 pub use eviction::{Amount, EvictionConfig, Signal, Threshold, ThresholdError, duration};
 pub use garbage::ImageGcPolicy;

@@ -14,10 +14,11 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use knode_client::{Access, Client, EventRecorder, EventSource, Material, SystemClock, connect};
 use knode_kubelet_node::{
-    Error, EvictionCause, ImageGcPolicy, NoDevices, NodeAgent, NodeConfig, NodeDeps, ShutdownConfig,
-    ShutdownGrace,
+    Error, EvictionCause, GivenCertificate, ImageGcPolicy, NoDevices, NodeAgent, NodeConfig, NodeDeps,
+    ShutdownConfig, ShutdownGrace, TlsOptions,
 };
 use knode_pki::kubeconfig::Kubeconfig;
+use knode_pki::{CertificateAuthority, Profile, Subject, SubjectAltNames};
 use kube::client::Body;
 use serde_json::{Value, json};
 use support::api::{Api, REQUESTS};
@@ -700,6 +701,7 @@ async fn unused_images_go_and_too_little_gain_is_told() {
             high: 1,
             low: 0,
             min_age: Duration::ZERO,
+            max_age: Duration::ZERO,
             interval: Duration::from_millis(20),
         };
     })
@@ -748,4 +750,104 @@ async fn a_shutdown_of_the_machine_waits_for_its_pods() {
     logind.shutdown(false);
     logind.until_held(true).await;
     until_ready(&bed.api, "True").await;
+}
+
+/// Connects to the kubelet's API with these versions of TLS; the suite that is spoken, or why none is.
+async fn handshake(
+    address: SocketAddr,
+    ca: &CertificateAuthority,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<rustls::CipherSuite, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in knode_pki::pem_certificates(ca.cert_pem()).unwrap() {
+        roots.add(certificate.into()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls_pki_types::ServerName::from(address.ip());
+    let stream = connector.connect(name, stream).await;
+    let stream = stream.map_err(|error| error.to_string())?;
+    Ok(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite())
+}
+
+/// A new authority, and a serving certificate of it at `given`.
+fn write_certificate(given: &GivenCertificate) -> CertificateAuthority {
+    let now = jiff::Timestamp::now();
+    let ca = CertificateAuthority::create("own", now).unwrap();
+    let names = SubjectAltNames::new(Vec::new(), vec!["127.0.0.1".parse().unwrap()]);
+    let profile = Profile::server(Subject::new("node1", &[]), names, Duration::from_secs(3600));
+    let identity = ca.issue(&profile, now).unwrap();
+    std::fs::write(&given.cert, identity.cert_pem).unwrap();
+    std::fs::write(&given.key, identity.key_pem).unwrap();
+    ca
+}
+
+#[tokio::test]
+async fn a_given_certificate_is_served_as_asked_for_and_taken_up_when_it_is_replaced() {
+    let suite = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    let mut first = None;
+    let bed = start_changed(true, |config, _| {
+        let given = GivenCertificate {
+            cert: config.root_dir.join("tls.crt"),
+            key: config.root_dir.join("tls.key"),
+        };
+        first = Some((write_certificate(&given), given.clone()));
+        config.tls = TlsOptions {
+            certificate: Some(given),
+            cipher_suites: vec![suite.to_owned()],
+            only_1_3: false,
+        };
+    })
+    .await;
+    let (first, given) = first.unwrap();
+    let old = [&rustls::version::TLS12];
+    let spoken = handshake(bed.listen, &first, &old).await;
+    assert_eq!(spoken.unwrap().as_str(), Some(suite), "the only one of TLS 1.2");
+    handshake(bed.listen, &first, rustls::DEFAULT_VERSIONS)
+        .await
+        .unwrap();
+    assert!(bed.api.find(REQUESTS, "kubelet-serving").is_empty());
+
+    // A certificate without its key is not taken.
+    std::fs::write(&given.cert, "-----BEGIN").unwrap();
+    handshake(bed.listen, &first, &old).await.unwrap();
+    let second = write_certificate(&given);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match handshake(bed.listen, &second, &old).await {
+            Ok(_) => break,
+            Err(error) if tokio::time::Instant::now() > deadline => panic!("still the old one: {error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    handshake(bed.listen, &first, &old).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn tls_can_begin_at_1_3() {
+    let mut ca = None;
+    let bed = start_changed(true, |config, _| {
+        let given = GivenCertificate {
+            cert: config.root_dir.join("tls.crt"),
+            key: config.root_dir.join("tls.key"),
+        };
+        ca = Some(write_certificate(&given));
+        config.tls.certificate = Some(given);
+        config.tls.only_1_3 = true;
+    })
+    .await;
+    let ca = ca.unwrap();
+    let error = handshake(bed.listen, &ca, &[&rustls::version::TLS12])
+        .await
+        .unwrap_err();
+    assert!(error.contains("ProtocolVersion"), "{error}");
+    handshake(bed.listen, &ca, &[&rustls::version::TLS13])
+        .await
+        .unwrap();
 }

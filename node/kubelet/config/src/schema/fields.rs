@@ -36,24 +36,9 @@ pub(crate) const FIELDS: &[Field] = &[
         "",
         "there is no port without authentication; the API's own port answers whoever may ask",
     ),
-    only(
-        "tlsCertFile",
-        Text,
-        "",
-        "the serving certificate is requested from the cluster",
-    ),
-    only(
-        "tlsPrivateKeyFile",
-        Text,
-        "",
-        "the serving certificate is requested from the cluster",
-    ),
-    only(
-        "tlsCipherSuites",
-        Texts,
-        "",
-        "the cipher suites are those of TLS 1.3 and the good ones of 1.2",
-    ),
+    honoured("tlsCertFile", Text, ""),
+    honoured("tlsPrivateKeyFile", Text, ""),
+    honoured("tlsCipherSuites", Texts, ""),
     only(
         "tlsCurvePreferences",
         Ints,
@@ -64,7 +49,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "tlsMinVersion",
         Choice(&["VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"]),
         "\"VersionTLS12\"",
-        Support::Only(&[], "connections are of TLS 1.2 or 1.3"),
+        Support::Only(&["\"VersionTLS13\""], "connections are of TLS 1.2 or 1.3"),
     ),
     no_effect(
         "rotateCertificates",
@@ -77,7 +62,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "serverTLSBootstrap",
         Bool,
         "true",
-        "a serving certificate is always requested, and a self-signed one used until it is there",
+        "a serving certificate is always requested unless tlsCertFile gives one",
     )
     .zero_counts(),
     object("authentication", AUTHENTICATION),
@@ -145,12 +130,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "the lease is for 40 seconds",
     ),
     honoured("imageMinimumGCAge", Duration, "\"2m0s\""),
-    only(
-        "imageMaximumGCAge",
-        Duration,
-        "",
-        "images are removed for want of space only",
-    ),
+    honoured("imageMaximumGCAge", Duration, "\"0s\""),
     honoured("imageGCHighThresholdPercent", Int(0, 100), "85").zero_counts(),
     honoured("imageGCLowThresholdPercent", Int(0, 100), "80").zero_counts(),
     no_effect(
@@ -233,13 +213,7 @@ pub(crate) const FIELDS: &[Field] = &[
     only("runOnce", Bool, "", "upstream's kubelet has given it up"),
     honoured("cpuCFSQuota", Bool, "true").zero_counts(),
     honoured("cpuCFSQuotaPeriod", Duration, "\"100ms\"").zero_counts(),
-    only(
-        "nodeStatusMaxImages",
-        Int(-1, I32),
-        "50",
-        "the node's status names 50 images at most",
-    )
-    .zero_counts(),
+    honoured("nodeStatusMaxImages", Int(-1, I32), "50").zero_counts(),
     no_effect(
         "maxOpenFiles",
         Int(0, i64::MAX),
@@ -249,20 +223,8 @@ pub(crate) const FIELDS: &[Field] = &[
     no_effect("contentType", Text, "", "requests are JSON"),
     no_effect("kubeAPIQPS", COUNT, "", UNLIMITED).zero_counts(),
     no_effect("kubeAPIBurst", COUNT, "", UNLIMITED),
-    no_effect(
-        "serializeImagePulls",
-        Bool,
-        "false",
-        "images are pulled side by side",
-    )
-    .zero_counts(),
-    only(
-        "maxParallelImagePulls",
-        COUNT,
-        "",
-        "four images are pulled at a time, always",
-    )
-    .zero_counts(),
+    honoured("serializeImagePulls", Bool, "").zero_counts(),
+    honoured("maxParallelImagePulls", Int(1, I32), "").zero_counts(),
     honoured("evictionHard", TextMap, ""),
     honoured("evictionSoft", TextMap, ""),
     honoured("evictionSoftGracePeriod", TextMap, ""),
@@ -270,12 +232,7 @@ pub(crate) const FIELDS: &[Field] = &[
     honoured("evictionMaxPodGracePeriod", COUNT, "0"),
     honoured("evictionMinimumReclaim", TextMap, ""),
     honoured("mergeDefaultEvictionSettings", Bool, "false").zero_counts(),
-    only(
-        "podsPerCore",
-        COUNT,
-        "",
-        "the number of pods is limited by maxPods alone",
-    ),
+    honoured("podsPerCore", COUNT, ""),
     only(
         "enableControllerAttachDetach",
         Bool,

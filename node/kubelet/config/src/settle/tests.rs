@@ -129,7 +129,22 @@ fn zeros_of_fields_that_are_no_pointers_are_nothing() {
 
 #[test]
 fn what_cannot_be_followed_is_refused_by_name() {
-    let cases: [(&[&str], &str, &str); 8] = [
+    let cases: [(&[&str], &str, &str); 11] = [
+        (
+            &["--tls-cipher-suites=TLS_AES_128_GCM_SHA256,TLS_RSA_WITH_RC4_128_SHA"],
+            "",
+            "--tls-cipher-suites: tlsCipherSuites: \"TLS_RSA_WITH_RC4_128_SHA\" is not supported",
+        ),
+        (
+            &["--tls-cert-file=/a"],
+            "",
+            "--tls-cert-file: tlsCertFile: needs tlsPrivateKeyFile beside it",
+        ),
+        (
+            &[],
+            "tlsPrivateKeyFile: /b",
+            "c: tlsPrivateKeyFile: needs tlsCertFile beside it",
+        ),
         (
             &["--anonymous-auth=true"],
             "",
@@ -147,8 +162,8 @@ fn what_cannot_be_followed_is_refused_by_name() {
         ),
         (
             &[],
-            "tlsMinVersion: VersionTLS13",
-            "c: tlsMinVersion: \"VersionTLS13\" is not supported: connections",
+            "tlsMinVersion: VersionTLS11",
+            "c: tlsMinVersion: \"VersionTLS11\" is not supported: connections",
         ),
         (
             &[],
@@ -163,7 +178,7 @@ fn what_cannot_be_followed_is_refused_by_name() {
         (
             &["--image-gc-high-threshold=70"],
             "",
-            "imageGCHighThresholdPercent 70 is not above imageGCLowThresholdPercent 80",
+            "--image-gc-high-threshold: imageGCHighThresholdPercent: 70 is not above imageGCLowThresholdPercent 80",
         ),
         (
             &["--node-labels=node-role.kubernetes.io/master=true"],
@@ -184,23 +199,16 @@ fn what_cannot_be_followed_is_refused_by_name() {
 
 #[test]
 fn what_has_no_effect_is_said() {
-    let effective = settled(
-        &["--serialize-image-pulls=true"],
-        &[("c", "syncFrequency: 5s\nfeatureGates: {A: true}")],
-    );
+    let effective = settled(&[], &[("c", "syncFrequency: 5s\nfeatureGates: {A: true}")]);
     let effective = effective.unwrap();
     let said = effective.warnings.join("\n");
     for part in [
-        "--serialize-image-pulls: serializeImagePulls: true has no effect: images are pulled side by side",
         "c: syncFrequency: \"5s\" has no effect",
         "c: featureGates: {\"A\":true} has no effect",
     ] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
-    assert_eq!(
-        effective.document["serializeImagePulls"], false,
-        "configz shows what is done"
-    );
+    assert_eq!(effective.document.get("syncFrequency"), None);
 }
 
 #[test]
@@ -236,6 +244,71 @@ fn presets_are_the_weakest() {
         (effective.settings.fail_swap_on, effective.settings.max_pods),
         (false, 6)
     );
+}
+
+#[test]
+fn images_are_pulled_as_upstream_says_where_it_is_said() {
+    let pulls = |words: &[&str], text: &str| {
+        let effective = settled(words, &[("c", text)])?;
+        let serial = &effective.document["serializeImagePulls"];
+        Ok::<_, String>((serial == &json!(true), effective.settings.image_pulls()))
+    };
+    let table: [(&[&str], &str, (bool, usize)); 7] = [
+        (&[], "", (false, 4)),
+        (&[], "serializeImagePulls: true", (true, 1)),
+        (&["--serialize-image-pulls=true"], "", (true, 1)),
+        (&[], "serializeImagePulls: false", (false, usize::MAX)),
+        (&[], "maxParallelImagePulls: 9", (false, 9)),
+        (&[], "maxParallelImagePulls: 1", (true, 1)),
+        (
+            &[],
+            "maxParallelImagePulls: 2\nserializeImagePulls: false",
+            (false, 2),
+        ),
+    ];
+    for (words, text, expected) in table {
+        assert_eq!(pulls(words, text), Ok(expected), "{words:?} {text}");
+    }
+    let both = pulls(&[], "maxParallelImagePulls: 2\nserializeImagePulls: true").unwrap_err();
+    assert!(
+        both.contains("c: maxParallelImagePulls: 2 can't be larger than 1"),
+        "{both}"
+    );
+    let none = pulls(&[], "maxParallelImagePulls: 0").unwrap_err();
+    assert!(
+        none.contains("c: maxParallelImagePulls: 0 is not a whole number from 1"),
+        "{none}"
+    );
+}
+
+#[test]
+fn ages_of_images_fit_one_another() {
+    let age = |text: &str| settled(&[], &[("c", text)]).map(|all| all.settings.image_maximum_gc_age);
+    assert_eq!(age(""), Ok(std::time::Duration::ZERO));
+    assert_eq!(
+        age("imageMaximumGCAge: 3m"),
+        Ok(std::time::Duration::from_secs(180))
+    );
+    let wrong = age("imageMaximumGCAge: 2m").unwrap_err();
+    let says = "c: imageMaximumGCAge: 2m0s must be greater than imageMinimumGCAge 2m0s";
+    assert!(wrong.contains(says), "{wrong}");
+}
+
+#[test]
+fn tls_is_as_it_is_asked_for() {
+    let text = "tlsCertFile: /a\ntlsPrivateKeyFile: /b\ntlsMinVersion: VersionTLS13\n\
+                tlsCipherSuites: [TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305]";
+    let effective = settled(&[], &[("c", text)]).unwrap();
+    let all = &effective.settings;
+    assert_eq!(
+        (all.tls_cert_file.as_str(), all.tls_private_key_file.as_str()),
+        ("/a", "/b")
+    );
+    assert_eq!(all.tls_min_version, "VersionTLS13");
+    assert_eq!(all.tls_cipher_suites, ["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]);
+    assert_eq!(effective.document["tlsMinVersion"], "VersionTLS13");
+    let plain = settled(&[], &[]).unwrap().settings;
+    assert_eq!(plain.tls_min_version, "VersionTLS12");
 }
 
 #[test]

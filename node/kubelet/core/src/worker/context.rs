@@ -22,9 +22,6 @@ use crate::spec::dns::{ClusterDns, Resolver};
 use crate::status::NodeFacts;
 use crate::users::Users;
 
-/// Pulls that run at once.
-const PULLS: usize = 4;
-
 /// What the runtime can do for pods without a handler of their own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Features {
@@ -89,7 +86,7 @@ impl Context {
                 servers: config.cluster_dns.clone(),
                 domain: config.cluster_domain.clone(),
             },
-            pulls: Semaphore::new(PULLS),
+            pulls: Semaphore::new(config.image_pulls.clamp(1, Semaphore::MAX_PERMITS)),
             shared,
             resizes: Mutex::default(),
             pins: Pins::default(),

@@ -45,6 +45,7 @@ pub struct Bench {
     pub root: PathBuf,
     pub rules: ResourceRules,
     pub cgroups: Arc<dyn PodCgroups>,
+    pub image_pulls: usize,
     kubelet: Option<Kubelet>,
 }
 
@@ -68,6 +69,7 @@ impl Bench {
             root,
             rules: ResourceRules::default(),
             cgroups: Arc::new(NoCgroups),
+            image_pulls: 4,
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -94,6 +96,7 @@ impl Bench {
             cgroups: self.cgroups.clone(),
             rules: self.rules.clone(),
             node: Arc::new(Node),
+            image_pulls: self.image_pulls,
             log_rotation: LogRotation {
                 max_size: 4096,
                 ..LogRotation::default()

@@ -61,6 +61,8 @@ struct State {
     containers: BTreeMap<String, One>,
     behaviours: BTreeMap<String, Behaviour>,
     pull_error: Option<String>,
+    /// Pulls that run now, and the most that ran at once.
+    pulling: (u32, u32),
     images: Vec<String>,
     sandbox_errors: u32,
     reopen_fails: bool,
@@ -109,6 +111,11 @@ impl FakeRuntime {
 
     pub fn fail_pulls(&self, error: Option<&str>) {
         self.with(|state| state.pull_error = error.map(ToOwned::to_owned));
+    }
+
+    /// The most pulls that ran at once.
+    pub fn most_pulls(&self) -> u32 {
+        self.with(|state| state.pulling.1)
     }
 
     pub fn fail_sandboxes(&self, count: u32) {
@@ -763,6 +770,12 @@ impl ImageService for FakeRuntime {
         let name = request.image.unwrap().image;
         self.with(|state| {
             state.note("PullImage", &name);
+            let now = state.pulling.0 + 1;
+            state.pulling = (now, state.pulling.1.max(now));
+        });
+        self.work(2000).await;
+        self.with(|state| {
+            state.pulling.0 -= 1;
             if let Some(error) = &state.pull_error {
                 return Err(CriError::unknown(error.clone()));
             }

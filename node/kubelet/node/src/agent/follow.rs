@@ -69,7 +69,7 @@ impl NodeFollower {
         Ok(Self {
             nodes: Api::all(client.clone()),
             client,
-            runtime: RuntimeWatch::new(deps.runtime, deps.images),
+            runtime: RuntimeWatch::new(deps.runtime, deps.images, config.max_images),
             devices: deps.devices,
             recorder: deps.recorder,
             published: outlets.published,

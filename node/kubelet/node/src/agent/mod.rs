@@ -179,6 +179,11 @@ fn start_serving_certificate(
     deps: &NodeDeps,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<ServingCertificate>> {
+    if let Some(given) = config.tls.certificate.clone() {
+        let (serving, seen) = given.load()?;
+        tasks.spawn(given.follow(serving.clone(), seen));
+        return Ok(serving);
+    }
     let store = CertificateStore::new(&config.cert_dir, SERVER_PREFIX);
     let now = deps.clock.now();
     let usable = |identity: &Identity| {

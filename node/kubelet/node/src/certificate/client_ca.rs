@@ -1,16 +1,15 @@
 //! Who may sign the clients of the kubelet's API: read at the start, and again whenever the files change.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use knode_linux::filewatch::FileWatch;
 use knode_pki::kubeconfig::Kubeconfig;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
+use super::follow::follow;
 use super::serving::ServingCertificate;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, TlsOptions};
 use crate::{Error, Result, server};
 
 /// Where the authorities stand: the file that is configured, or the kubeconfig of the node's own cluster.
@@ -23,6 +22,7 @@ enum Source {
 pub(crate) struct ClientCa {
     source: Source,
     serving: Arc<ServingCertificate>,
+    options: TlsOptions,
     seen: String,
     sender: watch::Sender<Arc<ServerConfig>>,
 }
@@ -41,11 +41,12 @@ impl ClientCa {
             None => Source::Kubeconfig(config.kubeconfig.clone()),
         };
         let (seen, _) = source.read()?;
-        let tls = server::tls_config(serving.clone(), &seen)?;
+        let tls = server::tls_config(serving.clone(), &seen, &config.tls)?;
         let (sender, receiver) = watch::channel(Arc::new(tls));
         let this = Self {
             source,
             serving,
+            options: config.tls.clone(),
             seen,
             sender,
         };
@@ -54,56 +55,19 @@ impl ClientCa {
 
     /// Takes up what the files say, for ever.
     pub(crate) async fn follow(mut self) {
-        let mut watched = BTreeSet::new();
-        let watch = match FileWatch::new() {
-            Ok(watch) => watch,
-            Err(error) => {
-                tracing::warn!(%error, "a replaced authority is noticed at the next start only");
-                return std::future::pending().await;
-            }
-        };
-        loop {
-            match self.take_up() {
-                // Between reading and watching something may have changed.
-                Ok(files) if add(&watch, &mut watched, &files) => continue,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the authorities of the kubelet's clients stay as they were"
-                ),
-            }
-            if let Err(error) = watch.changed().await {
-                tracing::warn!(%error, "a replaced authority is noticed at the next start only");
-                return std::future::pending().await;
-            }
-        }
+        follow("the authorities of the kubelet's clients", || self.take_up()).await;
     }
 
     fn take_up(&mut self) -> Result<Vec<PathBuf>> {
         let (text, files) = self.source.read()?;
         if text != self.seen {
-            let tls = server::tls_config(self.serving.clone(), &text)?;
+            let tls = server::tls_config(self.serving.clone(), &text, &self.options)?;
             self.sender.send_replace(Arc::new(tls));
             self.seen = text;
             tracing::info!("the authorities of the kubelet's clients were taken up anew");
         }
         Ok(files)
     }
-}
-
-/// Watches the directories of the files; whether there is a new one among them.
-fn add(watch: &FileWatch, watched: &mut BTreeSet<PathBuf>, files: &[PathBuf]) -> bool {
-    let before = watched.len();
-    for directory in files.iter().filter_map(|file| file.parent()).map(Path::to_owned) {
-        if watched.contains(&directory) {
-            continue;
-        }
-        match watch.add_directory(&directory) {
-            Ok(()) => drop(watched.insert(directory)),
-            Err(error) => tracing::warn!(directory = %directory.display(), %error, "not followed"),
-        }
-    }
-    watched.len() > before
 }
 
 impl Source {

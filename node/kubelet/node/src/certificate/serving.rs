@@ -64,10 +64,12 @@ fn certified(identity: &Identity) -> Result<CertifiedKey> {
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
         .map_err(|_| knode_pki::Error::PrivateKey)?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(Error::Tls)?;
-    Ok(CertifiedKey::new(
-        chain.into_iter().map(Into::into).collect(),
-        key,
-    ))
+    let certified = CertifiedKey::new(chain.into_iter().map(Into::into).collect(), key);
+    match certified.keys_match() {
+        // What a key can't say of itself is no contradiction.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(Error::Tls(error)),
+    }
 }
 
 /// The self-signed stand-in (`kubelet.crt`, `kubelet.key`) for as long as nobody has approved the node's request;

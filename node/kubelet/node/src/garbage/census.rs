@@ -43,7 +43,8 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default)]
 pub struct Census {
     records: BTreeMap<String, Record>,
-    begun: bool,
+    /// When the first look was.
+    begun: Option<Timestamp>,
 }
 
 impl Census {
@@ -51,7 +52,7 @@ impl Census {
     pub fn take(&mut self, images: &[Listed], in_use: &BTreeSet<String>, now: Timestamp) {
         let ids: BTreeSet<&String> = images.iter().map(|image| &image.id).collect();
         self.records.retain(|id, _| ids.contains(id));
-        let detected = self.begun.then_some(now);
+        let detected = self.begun.map(|_| now);
         for image in images {
             let used = in_use.contains(&image.id) || image.names.iter().any(|name| in_use.contains(name));
             let record = self.records.entry(image.id.clone()).or_insert(Record {
@@ -66,7 +67,7 @@ impl Census {
                 record.used = Some(now);
             }
         }
-        self.begun = true;
+        self.begun.get_or_insert(now);
     }
 
     /// Images that may go, the one that was last used longest ago first.
@@ -83,16 +84,36 @@ impl Census {
             .filter(|(_, record)| !record.kept && old(record))
             .collect();
         all.sort_by_key(|(_, record)| (record.used, record.detected));
-        let candidate = |(id, record): (&String, &Record)| Candidate {
-            id: id.clone(),
-            size: record.size,
-        };
         all.into_iter().map(candidate).collect()
+    }
+
+    /// Images that nobody has used for longer than that, counted from their first use or look at the earliest. None
+    /// before so much time has passed since the first look, as nobody knows what was before it.
+    pub fn outdated(&self, max_age: Duration, now: Timestamp) -> Vec<Candidate> {
+        let max_age = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+        let Some(begun) = self.begun.filter(|_| !max_age.is_zero()) else {
+            return Vec::new();
+        };
+        let old = |record: &Record| {
+            let last = record.used.or(record.detected).unwrap_or(begun);
+            now.duration_since(last.max(begun)) > max_age
+        };
+        let all = self.records.iter();
+        all.filter(|(_, record)| !record.kept && old(record))
+            .map(candidate)
+            .collect()
     }
 
     /// Takes in that an image is gone.
     pub fn forget(&mut self, id: &str) {
         self.records.remove(id);
+    }
+}
+
+fn candidate((id, record): (&String, &Record)) -> Candidate {
+    Candidate {
+        id: id.clone(),
+        size: record.size,
     }
 }
 

@@ -68,9 +68,10 @@ impl ImageGc {
         path.clone()
     }
 
-    /// Removes images if more than the upper mark is in use.
+    /// Removes images that are too old, and others if more than the upper mark is in use.
     async fn collect(&self) -> Result<()> {
         self.census().await?;
+        self.remove_outdated().await;
         // A runtime that does not say where its images are is not measured.
         let Some(path) = self.path().await else {
             return Ok(());
@@ -146,29 +147,41 @@ impl ImageGc {
     async fn free(&self, wanted: u64) -> u64 {
         let mut census = self.census.lock().await;
         let mut freed = 0_u64;
-        for Candidate { id, size } in census.candidates(self.policy.min_age, self.deps.clock.now()) {
+        for one in census.candidates(self.policy.min_age, self.deps.clock.now()) {
             if freed >= wanted {
                 break;
             }
-            let image = ImageSpec {
-                image: id.clone(),
-                ..ImageSpec::default()
-            };
-            match self
-                .deps
-                .images
-                .remove_image(RemoveImageRequest { image: Some(image) })
-                .await
-            {
-                Ok(_) => {
-                    tracing::info!(image = id, size, "unused image removed");
-                    census.forget(&id);
-                    freed = freed.saturating_add(size);
-                }
-                Err(error) => tracing::warn!(image = id, %error, "cannot remove the image"),
-            }
+            freed = freed.saturating_add(self.remove(&mut census, one).await);
         }
         freed
+    }
+
+    /// Removes images that were not used for too long.
+    async fn remove_outdated(&self) {
+        let mut census = self.census.lock().await;
+        for one in census.outdated(self.policy.max_age, self.deps.clock.now()) {
+            self.remove(&mut census, one).await;
+        }
+    }
+
+    /// Removes an image; the bytes freed.
+    async fn remove(&self, census: &mut Census, Candidate { id, size }: Candidate) -> u64 {
+        let image = ImageSpec {
+            image: id.clone(),
+            ..ImageSpec::default()
+        };
+        let request = RemoveImageRequest { image: Some(image) };
+        match self.deps.images.remove_image(request).await {
+            Ok(_) => {
+                tracing::info!(image = id, size, "unused image removed");
+                census.forget(&id);
+                size
+            }
+            Err(error) => {
+                tracing::warn!(image = id, %error, "cannot remove the image");
+                0
+            }
+        }
     }
 }
 

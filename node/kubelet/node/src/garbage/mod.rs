@@ -18,6 +18,8 @@ pub struct ImageGcPolicy {
     pub low: u8,
     /// How long an image has been known at least before it goes.
     pub min_age: Duration,
+    /// An image that nobody has used for longer goes, however much space there is; zero for never.
+    pub max_age: Duration,
     /// Pause between two looks.
     pub interval: Duration,
 }
@@ -29,6 +31,7 @@ impl Default for ImageGcPolicy {
             high: 85,
             low: 80,
             min_age: Duration::from_secs(120),
+            max_age: Duration::ZERO,
             interval: Duration::from_secs(300),
         }
     }

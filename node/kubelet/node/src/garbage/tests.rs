@@ -64,6 +64,40 @@ fn unused_images_go_the_one_used_longest_ago_first() {
 }
 
 #[test]
+fn images_that_were_not_used_for_too_long_go() {
+    let max_age = Duration::from_secs(100);
+    let mut census = Census::default();
+    let images = [image("never"), image("a"), image("b"), image("pinned")];
+    census.take(&images, &used(&["a", "b"]), at(0));
+    census.take(&images, &used(&["b"]), at(50));
+    assert!(
+        census.outdated(max_age, at(100)).is_empty(),
+        "what was before is unknown"
+    );
+    assert_eq!(
+        ids(&census.outdated(max_age, at(101))),
+        ["a", "never"],
+        "b is in use"
+    );
+    let more = [&images[..], &[image("new")]].concat();
+    census.take(&more, &used(&[]), at(110));
+    assert_eq!(
+        ids(&census.outdated(max_age, at(150))),
+        ["a", "never"],
+        "b was until 50"
+    );
+    assert_eq!(ids(&census.outdated(max_age, at(151))), ["a", "b", "never"]);
+    assert_eq!(
+        ids(&census.outdated(max_age, at(211))),
+        ["a", "b", "never", "new"]
+    );
+    assert!(
+        census.outdated(Duration::ZERO, at(10_000)).is_empty(),
+        "zero is never"
+    );
+}
+
+#[test]
 fn from_the_upper_mark_down_to_the_lower() {
     let policy = ImageGcPolicy::default();
     let disk = |capacity, available| FileSystemUsage {

@@ -161,11 +161,21 @@ fn resources(config: &NodeConfig, machine: &MachineInfo) -> (Resources, Resource
         both(&format!("hugepages-{}", binary(*size)), amount.clone(), amount);
     }
     both("memory", kib(machine.memory), kib(free_memory));
-    both("pods", config.max_pods.to_string(), config.max_pods.to_string());
+    let pods = pods(config, machine.cpus);
+    both("pods", pods.clone(), pods);
     for (name, (all, healthy)) in &machine.devices {
         both(name, all.to_string(), healthy.to_string());
     }
     (capacity, allocatable)
+}
+
+/// How many pods may run.
+fn pods(config: &NodeConfig, cpus: u32) -> String {
+    let pods = match config.pods_per_core {
+        0 => config.max_pods,
+        each => each.saturating_mul(cpus).min(config.max_pods),
+    };
+    pods.to_string()
 }
 
 /// Thousandths of a processor, as whole ones if they are.

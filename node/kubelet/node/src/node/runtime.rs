@@ -13,8 +13,7 @@ use knode_cri::{
 
 use crate::{Error, Result};
 
-/// Images listed in the node's status, largest first (`nodeStatusMaxImages`), and names of each.
-const MAX_IMAGES: usize = 50;
+/// Names of each image in the node's status.
 const MAX_NAMES: usize = 5;
 
 /// The runtime's part of the node's status.
@@ -39,6 +38,7 @@ const TOLERATED: Duration = Duration::from_secs(30);
 pub(crate) struct RuntimeWatch {
     runtime: Arc<dyn RuntimeService>,
     images: Arc<dyn ImageService>,
+    max_images: Option<usize>,
     seen: LastSeen,
 }
 
@@ -71,10 +71,16 @@ impl LastSeen {
 }
 
 impl RuntimeWatch {
-    pub(crate) fn new(runtime: Arc<dyn RuntimeService>, images: Arc<dyn ImageService>) -> Self {
+    /// `max_images` of the runtime's are listed, or all.
+    pub(crate) fn new(
+        runtime: Arc<dyn RuntimeService>,
+        images: Arc<dyn ImageService>,
+        max_images: Option<usize>,
+    ) -> Self {
         Self {
             runtime,
             images,
+            max_images,
             seen: LastSeen::default(),
         }
     }
@@ -117,7 +123,7 @@ impl RuntimeWatch {
             features: status.features.map(|features| NodeFeatures {
                 supplemental_groups_policy: Some(features.supplemental_groups_policy),
             }),
-            images: image_list(images),
+            images: image_list(images, self.max_images),
         })
     }
 
@@ -174,8 +180,9 @@ fn handlers(status: &StatusResponse) -> Vec<NodeRuntimeHandler> {
     status.runtime_handlers.iter().map(handler).collect()
 }
 
-fn image_list(mut images: Vec<Image>) -> Vec<ContainerImage> {
+fn image_list(mut images: Vec<Image>, most: Option<usize>) -> Vec<ContainerImage> {
     images.sort_by(|one, other| other.size.cmp(&one.size).then_with(|| one.id.cmp(&other.id)));
+    images.truncate(most.unwrap_or(usize::MAX));
     let image = |image: Image| {
         let digests = image.repo_digests.into_iter();
         let mut names: Vec<String> = digests.chain(image.repo_tags).collect();
@@ -185,12 +192,28 @@ fn image_list(mut images: Vec<Image>) -> Vec<ContainerImage> {
             size_bytes: i64::try_from(image.size).ok(),
         }
     };
-    images.into_iter().map(image).take(MAX_IMAGES).collect()
+    images.into_iter().map(image).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_images_are_listed() {
+        let image = |n: u64| Image {
+            id: n.to_string(),
+            size: n,
+            ..Image::default()
+        };
+        let sizes = |most| {
+            let images = image_list((0..60).map(image).collect(), most);
+            images.iter().filter_map(|one| one.size_bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(Some(2)), [59, 58]);
+        assert!(sizes(Some(0)).is_empty());
+        assert_eq!(sizes(None).len(), 60);
+    }
 
     #[test]
     fn a_runtime_that_comes_back_soon_was_never_away() {

@@ -18,6 +18,8 @@ fn config() -> NodeConfig {
         labels: BTreeMap::new(),
         taints: Vec::new(),
         max_pods: 250,
+        pods_per_core: 0,
+        max_images: Some(50),
         reserved: crate::Reserved::default(),
         version: "v1.36.2".to_owned(),
         root_dir: "/var/lib/kubelet".into(),
@@ -26,6 +28,7 @@ fn config() -> NodeConfig {
         bootstrap_kubeconfig: None,
         certificate_lifetime: None,
         client_ca: None,
+        tls: Default::default(),
         listen: "0.0.0.0:10250".parse().unwrap(),
         healthz: None,
         pod_logs_dir: "/var/log/pods".into(),
@@ -78,18 +81,37 @@ fn runtime() -> RuntimeInfo {
 }
 
 fn node() -> k8s_openapi::api::core::v1::Node {
+    node_of(&config())
+}
+
+fn node_of(config: &NodeConfig) -> k8s_openapi::api::core::v1::Node {
     let problems = vec!["CSINode is not yet initialized".to_owned()];
     let conditions = Conditions {
         pressure: Pressure::default(),
         problems,
     };
     initial_node(
-        &config(),
+        config,
         &machine(),
         &runtime(),
         &conditions,
         "2026-11-22T14:47:13Z".parse().unwrap(),
     )
+}
+
+#[test]
+fn pods_of_each_processor_stay_within_the_most() {
+    // Of two processors.
+    for (each, expected) in [(0, "250"), (3, "6"), (200, "250"), (u32::MAX, "250")] {
+        let config = NodeConfig {
+            pods_per_core: each,
+            ..config()
+        };
+        let status = node_of(&config).status.unwrap();
+        for amounts in [status.capacity, status.allocatable] {
+            assert_eq!(amounts.unwrap()["pods"].0, expected, "{each}");
+        }
+    }
 }
 
 /// recordings: kubelet-bootstrap, the body of POST /api/v1/nodes; conditions are tested apart.

@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,8 +22,10 @@ use super::body::{Answer, not_found, text};
 use super::route::{Route, route};
 use super::{Kubelet, handlers};
 use crate::certificate::ServingCertificate;
+use crate::config::TlsOptions;
 use crate::{Error, Result};
 
+const ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Listens; a port that is taken is named together with its holder.
@@ -42,27 +45,52 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// TLS that shows `serving` and verifies those clients that show a certificate.
+/// TLS as `options` say that shows `serving` and verifies those clients that show a certificate.
 ///
 /// # Errors
 /// [`Error::Credentials`], [`Error::ClientCa`], [`Error::Tls`].
-pub(crate) fn tls_config(serving: Arc<ServingCertificate>, client_ca: &str) -> Result<ServerConfig> {
+pub(crate) fn tls_config(
+    serving: Arc<ServingCertificate>,
+    client_ca: &str,
+    options: &TlsOptions,
+) -> Result<ServerConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in knode_pki::pem_certificates(client_ca)? {
         roots.add(certificate.into()).map_err(Error::Tls)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider(&options.cipher_suites));
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
         .map_err(Error::ClientCa)?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(if options.only_1_3 {
+            ONLY_1_3
+        } else {
+            rustls::DEFAULT_VERSIONS
+        })
         .map_err(Error::Tls)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// What speaks TLS, with these suites of TLS 1.2 only, or all without any.
+fn provider(suites: &[String]) -> CryptoProvider {
+    let mut provider = rustls::crypto::ring::default_provider();
+    // As in Go, two have a short name, too.
+    let named = |name: &str| {
+        suites
+            .iter()
+            .any(|one| one == name || name.strip_suffix("_SHA256") == Some(one.as_str()))
+    };
+    if !suites.is_empty() {
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some() || suite.suite().as_str().is_some_and(named));
+    }
+    provider
 }
 
 /// Serves the kubelet's API for ever; each connection begins with what `tls` holds then.

@@ -36,6 +36,8 @@ pub fn config(dir: &Path) -> NodeConfig {
         labels: Default::default(),
         taints: Vec::new(),
         max_pods: 110,
+        pods_per_core: 0,
+        max_images: Some(50),
         reserved: knode_kubelet_node::Reserved::default(),
         version: "v1.36.2".to_owned(),
         root_dir: dir.to_owned(),
@@ -44,6 +46,7 @@ pub fn config(dir: &Path) -> NodeConfig {
         bootstrap_kubeconfig: Some(dir.join("bootstrap.kubeconfig")),
         certificate_lifetime: None,
         client_ca: None,
+        tls: Default::default(),
         listen: "127.0.0.1:0".parse().unwrap(),
         healthz: None,
         // The machine that runs the tests may be full.
