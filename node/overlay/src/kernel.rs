@@ -11,7 +11,7 @@ use knode_netlink::{
 use crate::error::{Error, Result};
 use crate::flags::Interfaces;
 use crate::overlap::HostRoute;
-use crate::plan::{Desired, Device, Observed, Step, Tunnel, ipip_device, plan};
+use crate::plan::{Desired, Device, Observed, Step, Tunnel, blackhole, ipip_device, plan};
 use crate::underlay::{self, Underlay, Wish};
 
 /// The network configuration of one namespace. Its calls block.
@@ -81,9 +81,6 @@ impl Kernel {
     /// # Errors
     /// [`Error::Netlink`]; the other steps were taken all the same.
     pub fn reconcile(&self, desired: &Desired) -> Result<(Vec<Step>, Option<u32>)> {
-        if desired.device.is_none() && desired.peers.is_none() {
-            return Ok((Vec::new(), None));
-        }
         let observed = self.observe(desired)?;
         let steps = plan(desired, &observed);
         let index = self.apply(desired, &steps)?;
@@ -96,7 +93,10 @@ impl Kernel {
     /// [`Error::Netlink`].
     pub fn observe(&self, desired: &Desired) -> Result<Observed> {
         let failed = || Error::netlink("read the overlay's state");
-        let mut observed = Observed::default();
+        let mut observed = Observed {
+            blackholes: self.handle.blackholes(desired.ipv6).map_err(failed())?,
+            ..Observed::default()
+        };
         if let Some(device) = &desired.device
             && let Some(link) = self.handle.link(device.name.as_str()).map_err(failed())?
         {
@@ -251,5 +251,6 @@ fn request(step: &Step, index: u32, underlay: u32) -> Option<Request> {
             permanent: true,
         }),
         Step::SetRoute(peer) => replace_route(&Step::route(peer, index, underlay)),
+        Step::SetBlackhole(network) => replace_route(&blackhole(*network)),
     })
 }

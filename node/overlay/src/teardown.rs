@@ -7,7 +7,7 @@ use crate::config::NetConf;
 use crate::error::Error;
 use crate::iptables;
 use crate::masquerade;
-use crate::plan::{device_names, is_direct_route};
+use crate::plan::{device_names, is_blackhole, is_direct_route};
 use crate::subnet_file::SubnetFile;
 
 /// Removes what the overlay left in the calling thread's namespace: device with its routes, plain routes, rules,
@@ -35,6 +35,13 @@ fn links_and_routes(handle: &Handle, conf: &NetConf) -> Vec<Error> {
         .iter()
         .map(|name| delete_link(name.as_str()))
         .collect();
+    let nowhere = [false, true].map(|ipv6| handle.blackholes(ipv6));
+    for found in nowhere {
+        match found {
+            Ok(routes) => requests.extend(routes.iter().filter(|r| is_blackhole(r)).map(delete_route)),
+            Err(error) => return vec![Error::netlink("read the host's routes")(error)],
+        }
+    }
     match handle.routes(None) {
         Ok(routes) => requests.extend(routes.iter().filter(|r| is_direct_route(r)).map(delete_route)),
         Err(error) => return vec![Error::netlink("read the host's routes")(error)],

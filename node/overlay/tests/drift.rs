@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Cluster, Fabric, Host, Pod, eventually, ping};
-use knode_netlink::{delete_fdb, delete_link, delete_neighbour, delete_route};
+use knode_netlink::{Route, delete_fdb, delete_link, delete_neighbour, delete_route, replace_route};
 use knode_nft::Family;
 use knode_overlay::{Backend, NetConf};
 
@@ -190,4 +190,65 @@ fn a_new_ipv6_address_of_the_underlay_is_followed_and_told() {
         moved.iter().any(|line| line.contains("2001:db8::51")),
         "{moved:?}"
     );
+}
+
+/// Destinations of routes that drop packets, of both families.
+fn blackholes(host: &Host) -> Vec<Route> {
+    let of = |ipv6| host.links.blackholes(ipv6).unwrap();
+    [of(false), of(true)].concat()
+}
+
+#[test]
+fn a_blackhole_for_the_own_subnet_is_kept_stands_behind_the_bridge_and_goes_when_nobody_wants_it() {
+    let (fabric, cluster) = (Fabric::new(), Cluster::with_nodes([1, 2]));
+    let (mut a, mut b) = (Host::new(&fabric, 1), Host::new(&fabric, 2));
+    let one = a.start_blackholed(vxlan(), cluster.store(1));
+    let two = b.start_blackholed(vxlan(), cluster.store(2));
+
+    let shown = |host: &Host| -> Vec<_> {
+        blackholes(host)
+            .iter()
+            .map(|r| r.destination.to_string())
+            .collect()
+    };
+    let both = ["172.30.1.0/24", "fd00:0:0:1::/64"];
+    assert_eq!(shown(&a), both);
+    let unused = ["172.30.1.77", "fd00:0:0:1::77"].map(|ip| ip.parse().unwrap());
+    for ip in unused {
+        a.links.route_to(ip).unwrap_err();
+    }
+
+    for route in blackholes(&a) {
+        let elsewhere = Route {
+            metric: route.metric,
+            ..Route::new(route.destination, index(&a))
+        };
+        a.links.execute(delete_route(&route)).unwrap();
+        let back = || (shown(&a) == both).then_some(());
+        eventually("the deleted one", 10 * SOON, back, || format!("{:?}", shown(&a)));
+        a.links.execute(replace_route(&elsewhere)).unwrap();
+        eventually("the replaced one", 10 * SOON, back, || format!("{:?}", shown(&a)));
+    }
+
+    let two = Two {
+        here: a.pod(one, 2),
+        there: b.pod(two, 2),
+        a,
+        _b: b,
+        cluster,
+        fabric,
+    };
+    two.flows();
+    let bridge = two.a.links.link("cni0").unwrap().unwrap().index;
+    for ip in unused {
+        assert_eq!(
+            two.a.links.route_to(ip).unwrap().and_then(|r| r.link),
+            Some(bridge)
+        );
+    }
+
+    let Two { mut a, cluster, .. } = two;
+    a.kill();
+    a.start_ready(vxlan(), cluster.store(1));
+    assert_eq!(shown(&a), [""; 0]);
 }

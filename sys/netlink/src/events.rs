@@ -41,9 +41,9 @@ pub enum Event {
     Address(Address),
     /// An address went.
     AddressGone(Address),
-    /// A unicast route came or changed.
+    /// A unicast or blackhole route came or changed.
     Route(Route),
-    /// A unicast route went.
+    /// A unicast or blackhole route went.
     RouteGone(Route),
     /// A neighbour came or changed.
     Neighbour(Neighbour),
@@ -158,8 +158,8 @@ impl Event {
             RouteNetlinkMessage::DelLink(m) => Some(Self::LinkGone(Link::from_message(m))),
             RouteNetlinkMessage::NewAddress(m) => Address::from_message(m).map(Self::Address),
             RouteNetlinkMessage::DelAddress(m) => Address::from_message(m).map(Self::AddressGone),
-            RouteNetlinkMessage::NewRoute(m) => Route::from_message(m).map(Self::Route),
-            RouteNetlinkMessage::DelRoute(m) => Route::from_message(m).map(Self::RouteGone),
+            RouteNetlinkMessage::NewRoute(m) => Route::from_notice(m).map(Self::Route),
+            RouteNetlinkMessage::DelRoute(m) => Route::from_notice(m).map(Self::RouteGone),
             RouteNetlinkMessage::NewNeighbour(m) => Neighbour::from_message(m)
                 .map(Self::Neighbour)
                 .or_else(|| FdbEntry::from_message(m).map(Self::Fdb)),

@@ -139,6 +139,21 @@ impl Handle {
         Ok(routes)
     }
 
+    /// A family's routes that drop packets ([`Route::blackhole`]); none on a kernel without the family.
+    ///
+    /// # Errors
+    /// [`Error::Socket`], [`Error::Refused`].
+    pub fn blackholes(&self, ipv6: bool) -> Result<Vec<Route>> {
+        let found = self.dump("dump routes", request::dump_blackholes(ipv6), |m| match m {
+            RouteNetlinkMessage::NewRoute(m) => Route::from_notice(&m).filter(|route| route.blackhole),
+            _ => None,
+        });
+        match found {
+            Err(Error::Unsupported { .. }) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
     /// Neighbour entries of a link, both families.
     ///
     /// # Errors

@@ -124,7 +124,9 @@ async fn prepare(flags: &Flags) -> anyhow::Result<(Overlay, Option<TcpListener>)
         masquerade: flags.masquerade,
         subnet_file: flags.subnet_file.clone(),
     };
-    let overlay = Overlay::over(config, store, underlay)?.with_rules(flags.rules);
+    let overlay = Overlay::over(config, store, underlay)?
+        .with_rules(flags.rules)
+        .with_blackhole(flags.blackhole);
     Ok((overlay, health))
 }
 

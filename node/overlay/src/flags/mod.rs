@@ -48,6 +48,8 @@ pub struct Flags {
     pub masquerade: bool,
     /// How, and whether to let its packets pass.
     pub rules: Rules,
+    /// Drop what goes to addresses of the own subnet that nobody has.
+    pub blackhole: bool,
     /// Where to answer `/healthz`.
     pub healthz: Option<SocketAddr>,
     /// Upstream's `-v`: from 1 on more is logged.
@@ -103,7 +105,6 @@ impl Flags {
             return Ok(Invocation::Version);
         }
         let given = Given(values);
-        given.refuse_what_is_not_built()?;
         Ok(Invocation::Run(Box::new(Self {
             leases: given.leases()?,
             interfaces: Interfaces {
@@ -119,6 +120,7 @@ impl Flags {
                 forward: given.0.is(FLAGS, "iptables-forward-rules"),
                 random_ports: !given.0.is(FLAGS, "ip-masq-fully-random-disable"),
             },
+            blackhole: given.0.is(FLAGS, "ip-blackhole-route"),
             healthz: given.healthz()?,
             verbosity: given.optional("v")?.unwrap_or(0),
         })))
@@ -217,13 +219,5 @@ impl Given {
         let port: u16 = self.optional("healthz-port")?.unwrap_or(0);
         let ip = self.optional::<IpAddr>("healthz-ip")?;
         Ok(ip.filter(|_| port > 0).map(|ip| SocketAddr::new(ip, port)))
-    }
-
-    fn refuse_what_is_not_built(&self) -> Result<(), FlagError> {
-        let refuse = |name: &str, wrong: bool| {
-            let refusal = || invalid(name, self.text(name), "this is not supported");
-            if wrong { Err(refusal()) } else { Ok(()) }
-        };
-        refuse("ip-blackhole-route", self.0.is(FLAGS, "ip-blackhole-route"))
     }
 }

@@ -78,7 +78,7 @@ pub(super) const FLAGS: &[Flag] = &[
     truth(
         "ip-blackhole-route",
         "false",
-        "not supported: a blackhole route for the node's own subnet, for addresses no pod has",
+        "keep a blackhole route for the node's own subnet, for addresses that no bridge and no pod has",
     ),
     truth(
         "kube-subnet-mgr",

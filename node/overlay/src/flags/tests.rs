@@ -112,7 +112,6 @@ fn nonsense_names_the_flag() {
         assert!(text.contains("-subnet-lease-renew-margin"), "{text}");
     }
     assert!(problem(&["-public-ipv6=192.0.2.1"]).contains("-public-ipv6"));
-    assert!(problem(&["-ip-blackhole-route"]).contains("not supported"));
     assert_eq!(run(&["-h"], &[]).unwrap_err(), FlagError::Help);
     let env = run(&[], &[("FLANNELD_IP_MASQ", "perhaps")]);
     assert!(env.unwrap_err().to_string().contains("-ip-masq"));
@@ -142,7 +141,9 @@ fn addresses_to_tell_are_of_their_family() {
 
 #[test]
 fn rules_can_be_had_otherwise() {
-    assert_eq!(run(&[], &[]).unwrap().rules, Rules::default());
+    let (usual, blackhole) = (run(&[], &[]).unwrap(), run(&["-ip-blackhole-route"], &[]));
+    assert_eq!((usual.rules, usual.blackhole), (Rules::default(), false));
+    assert!(blackhole.unwrap().blackhole);
     let flags = run(
         &["-iptables-forward-rules=false", "-ip-masq-fully-random-disable"],
         &[],

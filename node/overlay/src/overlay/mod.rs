@@ -53,6 +53,7 @@ pub struct Overlay {
     edge: Arc<Edge>,
     underlay: Underlay,
     rules: Rules,
+    blackhole: bool,
     subnet: watch::Sender<Option<Subnet>>,
 }
 
@@ -84,6 +85,7 @@ impl Overlay {
             edge: Arc::new(edge),
             underlay,
             rules: Rules::default(),
+            blackhole: false,
             subnet: watch::Sender::new(None),
         })
     }
@@ -92,6 +94,13 @@ impl Overlay {
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
+    }
+
+    /// Drops what goes to addresses of the node's own subnet that no bridge and no pod's route takes
+    /// (`--ip-blackhole-route`). Without it a route that was left for that is removed.
+    #[must_use]
+    pub fn with_blackhole(self, blackhole: bool) -> Self {
+        Self { blackhole, ..self }
     }
 
     /// The node's subnet: `None` until the overlay carries packets.

@@ -53,7 +53,7 @@ pub(super) async fn run(
     let mut session = Session {
         overlay,
         attributes,
-        desired: Desired::of(&overlay.config.conf, &overlay.underlay, &own, None),
+        desired: Vec::new(),
         carrier,
         underlay: overlay.underlay.clone(),
         own,
@@ -165,6 +165,10 @@ impl Session<'_> {
     /// Brings everything to where it should be; what fails is tried again later.
     async fn step(&mut self, leases: Option<&Leases>) {
         self.desired = Desired::of(&self.overlay.config.conf, &self.underlay, &self.own, leases);
+        if self.overlay.blackhole {
+            let sides = std::mem::take(&mut self.desired).into_iter();
+            self.desired = sides.map(|side| side.with_blackhole(&self.own)).collect();
+        }
         self.renew(leases);
         match self.serve(leases).await {
             Ok(()) => {

@@ -15,6 +15,9 @@ const VXLAN_V6_OVERHEAD: u32 = 70;
 const IPIP_OVERHEAD: u32 = 20;
 /// Name of the IPIP device, upstream's.
 const IPIP_DEVICE: &str = "flannel.ipip";
+/// What the kernel gives routes of IPv6 by itself. In IPv4 a blackhole without metric would shut out the route that
+/// comes along with a bridge's address.
+const BLACKHOLE_METRIC: u32 = 1024;
 /// Marks routes through the underlay as ours (`proto 107`), among those of others.
 pub(super) const DIRECT_PROTOCOL: u8 = 107;
 
@@ -31,6 +34,8 @@ pub struct Desired {
     pub mtu: u32,
     /// The other nodes by subnet; unknown before the first list, and then nobody's entries are touched.
     pub peers: Option<Vec<Peer>>,
+    /// Where packets lead nowhere that no better route takes: the node's own subnet, if at all.
+    pub blackhole: Option<IpNet>,
 }
 
 /// A tunnel device.
@@ -86,6 +91,20 @@ impl Desired {
         let view = View { conf, underlay, own };
         let v6 = view.ipv6().map(|side| side.desired(leases));
         [view.ipv4().desired(leases)].into_iter().chain(v6).collect()
+    }
+
+    /// Drops what goes to addresses of the node's own subnet that no better route takes.
+    #[must_use]
+    pub fn with_blackhole(self, own: &Lease) -> Self {
+        let subnet = if self.ipv6 {
+            own.ipv6_subnet.map(IpNet::V6)
+        } else {
+            Some(IpNet::V4(own.subnet))
+        };
+        Self {
+            blackhole: subnet,
+            ..self
+        }
     }
 
     /// Whether a change in the kernel may have undone something of this. `device` is the tunnel device's index.
@@ -153,6 +172,12 @@ impl Desired {
 
     /// A route to a peer's subnet went, or came in another form than ours.
     fn route_changed(&self, route: &Route, came: bool) -> bool {
+        if let Some(blackhole) = self.blackhole.map(blackhole)
+            && blackhole.destination == route.destination
+            && blackhole.metric == route.metric
+        {
+            return !came || !is_blackhole(route);
+        }
         let peer = self.peer(route.destination.addr());
         let peer = peer.filter(|p| p.subnet == route.destination);
         peer.is_some_and(|p| !came || route.gateway != Some(p.gateway()))
@@ -259,6 +284,7 @@ impl Side<'_> {
             device,
             underlay: self.underlay.index,
             peers,
+            blackhole: None,
         }
     }
 
@@ -342,6 +368,21 @@ impl Side<'_> {
             path,
         })
     }
+}
+
+/// The route that drops what goes to a network; a bridge's own route is better in either family.
+pub(crate) fn blackhole(network: IpNet) -> Route {
+    Route {
+        metric: BLACKHOLE_METRIC,
+        protocol: DIRECT_PROTOCOL,
+        ..Route::blackhole(network)
+    }
+}
+
+/// Whether a route is one of ours that drop packets.
+pub(crate) fn is_blackhole(route: &Route) -> bool {
+    let metric = route.metric == BLACKHOLE_METRIC && route.table == Route::TABLE_MAIN;
+    route.blackhole && metric && route.protocol == DIRECT_PROTOCOL
 }
 
 /// An address alone in its network.

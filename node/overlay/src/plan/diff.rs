@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use knode_netlink::{FdbEntry, Link, MacAddr, Neighbour, Route};
 
-use super::desired::{DIRECT_PROTOCOL, Desired, Device, Path, Peer, Tunnel, alone};
+use super::desired::{DIRECT_PROTOCOL, Desired, Device, Path, Peer, Tunnel, alone, is_blackhole};
 
 /// What the kernel holds, as far as it concerns the overlay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Observed {
     pub neighbours: Vec<Neighbour>,
     /// Its forwarding entries.
     pub fdb: Vec<FdbEntry>,
+    /// Routes of the family that drop packets, in all tables.
+    pub blackholes: Vec<Route>,
 }
 
 /// One change. The device is meant where no link is named.
@@ -47,6 +49,8 @@ pub enum Step {
     SetFdb(MacAddr, IpAddr),
     /// Set the route to a peer.
     SetRoute(Peer),
+    /// Set the route that drops what goes to a network.
+    SetBlackhole(IpNet),
 }
 
 /// The steps from `observed` to `desired`, in the order to take them.
@@ -66,7 +70,17 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
         drop_steps(desired, peers, &remaining, index, &mut steps);
         set_steps(desired, peers, &remaining, index, &mut steps);
     }
+    blackhole_steps(desired.blackhole, &observed.blackholes, &mut steps);
     steps
+}
+
+fn blackhole_steps(want: Option<IpNet>, observed: &[Route], steps: &mut Vec<Step>) {
+    let ours = || observed.iter().filter(|r| is_blackhole(r));
+    let stale = ours().filter(|r| Some(r.destination) != want);
+    steps.extend(stale.map(|r| Step::DropRoute(*r)));
+    if let Some(network) = want.filter(|want| !ours().any(|r| r.destination == *want)) {
+        steps.push(Step::SetBlackhole(network));
+    }
 }
 
 /// Returns the device's link when it can stay.
@@ -251,6 +265,7 @@ impl fmt::Display for Step {
             Self::SetNeighbour(ip, mac) => write!(f, "set neighbour {ip} {mac}"),
             Self::SetFdb(mac, remote) => write!(f, "set fdb {mac} at {remote}"),
             Self::SetRoute(peer) => write!(f, "set route {} via {}", peer.subnet, peer.gateway()),
+            Self::SetBlackhole(network) => write!(f, "set blackhole {network}"),
         }
     }
 }

@@ -6,6 +6,6 @@ mod diff;
 mod tests;
 
 pub use desired::{Desired, Device, Path, Peer, Tunnel};
-pub(crate) use desired::{alone, device_names, ipip_device};
+pub(crate) use desired::{alone, blackhole, device_names, ipip_device, is_blackhole};
 pub(crate) use diff::is_direct_route;
 pub use diff::{Observed, Step, plan};

@@ -185,18 +185,18 @@ impl Host {
         config: Config,
         store: Arc<dyn LeaseStore>,
     ) -> watch::Receiver<Option<Subnet>> {
-        self.launch(config, store, Rules::default())
+        self.launch(config, store, |overlay| overlay)
     }
 
     fn launch(
         &mut self,
         config: Config,
         store: Arc<dyn LeaseStore>,
-        rules: Rules,
+        adjust: impl FnOnce(Overlay) -> Overlay + Send + 'static,
     ) -> watch::Receiver<Option<Subnet>> {
         let (tell, told) = std::sync::mpsc::channel();
         self.overlay = Some(self.runtime.spawn(async move {
-            let overlay = Overlay::open(config, store).unwrap().with_rules(rules);
+            let overlay = adjust(Overlay::open(config, store).unwrap());
             tell.send(overlay.subnet()).unwrap();
             overlay.run().await.unwrap();
         }));
@@ -211,12 +211,22 @@ impl Host {
         store: Arc<dyn LeaseStore>,
         rules: Rules,
     ) -> watch::Receiver<Option<Subnet>> {
-        self.launch(self.config(conf), store, rules)
+        self.launch(self.config(conf), store, move |overlay| overlay.with_rules(rules))
+    }
+
+    /// Likewise with a blackhole for the subnet's addresses that nobody has; waits until it is ready.
+    pub fn start_blackholed(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> Subnet {
+        let subnet = self.launch(self.config(conf), store, |overlay| overlay.with_blackhole(true));
+        self.ready(&subnet)
     }
 
     /// Starts the overlay and waits until it is ready.
     pub fn start_ready(&mut self, conf: NetConf, store: Arc<dyn LeaseStore>) -> Subnet {
         let subnet = self.start(conf, store);
+        self.ready(&subnet)
+    }
+
+    fn ready(&self, subnet: &watch::Receiver<Option<Subnet>>) -> Subnet {
         let seen = || format!("{:?}; {:?}", subnet.borrow(), self.links.links().map(|l| l.len()));
         super::eventually("the subnet", Duration::from_secs(10), || *subnet.borrow(), seen)
     }

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::route::{
 /// `RT_TABLE_LOCAL`: addresses of this host.
 const TABLE_LOCAL: u8 = 255;
 
-/// A unicast route.
+/// A route for packets to one receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route {
     /// Where to.
@@ -33,6 +33,8 @@ pub struct Route {
     pub protocol: u8,
     /// Largest packet on the path, bytes.
     pub mtu: Option<u32>,
+    /// It leads nowhere: packets are dropped without a word.
+    pub blackhole: bool,
 }
 
 /// How far a route's destination is.
@@ -69,6 +71,17 @@ impl Route {
             table: Self::TABLE_MAIN,
             protocol: Self::PROTOCOL_BOOT,
             mtu: None,
+            blackhole: false,
+        }
+    }
+
+    /// A route in `main` that drops what it matches.
+    pub fn blackhole(destination: IpNet) -> Self {
+        Self {
+            link: None,
+            scope: RouteScope::Universe,
+            blackhole: true,
+            ..Self::new(destination, 0)
         }
     }
 
@@ -88,10 +101,15 @@ impl Route {
 
     /// Parses unicast routes outside the table `local`.
     pub(crate) fn from_message(message: &RouteMessage) -> Option<Self> {
-        let unicast = message.header.kind == RouteType::Unicast;
+        Self::from_notice(message).filter(|route| !route.blackhole)
+    }
+
+    /// Likewise those that drop packets.
+    pub(crate) fn from_notice(message: &RouteMessage) -> Option<Self> {
+        let ours = matches!(message.header.kind, RouteType::Unicast | RouteType::BlackHole);
         let cloned = message.header.flags.contains(RouteFlags::Cloned);
         let local = message.header.table == TABLE_LOCAL;
-        if unicast && !cloned && !local {
+        if ours && !cloned && !local {
             Self::from_any(message)
         } else {
             None
@@ -115,6 +133,7 @@ impl Route {
             table: u32::from(message.header.table),
             protocol: message.header.protocol.into(),
             mtu: None,
+            blackhole: message.header.kind == RouteType::BlackHole,
         };
         for attribute in &message.attributes {
             route.take(attribute);

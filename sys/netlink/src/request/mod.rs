@@ -25,7 +25,7 @@ pub(crate) use link::{dump_links, get_link};
 pub use neighbour::{add_fdb, add_neighbour, delete_fdb, delete_neighbour, replace_fdb, replace_neighbour};
 pub(crate) use neighbour::{dump_fdb, dump_neighbours};
 pub use route::{add_route, delete_route, replace_route};
-pub(crate) use route::{dump_routes, get_route};
+pub(crate) use route::{dump_blackholes, dump_routes, get_route};
 pub(crate) use rule::dump_rules;
 pub use rule::{add_rule, delete_rule};
 pub use tc::{TokenBucket, add_ifb, add_ingress, redirect_ingress, set_token_bucket};

@@ -48,6 +48,17 @@ pub(crate) fn dump_routes(index: Option<u32>) -> [RouteNetlinkMessage; 2] {
     })
 }
 
+pub(crate) fn dump_blackholes(ipv6: bool) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if ipv6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    message.header.kind = RouteType::BlackHole;
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 pub(crate) fn get_route(destination: IpAddr) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(destination);
@@ -79,7 +90,11 @@ fn message(route: &Route) -> RouteMessage {
     header.destination_prefix_length = route.destination.prefix_len();
     header.scope = route.scope.into();
     header.protocol = route.protocol.into();
-    header.kind = RouteType::Unicast;
+    header.kind = if route.blackhole {
+        RouteType::BlackHole
+    } else {
+        RouteType::Unicast
+    };
     header.table = u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     if route.onlink {
         header.flags |= RouteFlags::Onlink;

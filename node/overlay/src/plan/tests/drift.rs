@@ -172,3 +172,35 @@ fn nobodys_entries_are_touched_where_others_carry_packets() {
     let desired = derive(&conf, &own, Some(&leases([lease(2)])));
     assert_eq!((desired.mtu, desired.device, desired.peers), (1500, None, None));
 }
+
+#[test]
+fn a_blackhole_follows_the_lease_and_those_of_others_stay() {
+    let of = |own: &Lease| derive(&conf(), own, None).with_blackhole(own);
+    let first = of(&lease(1));
+    let mut observed = settled(&first);
+    let route = observed.blackholes[0];
+    assert!(first.concerned(None, &Event::RouteGone(route)));
+    assert!(!first.concerned(None, &Event::Route(route)));
+    let instead = Route {
+        blackhole: false,
+        ..route
+    };
+    assert!(first.concerned(None, &Event::Route(instead)));
+    let theirs = Route::blackhole("172.30.9.0/24".parse().unwrap());
+    observed.blackholes.push(theirs);
+
+    let moved = Lease {
+        subnet: net("172.30.7.0/24"),
+        ..lease(1)
+    };
+    let steps = plan(&of(&moved), &observed);
+    execute(&mut observed, &of(&moved), &steps);
+    assert_eq!(
+        observed.blackholes,
+        [theirs, blackhole("172.30.7.0/24".parse().unwrap())]
+    );
+    let nobody_asks = derive(&conf(), &moved, None);
+    let steps = plan(&nobody_asks, &observed);
+    execute(&mut observed, &nobody_asks, &steps);
+    assert_eq!(observed.blackholes, [theirs]);
+}

@@ -80,7 +80,11 @@ fn execute(observed: &mut Observed, desired: &Desired, steps: &[Step]) {
             }
             Step::DropAddress(net) => observed.addresses.retain(|a| a != net),
             Step::SetAddress(net) => observed.addresses.push(*net),
-            Step::DropRoute(route) => observed.routes.retain(|r| r != route),
+            Step::DropRoute(route) => {
+                observed.routes.retain(|r| r != route);
+                observed.blackholes.retain(|r| r != route);
+            }
+            Step::SetBlackhole(network) => observed.blackholes.push(blackhole(*network)),
             Step::DropNeighbour(entry) => observed.neighbours.retain(|n| n != entry),
             Step::DropFdb(entry) => observed.fdb.retain(|e| e != entry),
             Step::SetNeighbour(ip, mac) => {
