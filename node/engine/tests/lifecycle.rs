@@ -382,3 +382,38 @@ async fn a_pod_gets_another_shared_namespace_when_its_first_has_ended() {
     );
     daemon.end().await;
 }
+
+/// The parent of a process, and the name that goes by.
+fn parent(process: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"))?;
+    std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_run_harms_nothing_else() {
+    let daemon = Daemon::new("harmless").await;
+    let sandbox = daemon.sandbox().await;
+    let script = format!("sh -c 'sleep 986 & echo orphan $!'; {PATIENT}");
+    let config = secured(shell(&script), |context| {
+        context.namespace_options = Some(NamespaceOption {
+            pid: NamespaceMode::Node as i32,
+            ..Default::default()
+        });
+    });
+    let id = daemon.run_config(&sandbox, config).await;
+    let log = daemon.wait_log(&id, "orphan").await;
+    let orphan = log.trim().rsplit(' ').next().unwrap().to_owned();
+    knode_testkit::wait::wait_until("the shim to have the orphan", BOUND, || {
+        parent(&orphan).is_some_and(|name| name.trim() == "knode-shim")
+    });
+    daemon.exec(&id, &["no-such-program"]).await.unwrap_err();
+    assert_eq!(
+        parent(&orphan).as_deref().map(str::trim),
+        Some("knode-shim"),
+        "it was killed"
+    );
+    let state = std::fs::read_to_string(format!("/proc/{orphan}/stat")).unwrap();
+    assert!(!state.contains(") Z "), "it was killed: {state}");
+    daemon.end().await;
+}
