@@ -177,7 +177,7 @@ async fn leases(flags: &Flags) -> anyhow::Result<(NetConf, Arc<dyn LeaseStore>)>
         } => {
             let text = std::fs::read_to_string(net_config);
             let text = text.with_context(|| format!("read {}", net_config.display()))?;
-            let conf = NetConf::parse(&text)?;
+            let conf = NetConf::parse_assigned(&text)?;
             let store =
                 kubernetes::leases(kubeconfig.as_deref(), server.as_deref(), prefix, *announce).await?;
             Ok((conf, Arc::new(store)))

@@ -84,55 +84,87 @@ impl NetConf {
     }
 
     /// Parses upstream's JSON, whose names may be written in any case. Without `Backend` it is `udp`, as upstream.
+    /// Checks how the network is divided into subnets, which the nodes choose themselves (`CheckNetworkConfig`).
     ///
     /// # Errors
     /// [`NetConfError`].
     pub fn parse(text: &str) -> Result<Self, NetConfError> {
-        let wire = Wire::parse(text)?;
+        let mut wire = Wire::parse(text)?;
+        let mut conf = Self::undivided(&mut wire)?;
+        conf.divide(&wire)?;
+        Ok(conf)
+    }
+
+    /// Likewise where somebody else gives the nodes their subnets (the Kubernetes API): how the network is divided is
+    /// not looked at, as upstream.
+    ///
+    /// # Errors
+    /// [`NetConfError`].
+    pub fn parse_assigned(text: &str) -> Result<Self, NetConfError> {
+        Self::undivided(&mut Wire::parse(text)?)
+    }
+
+    fn undivided(wire: &mut Wire) -> Result<Self, NetConfError> {
         if !wire.enable_ipv4 {
             return Err(field("EnableIPv4", "is false: IPv6 alone is not supported"));
         }
         let network = wire.network.ok_or_else(|| field("Network", "is missing"))?;
-        let network = network.trunc();
-        let subnet_len = length("SubnetLen", network.into(), wire.subnet_len, 30)?;
-        for (name, bound) in [("SubnetMin", wire.subnet_min), ("SubnetMax", wire.subnet_max)] {
-            check_bound(name, network.into(), subnet_len, bound.map(IpAddr::V4))?;
-        }
-        Ok(Self {
-            network,
-            subnet_len,
-            // Zero stands for none, as upstream.
-            subnet_min: wire.subnet_min.filter(|ip| !ip.is_unspecified()),
-            subnet_max: wire.subnet_max.filter(|ip| !ip.is_unspecified()),
-            ipv6: if wire.enable_ipv6 {
-                Some(ipv6(&wire)?)
-            } else {
-                None
-            },
-            backend: Backend::parse(wire.backend)?,
+        check_network("Network", network.into())?;
+        let ipv6 = if wire.enable_ipv6 {
+            let network = wire
+                .ipv6_network
+                .ok_or_else(|| field("IPv6Network", "is missing"))?;
+            check_network("IPv6Network", network.into())?;
+            Some(network)
+        } else {
+            None
+        };
+        let conf = Self {
+            backend: Backend::parse(wire.backend.take())?,
+            ..Self::vxlan(network.trunc())
+        };
+        Ok(match ipv6 {
+            Some(network) => conf.with_ipv6(network),
+            None => conf,
         })
+    }
+
+    /// Takes up what is said of subnets. Zero stands for no bound, as upstream.
+    fn divide(&mut self, wire: &Wire) -> Result<(), NetConfError> {
+        let network = self.network.into();
+        self.subnet_len = length("SubnetLen", network, wire.subnet_len, 30)?;
+        for (name, bound) in [("SubnetMin", wire.subnet_min), ("SubnetMax", wire.subnet_max)] {
+            check_bound(name, network, self.subnet_len, bound.map(IpAddr::V4))?;
+        }
+        self.subnet_min = wire.subnet_min.filter(|ip| !ip.is_unspecified());
+        self.subnet_max = wire.subnet_max.filter(|ip| !ip.is_unspecified());
+        self.ipv6.iter_mut().try_for_each(|ipv6| ipv6.divide(wire))
     }
 }
 
-fn ipv6(wire: &Wire) -> Result<Ipv6Conf, NetConfError> {
-    let network = wire
-        .ipv6_network
-        .ok_or_else(|| field("IPv6Network", "is missing"))?;
-    let network = network.trunc();
-    let subnet_len = length("IPv6SubnetLen", network.into(), wire.ipv6_subnet_len, 126)?;
-    let bounds = [
-        ("IPv6SubnetMin", wire.ipv6_subnet_min),
-        ("IPv6SubnetMax", wire.ipv6_subnet_max),
-    ];
-    for (name, bound) in bounds {
-        check_bound(name, network.into(), subnet_len, bound.map(IpAddr::V6))?;
+impl Ipv6Conf {
+    fn divide(&mut self, wire: &Wire) -> Result<(), NetConfError> {
+        let network = self.network.into();
+        self.subnet_len = length("IPv6SubnetLen", network, wire.ipv6_subnet_len, 126)?;
+        let bounds = [
+            ("IPv6SubnetMin", wire.ipv6_subnet_min),
+            ("IPv6SubnetMax", wire.ipv6_subnet_max),
+        ];
+        for (name, bound) in bounds {
+            check_bound(name, network, self.subnet_len, bound.map(IpAddr::V6))?;
+        }
+        self.subnet_min = wire.ipv6_subnet_min.filter(|ip| !ip.is_unspecified());
+        self.subnet_max = wire.ipv6_subnet_max.filter(|ip| !ip.is_unspecified());
+        Ok(())
     }
-    Ok(Ipv6Conf {
-        network,
-        subnet_len,
-        subnet_min: wire.ipv6_subnet_min.filter(|ip| !ip.is_unspecified()),
-        subnet_max: wire.ipv6_subnet_max.filter(|ip| !ip.is_unspecified()),
-    })
+}
+
+/// Refuses what upstream takes for no network at all.
+fn check_network(name: &'static str, network: IpNet) -> Result<(), NetConfError> {
+    if network.prefix_len() == 0 && network.addr().is_unspecified() {
+        return Err(field(name, format!("is empty ({network})")));
+    }
+    Ok(())
 }
 
 /// The length that is asked for, or upstream's default. At least four subnets must fit, since the first is not used.

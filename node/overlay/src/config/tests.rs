@@ -129,3 +129,33 @@ fn nonsense_names_the_field() {
     assert!(of(r#"{"Type":"wireguard","PSK":"short"}"#).contains("Backend.PSK"));
     assert!(of(r#"{"Type":"wireguard","Mode":"both"}"#).contains("Backend.Mode"));
 }
+
+#[test]
+fn how_subnets_are_divided_counts_only_where_nodes_choose_them() {
+    for text in [
+        r#"{"Network":"10.0.0.0/29","Backend":{"Type":"vxlan"}}"#,
+        r#"{"Network":"10.0.0.0/16","SubnetLen":16,"Backend":{"Type":"vxlan"}}"#,
+        r#"{"Network":"10.0.0.0/16","SubnetMin":"10.1.0.0","Backend":{"Type":"vxlan"}}"#,
+        r#"{"Network":"10.0.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/126","Backend":{"Type":"vxlan"}}"#,
+    ] {
+        problem(text);
+        let conf = NetConf::parse_assigned(text).unwrap();
+        assert_eq!((conf.subnet_min, conf.subnet_max), (None, None), "{text}");
+        assert_eq!(conf.backend, Backend::Vxlan(VxlanConf::default()));
+    }
+    for (text, field) in [
+        (r#"{"Network":"0.0.0.0/0"}"#, "Network is empty"),
+        (
+            r#"{"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"::/0"}"#,
+            "IPv6Network is empty",
+        ),
+    ] {
+        let assigned = NetConf::parse_assigned(text).unwrap_err().to_string();
+        assert!(assigned.contains(field), "{assigned}");
+        assert_eq!(problem(text), assigned);
+    }
+    // As k3s writes it.
+    let unused =
+        r#"{"Network":"10.42.0.0/16","EnableIPv6":false,"IPv6Network":"::/0","Backend":{"Type":"vxlan"}}"#;
+    assert_eq!(NetConf::parse_assigned(unused).unwrap().ipv6, None);
+}
