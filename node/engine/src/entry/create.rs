@@ -95,9 +95,8 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd, shim: u32) {
             Err(error) => report.failed(&chain(&error)),
         };
     }
-    // Dropped when the container has a process of its own.
-    let _held = match (&args.scope, &args.target) {
-        (Some(scope), Target::Bundle(bundle)) => match scope::enter(scope, bundle) {
+    let held = match (&args.scope, &args.target) {
+        (Some(scope), Target::Bundle(bundle)) => match scope::enter(scope, bundle, shim) {
             Ok(held) => Some(held),
             Err(error) => return report.failed(&chain(&error)),
         },
@@ -108,13 +107,18 @@ pub(crate) fn run(args: &CreateArgs, status: OwnedFd, shim: u32) {
         Target::Process(process) => enter::run(args, process, &report),
     };
     match made {
-        Ok(pid) => report.started(pid),
+        Ok(pid) => {
+            if let Some(held) = held {
+                held.leave();
+            }
+            report.started(pid)
+        }
         Err(error) => report.failed(&chain(&error)),
     }
 }
 
 /// Without a shim nobody would hear of what is made. One that ended before it could be tied to sends no signal.
-fn tie_to(shim: u32) -> io::Result<()> {
+pub(super) fn tie_to(shim: u32) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     match std::os::unix::process::parent_id() {
         parent if parent == shim => Ok(()),

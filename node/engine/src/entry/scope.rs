@@ -1,19 +1,21 @@
 //! The creator's part with systemd: the container's scope is there before anything is made in it.
 //!
-//! A scope begins with a process. That is one which only waits, so that none of the container's limits hold for the
-//! creator, and it ends when the container has a process of its own.
+//! A scope begins with a process, and when its last one has ended systemd takes its groups away, with what the kernel
+//! has counted in them: whether it has killed for want of memory. So there is one which only waits, until the shim has
+//! read that; and none of the container's limits hold for the creator.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use knode_dbus::systemd::SystemdError;
 use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT, Version};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use knode_linux::process::{fork_sibling, keep_only};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::Spec;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
+use super::create::tie_to;
 use crate::scope::{Scope, allowed};
 
 /// Hierarchies of version 1 without controllers, by which systemd follows processes; libcontainer knows none of them.
@@ -43,23 +45,35 @@ pub(super) enum ScopeError {
     },
 }
 
-/// The process that holds a scope until this is dropped.
+/// The process that holds a scope; it ends when this is dropped, or when the creator is killed.
 #[derive(Debug)]
-pub(super) struct Held(i32);
+pub(super) struct Held(PipeWriter);
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        // It may have been killed with all else in its group.
-        let _ = knode_linux::signal::send_raw(self.0, libc::SIGKILL);
-        let _ = waitpid(Pid::from_raw(self.0), None);
+impl Held {
+    /// Makes it, a child of the shim.
+    fn new(shim: u32) -> io::Result<(Self, i32)> {
+        let null = OwnedFd::from(File::open("/dev/null")?);
+        let (told, teller) = io::pipe()?;
+        let told = OwnedFd::from(told);
+        let process = fork_sibling(|| match keep_only([&null, &null, &null], &told) {
+            Ok(told) => wait(shim, told),
+            Err(_) => 1,
+        })?;
+        Ok((Self(teller), process))
+    }
+
+    /// Leaves it to the shim, which kills all that is in the container's group when that has ended.
+    pub(super) fn leave(mut self) {
+        // If it has been killed there is nothing to leave.
+        let _ = self.0.write_all(b"l");
     }
 }
 
 /// Has systemd make the scope of what is in this bundle, and puts the calling process where systemd follows the container's.
-pub(super) fn enter(scope: &Scope, bundle: &Path) -> Result<Held, ScopeError> {
+pub(super) fn enter(scope: &Scope, bundle: &Path, shim: u32) -> Result<Held, ScopeError> {
     let devices = devices(bundle)?;
-    let held = Held(knode_linux::process::fork(wait).map_err(ScopeError::Fork)?);
-    scope.start(held.0.unsigned_abs(), devices)?;
+    let (held, process) = Held::new(shim).map_err(ScopeError::Fork)?;
+    scope.start(process.unsigned_abs(), devices)?;
     join(scope).map_err(|source| ScopeError::Join {
         unit: scope.unit.clone(),
         source,
@@ -76,10 +90,12 @@ fn devices(bundle: &Path) -> Result<Vec<(String, String)>, ScopeError> {
     Ok(allowed(rules.unwrap_or_default(), &majors))
 }
 
-/// Waits until it is killed, which it is at the latest when the creator ends.
-fn wait() -> i32 {
-    let parent = getppid();
-    if set_parent_process_death_signal(Some(Signal::KILL)).is_err() || getppid() != parent {
+/// Waits until it is killed, which it is at the latest when the shim ends; ends at once if it is not left to the shim.
+fn wait(shim: u32, told: OwnedFd) -> i32 {
+    // Not every machine lets it; to kill it for want of memory would free nothing.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    let mut word = [0];
+    if tie_to(shim).is_err() || File::from(told).read_exact(&mut word).is_err() {
         return 1;
     }
     loop {

@@ -60,13 +60,14 @@ impl Shim {
         let Some(mut container) = self.containers.all.remove(id) else {
             return;
         };
+        // Before the last process ends: then systemd may take the group away.
+        let oom_killed = self.oom_killed(id, &container);
         // Outside a PID namespace of its own its other processes live on.
         if let Err(error) = self.cgroups.kill(&container.cgroup) {
             eprintln!("killing what is left of {id}: {error}");
         }
         crash::point("shim.ended");
         container.io.drain();
-        let oom_killed = self.oom_killed(id, &container);
         let exit = Exit {
             code,
             finished_at: now_nanos(),
