@@ -380,10 +380,10 @@ async fn fill_and_recover(dir: &Scratch) -> Result<(), String> {
 /// The process is killed while it writes; what it acknowledged is there.
 #[test]
 fn a_killed_process_loses_nothing_it_acknowledged() {
-    let dir = Scratch::new("killed");
     if let Ok(path) = std::env::var("KNODE_STORE_TEST_WRITE") {
         return write_until_killed(&path);
     }
+    let dir = Scratch::new("killed");
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
