@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use knode_netlink::{Handle, LinkChange, Netns, change_link};
 use knode_overlay::{Access, Credentials, Etcd, Tls};
-use knode_pki::{CertificateAuthority, Profile, Subject, SubjectAltNames};
+use knode_pki::{CertificateAuthority, Profile, Subject, SubjectAltNames, Usage};
 
 /// Members of etcd on the loopback of a namespace of their own. Everything ends with it.
 pub struct Cluster {
@@ -71,7 +71,7 @@ impl Cluster {
     pub fn run(&mut self, n: usize) {
         let scheme = if self.secure { "https" } else { "http" };
         let (client, peer) = (self.endpoint(n), |n: usize| {
-            format!("http://{}:{}", self.address, 2380 + 10 * n)
+            format!("{scheme}://{}:{}", self.address, 2380 + 10 * n)
         });
         let all: Vec<_> = (0..self.members.len())
             .map(|n| format!("m{n}={}", peer(n)))
@@ -109,6 +109,9 @@ impl Cluster {
             command.arg("--trusted-ca-file").arg(file("ca.crt"));
             command.arg("--cert-file").arg(file("server.crt"));
             command.arg("--key-file").arg(file("server.key"));
+            command.arg("--peer-trusted-ca-file").arg(file("ca.crt"));
+            command.arg("--peer-cert-file").arg(file("server.crt"));
+            command.arg("--peer-key-file").arg(file("server.key"));
         }
         let child = self.netns.run(|| command.spawn()).unwrap();
         self.members[n] = Some(child.expect("these tests need Debian's etcd-server"));
@@ -223,7 +226,9 @@ impl Cluster {
             ips: vec!["127.0.0.1".parse().unwrap()],
             ..SubjectAltNames::default()
         };
-        let server = Profile::server(Subject::new("etcd", &[]), names, year);
+        let mut server = Profile::server(Subject::new("etcd", &[]), names, year);
+        // To one another the members are clients, too.
+        server.usages.push(Usage::ClientAuth);
         let client = Profile::client(Subject::new("flannel", &[]), year);
         for (name, profile) in [("server", server), ("client", client)] {
             let identity = ca.issue(&profile, now).unwrap();
