@@ -327,27 +327,36 @@ async fn a_shim_or_creator_that_dies_at_any_step_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn daemon_and_shim_that_die_together_leave_nothing_behind() {
     let mut daemon = Daemon::new("both").await;
-    for point in [
-        "shim.asked",
-        "shim.spawned",
-        "creator.begin",
-        "creator.built",
-        "creator.started",
+    for (operation, point) in [
+        ("run", "shim.begin"),
+        ("run", "shim.met"),
+        ("run-users", "users.mapped"),
+        ("create-shared", "shim.namespace-made"),
+        ("create-shared", "pod.forked"),
+        ("start", "shim.asked"),
+        ("start", "shim.spawned"),
+        ("start", "creator.begin"),
+        ("start", "creator.built"),
+        ("start", "creator.started"),
+        ("exec", "shim.exec-spawned"),
+        ("exec", "enter.made"),
+        ("stream", "enter.inside"),
     ] {
-        let pod = pod(&daemon, "start").await;
+        let pod = pod(&daemon, operation).await;
 
         daemon.crash_at(point);
-        let start = StartContainerRequest {
-            container_id: pod.container.clone(),
+        let crashed = wait_until_async(point, BOUND, || async { daemon.crashed() });
+        let asked = async {
+            // Only that it is begun counts: there will be nobody left to answer.
+            let _ = operate(&daemon, operation, point, &pod).await;
+            std::future::pending::<()>().await;
         };
-        let client = daemon.cri().clone();
-        let asked = tokio::spawn(async move { client.start_container(start).await });
-        wait_until_async(point, BOUND, || async { daemon.crashed() }).await;
-        daemon.kill();
-        // Only that it is over counts: there is nobody left to answer.
-        let _ = asked.await;
-        daemon.start().await;
-        check(&daemon, "start", point, &pod).await;
+        tokio::select! {
+            () = crashed => {}
+            () = asked => {}
+        }
+        daemon.restart().await;
+        check(&daemon, operation, point, &pod).await;
         daemon.clear().await;
         daemon.assert_clean(point);
     }
