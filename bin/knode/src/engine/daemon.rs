@@ -29,7 +29,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     if args.stop_all {
         return stop::all(&layout, &progress).await;
     }
-    let cgroup_driver = driver(args.cgroup_driver)?;
+    let cgroup_driver = driver(args.cgroup_driver, Path::new(systemd::PRIVATE))?;
     let runtimes = config::runtimes(args.config.as_deref(), &layout)?;
     take(&layout)?;
     let (trigger, end) = shutdown::channel();
@@ -63,15 +63,14 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Who makes control groups; systemd only where there is one.
-fn driver(asked: CgroupDriver) -> anyhow::Result<knode_engine::CgroupDriver> {
+fn driver(asked: CgroupDriver, socket: &Path) -> anyhow::Result<knode_engine::CgroupDriver> {
     match asked {
         CgroupDriver::Cgroupfs => Ok(knode_engine::CgroupDriver::Cgroupfs),
         CgroupDriver::Systemd => {
-            let reached = systemd::listens(Path::new(systemd::PRIVATE));
             ensure!(
-                reached,
+                systemd::listens(socket),
                 "--cgroup-driver systemd: no systemd runs here ({} is missing)",
-                systemd::PRIVATE
+                socket.display()
             );
             Ok(knode_engine::CgroupDriver::Systemd)
         }
@@ -177,5 +176,21 @@ async fn until_the_end(tasks: &mut JoinSet<String>, trigger: Trigger) -> anyhow:
             Some(Err(error)) => anyhow::bail!("a part of the engine ended badly: {error}"),
             None => anyhow::bail!("the engine has no parts"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_makes_control_groups_only_where_it_runs() {
+        let missing = Path::new("/nonexistent/private");
+        let refused = driver(CgroupDriver::Systemd, missing).unwrap_err().to_string();
+        assert!(refused.contains("/nonexistent/private"), "{refused}");
+        let there = driver(CgroupDriver::Systemd, Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(there, knode_engine::CgroupDriver::Systemd);
+        let files = driver(CgroupDriver::Cgroupfs, missing).unwrap();
+        assert_eq!(files, knode_engine::CgroupDriver::Cgroupfs);
     }
 }
