@@ -51,6 +51,9 @@ pub enum Error {
         #[source]
         source: knode_nft::Error,
     },
+    /// The host's own filters.
+    #[error("look at or change the host's iptables")]
+    Iptables(#[source] knode_nft::iptables::Error),
     /// A file.
     #[error("{op} {}", path.display())]
     File {

@@ -11,5 +11,6 @@ pub mod table;
 mod apply;
 mod edge;
 
-pub use apply::{Applied, Applier, teardown};
+pub use apply::{Applier, teardown};
 pub use edge::{Announcements, Announcer, Error, PolicyConfig, announcements, run};
+pub use knode_nft::Applied;

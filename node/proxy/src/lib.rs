@@ -14,7 +14,6 @@ pub mod table;
 mod apply;
 mod edge;
 
-pub use apply::{
-    Applied, Applier, CleanupError, IptablesApplier, IptablesError, ServiceCount, cleanup, teardown,
-};
+pub use apply::{Applier, CleanupError, IptablesApplier, IptablesError, ServiceCount, cleanup, teardown};
 pub use edge::{ConntrackLimits, Error, ProxyConfig, ProxyMode, ProxyOptions, run};
+pub use knode_nft::Applied;

@@ -1,9 +1,8 @@
 //! Puts the plan into the kernel: applies differences, takes over what is there, mends what others broke.
 
-use std::ops::Add;
 use std::path::Path;
 
-use knode_nft::{Batch, Error as NftError, Socket, TableRef};
+use knode_nft::{Applied, Batch, Error as NftError, Socket, TableRef};
 
 use crate::model::IpFamily;
 use crate::plan::{Changes, Planner};
@@ -24,29 +23,6 @@ pub struct Applier {
     has_table: [bool; 2],
     /// Without IPv6 in the kernel there can be no packet of it, and no table.
     has_ipv6: bool,
-}
-
-/// What one step did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Commands given to the kernel.
-    pub commands: usize,
-    /// Bytes of the transactions.
-    pub bytes: usize,
-    /// Whether a table had to be compared and differed.
-    pub repaired: bool,
-}
-
-impl Add for Applied {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            commands: self.commands + other.commands,
-            bytes: self.bytes + other.bytes,
-            repaired: self.repaired || other.repaired,
-        }
-    }
 }
 
 impl Applier {

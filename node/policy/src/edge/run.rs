@@ -1,12 +1,12 @@
 use std::time::{Duration, Instant};
 
 use knode_client::{Backoff, Client, Retry};
-use knode_nft::{Error as NftError, Notice, Watcher};
+use knode_nft::{Applied, Error as NftError, Notice, Watcher};
 
 use super::bridge::Bridges;
 use super::feed::Feed;
 use super::{Announcements, Error};
-use crate::apply::{Applied, Applier};
+use crate::apply::Applier;
 use crate::model::IpFamily;
 
 /// Between two repairs of a table that someone keeps breaking.

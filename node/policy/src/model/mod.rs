@@ -11,9 +11,10 @@ mod types;
 
 pub use block::{Blocks, IpRange};
 pub(crate) use identity::identity;
+pub use knode_nft::IpFamily;
 pub use labels::Labels;
 pub use pod::{ContainerPort, Pod};
 pub use policy::{Peers, Policy, PortList, PortMatch, Ports, Rule};
 pub use selector::{Namespaces, Selector};
 pub use space::{Model, Space};
-pub use types::{Direction, IpFamily, Key, Name, Protocol};
+pub use types::{Direction, Key, Name, Protocol};

@@ -2,18 +2,14 @@
 
 use std::net::IpAddr;
 
-use knode_nft::{Element, Family, FieldType, KeyType, Reg, Set, TableRef, Verdict};
+use knode_nft::{Element, FieldType, KeyType, Reg, Set, TableRef, Verdict};
 
 use crate::model::{Direction, IpFamily};
 use crate::plan::{Member, SetKey, Shape};
 
 /// The table of a family as netlink names it.
 pub fn table(name: &str, family: IpFamily) -> TableRef {
-    let family = match family {
-        IpFamily::V4 => Family::Ip,
-        IpFamily::V6 => Family::Ip6,
-    };
-    TableRef::new(family, name)
+    TableRef::new(family.into(), name)
 }
 
 /// The fields of one family.

@@ -1,8 +1,8 @@
 //! Removes what the other mode, or an upstream kube-proxy of either mode, has left behind; nothing of others.
 
-use knode_nft::{Batch, Error as NftError, Expr, Family, Rule, Socket, TableRef};
+use knode_nft::iptables::{self, Programs, VARIANTS};
+use knode_nft::{Batch, Error as NftError, Expr, Rule, Socket, TableRef};
 
-use super::iptables::{IptablesError, Programs, VARIANTS};
 use crate::iptables::{Saved, cleanup as cleanup_text, is_ours};
 use crate::model::IpFamily;
 use crate::table::TableConfig;
@@ -20,7 +20,7 @@ pub enum CleanupError {
     Nftables(#[source] NftError),
     /// iptables refused.
     #[error("cannot remove what a proxy has left in iptables")]
-    Iptables(#[source] IptablesError),
+    Iptables(#[source] iptables::Error),
 }
 
 /// Removes everything: this proxy's tables, those of upstream's, and the chains of either in iptables. What is not
@@ -34,7 +34,7 @@ pub fn cleanup(config: &TableConfig) -> Vec<CleanupError> {
 /// Removes these tables of both families.
 pub(crate) fn remove_tables(names: &[&str]) -> Vec<CleanupError> {
     let tables = IpFamily::ALL.into_iter().flat_map(|family| {
-        let named = |name: &&str| TableRef::new(of_nft(family), (*name).to_owned());
+        let named = |name: &&str| TableRef::new(family.into(), (*name).to_owned());
         names.iter().map(named).collect::<Vec<_>>()
     });
     failures(tables.map(|table| delete_table(&table)))
@@ -50,7 +50,7 @@ pub(crate) fn remove_upstream_tables() -> Vec<CleanupError> {
 pub(crate) fn remove_chains() -> Vec<CleanupError> {
     let mut errors = Vec::new();
     for family in IpFamily::ALL {
-        let tables = IPTABLES_TABLES.map(|name| TableRef::new(of_nft(family), name.to_owned()));
+        let tables = IPTABLES_TABLES.map(|name| TableRef::new(family.into(), name.to_owned()));
         errors.extend(failures(tables.iter().map(delete_chains)));
         for variant in VARIANTS {
             let programs = Programs::of(family, variant);
@@ -62,13 +62,6 @@ pub(crate) fn remove_chains() -> Vec<CleanupError> {
     errors
 }
 
-fn of_nft(family: IpFamily) -> Family {
-    match family {
-        IpFamily::V4 => Family::Ip,
-        IpFamily::V6 => Family::Ip6,
-    }
-}
-
 fn failures(results: impl Iterator<Item = Result<(), NftError>>) -> Vec<CleanupError> {
     results
         .filter_map(Result::err)
@@ -78,8 +71,8 @@ fn failures(results: impl Iterator<Item = Result<(), NftError>>) -> Vec<CleanupE
         .collect()
 }
 
-fn restore(programs: &Programs) -> Result<(), IptablesError> {
-    let text = cleanup_text(&Saved::parse(&programs.save_now()?));
+fn restore(programs: &Programs) -> Result<(), iptables::Error> {
+    let text = cleanup_text(&Saved::parse(&programs.save_now(None)?));
     if text.is_empty() {
         return Ok(());
     }

@@ -6,11 +6,10 @@ mod iptables;
 mod stale;
 
 use std::collections::BTreeSet;
-use std::ops::Add;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use knode_nft::{Error as NftError, Socket, TableRef};
+use knode_nft::{Applied, Error as NftError, Socket, TableRef};
 
 use crate::model::{IpFamily, Model, Name};
 use crate::plan::{Changes, Plan, Shape, Target};
@@ -45,29 +44,6 @@ struct Half {
     /// A table that nobody needs would make the kernel track connections for nothing.
     has_table: bool,
     took: Option<Duration>,
-}
-
-/// What one step did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Commands given to the kernel.
-    pub commands: usize,
-    /// Bytes of the transaction.
-    pub bytes: usize,
-    /// Whether the table had to be compared and mended as a whole.
-    pub repaired: bool,
-}
-
-impl Add for Applied {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            commands: self.commands + other.commands,
-            bytes: self.bytes + other.bytes,
-            repaired: self.repaired || other.repaired,
-        }
-    }
 }
 
 impl Applier {

@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use knode_nft::{Error as NftError, Family, Socket, conntrack};
+use knode_nft::{Error as NftError, Socket, conntrack};
 
-use crate::model::{Endpoint, IpFamily, Protocol};
+use crate::model::{Endpoint, Protocol};
 use crate::plan::{Changes, Frontend, Place, Plan};
 
 /// UDP has no end of a connection: flows to an endpoint that is gone, or that began before there was any
@@ -57,11 +57,9 @@ impl StaleFlows {
             return Ok(());
         }
         let proto = Protocol::Udp.number();
-        let family = match plan.family() {
-            IpFamily::V4 => Family::Ip,
-            IpFamily::V6 => Family::Ip6,
-        };
-        let stale = conntrack::flows(socket, family, proto, |flow| self.is_stale(plan, flow))?;
+        let stale = conntrack::flows(socket, plan.family().into(), proto, |flow| {
+            self.is_stale(plan, flow)
+        })?;
         for flow in stale {
             conntrack::delete(socket, &flow)?;
         }

@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use knode_nft::Error as NftError;
+use knode_nft::{Applied, Error as NftError};
 
 use super::{ConntrackLimits, Error, ProxyConfig, ProxyMode};
-use crate::apply::{Applied, Applier, IptablesApplier, IptablesError, ServiceCount};
+use crate::apply::{Applier, IptablesApplier, IptablesError, ServiceCount};
 use crate::iptables::Forwarding;
 use crate::model::{IpFamily, Model, Name};
 use crate::plan::Plan;

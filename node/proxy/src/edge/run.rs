@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use knode_client::{Backoff, EventRecorder, EventSource, Retry, SystemClock};
-use knode_nft::{Error as NftError, Notice, Watcher};
+use knode_nft::{Applied, Error as NftError, Notice, Watcher};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use super::http::{self, SharedMetrics, Sources};
 use super::metrics::{Metrics, Synced};
 use super::service_health::{Refused, ServiceHealth};
 use super::{Error, ProxyConfig, ProxyMode, leftovers, sysctl};
-use crate::apply::{Applied, ServiceCount};
+use crate::apply::ServiceCount;
 use crate::model::{IpFamily, Name};
 use crate::table::misplaced_cidr;
 

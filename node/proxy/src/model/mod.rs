@@ -7,9 +7,10 @@ mod types;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+pub use knode_nft::IpFamily;
 pub use service::{Service, ServicePort};
 pub use slice::{NodeHint, Slice, SliceEndpoint, SlicePort, State};
-pub use types::{Endpoint, IpFamily, Protocol};
+pub use types::{Endpoint, Protocol};
 
 /// `namespace/name` of a Service or an EndpointSlice.
 pub type Name = Arc<str>;

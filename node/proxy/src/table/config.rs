@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use knode_nft::{CmpOp, Expr, Family, TableRef, matching};
+use knode_nft::{CmpOp, Expr, TableRef, matching};
 
 use crate::model::IpFamily;
 
@@ -40,11 +40,7 @@ pub struct TableConfig {
 impl TableConfig {
     /// The table of a family as netlink names it.
     pub fn table(&self, family: IpFamily) -> TableRef {
-        let family = match family {
-            IpFamily::V4 => Family::Ip,
-            IpFamily::V6 => Family::Ip6,
-        };
-        TableRef::new(family, self.name.clone())
+        TableRef::new(family.into(), self.name.clone())
     }
 
     pub(super) fn mark(&self) -> u32 {

@@ -1,18 +1,18 @@
 //! Puts the plan into iptables: whole at the start and after a failure, else only the chains that changed.
 
-mod exec;
+mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use knode_nft::Socket;
+use knode_nft::iptables::Programs;
+use knode_nft::{Applied, Socket};
 
-pub use exec::IptablesError;
-pub(super) use exec::{Programs, VARIANTS};
+pub use error::IptablesError;
 
 use super::stale::StaleFlows;
-use super::{Applied, IPV6_ADDRESSES, is_needed};
+use super::{IPV6_ADDRESSES, is_needed};
 use crate::iptables::{CANARY, CANARY_TABLES, Forwarding, Fragment, Saved, Tables, full, partial};
 use crate::model::{IpFamily, Model, Name};
 use crate::plan::{Changes, Plan};
