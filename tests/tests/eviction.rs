@@ -254,7 +254,7 @@ evictionMinimumReclaim: {{nodefs.available: 5Mi}}
 systemReserved: {{memory: {reserved}Mi}}
 containerLogMaxSize: 16Ki
 containerLogMaxFiles: 3
-containerLogMonitorInterval: 1s
+containerLogMonitorInterval: 3s
 "
     );
     let file = cluster.scratch.join("kubelet.yaml");

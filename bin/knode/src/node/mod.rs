@@ -11,6 +11,7 @@ mod conflist;
 mod csi;
 mod devices;
 mod flannel;
+mod manifests;
 mod network;
 mod options;
 mod policy;

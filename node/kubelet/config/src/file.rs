@@ -131,7 +131,10 @@ fn scalar(kind: Kind, value: &Value) -> Result<(), String> {
                 .is_some_and(|number| (low..=high).contains(&number));
             (good, format!("a whole number from {low} to {high}"))
         }
-        Kind::Float => (value.is_number(), "a number".to_owned()),
+        Kind::Share => {
+            let good = value.as_f64().is_some_and(|share| share > 0.0 && share <= 1.0);
+            (good, "a number above 0 and up to 1".to_owned())
+        }
         Kind::Text => (text.is_some(), "a text".to_owned()),
         Kind::Choice(choices) => {
             let good = none || text.is_some_and(|text| choices.contains(&text));

@@ -15,6 +15,15 @@ pub struct Settings {
     /// A directory of manifests, or one; empty for none.
     #[serde(default)]
     pub static_pod_path: String,
+    /// A URL of manifests; empty for none.
+    #[serde(default, rename = "staticPodURL")]
+    pub static_pod_url: String,
+    /// Headers that it is asked with.
+    #[serde(default, rename = "staticPodURLHeader")]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
+    /// Pause between two looks at it.
+    #[serde(deserialize_with = "time")]
+    pub http_check_frequency: Duration,
     pub pod_logs_dir: String,
     pub address: IpAddr,
     pub port: u16,
@@ -217,6 +226,8 @@ pub struct Taint {
     pub value: String,
     #[serde(default)]
     pub effect: String,
+    #[serde(default, rename = "timeAdded")]
+    pub time_added: Option<String>,
 }
 
 fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

@@ -67,11 +67,17 @@ pub fn settle(line: &CommandLine, sources: Sources<'_>) -> Result<Effective> {
     complete(&mut document, &origin, &mut warnings)?;
     evictions(&mut document);
     pulls(&mut document);
-    let document = shown(document);
+    let mut document = shown(document);
     let unusable = |error| Error::Together(format!("the configuration can't be used: {error}"));
     let mut settings: Settings = serde_json::from_value(document.clone()).map_err(unusable)?;
     settings.resources = serde_json::from_value(document.clone()).map_err(unusable)?;
     check(&settings, &origin)?;
+    // As upstream, they may be secret.
+    if let Some(Value::Object(headers)) = document.get_mut("staticPodURLHeader") {
+        headers
+            .values_mut()
+            .for_each(|values| *values = json!(["<masked>"]));
+    }
     Ok(Effective {
         settings,
         flags: line.shown(&document),

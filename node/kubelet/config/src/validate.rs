@@ -1,9 +1,12 @@
 //! Values that must be within limits or fit one another (upstream: `pkg/kubelet/apis/config/validation/validation.go`).
 
+use std::time::Duration;
+
+use knode_api::names;
 use knode_api::time::format_duration;
 
 use crate::defaults::Origin;
-use crate::{Error, Result, Settings};
+use crate::{Error, Result, Settings, Taint};
 
 /// Refuses what upstream's kubelet refuses, too.
 ///
@@ -18,6 +21,8 @@ pub(crate) fn check(settings: &Settings, origin: Origin<'_>) -> Result<()> {
         pulls,
         certificate,
         suites,
+        static_pods,
+        logs,
     ];
     for check in checks {
         if let Some((path, problem)) = check(settings) {
@@ -74,11 +79,47 @@ fn ports(settings: &Settings) -> Wrong {
 }
 
 fn taints(settings: &Settings) -> Wrong {
-    let wrong = settings
-        .register_with_taints
+    let mut problems = settings.register_with_taints.iter().filter_map(taint);
+    Some(("registerWithTaints", problems.next()?))
+}
+
+/// What is wrong with a taint.
+fn taint(taint: &Taint) -> Option<String> {
+    if taint.key.is_empty() || taint.effect.is_empty() {
+        return Some("a taint needs key and effect".to_owned());
+    }
+    if taint.time_added.is_some() {
+        return Some("timeAdded is not for the kubelet to say".to_owned());
+    }
+    let wrong = |text: &str, found: Vec<String>| {
+        let problem = found.into_iter().next()?;
+        Some(format!("{text:?}: {problem}"))
+    };
+    wrong(&taint.key, names::qualified_name(&taint.key))
+        .or_else(|| wrong(&taint.value, names::label_value(&taint.value)))
+}
+
+fn static_pods(settings: &Settings) -> Wrong {
+    let url = &settings.static_pod_url;
+    let known = ["http://", "https://"]
         .iter()
-        .any(|taint| taint.key.is_empty() || taint.effect.is_empty());
-    wrong.then(|| ("registerWithTaints", "a taint needs key and effect".to_owned()))
+        .any(|scheme| url.starts_with(scheme));
+    let problem = || format!("{url:?} is neither of http nor of https");
+    (!url.is_empty() && !known).then(|| ("staticPodURL", problem()))
+}
+
+fn logs(settings: &Settings) -> Wrong {
+    let (dir, interval) = (&settings.pod_logs_dir, settings.container_log_monitor_interval);
+    let clean = |below: &str| below.split('/').all(|part| !["", ".", ".."].contains(&part));
+    let normal = dir
+        .strip_prefix('/')
+        .is_some_and(|below| below.is_empty() || clean(below));
+    if !normal || !dir.is_ascii() {
+        let problem = format!("{dir:?} is not an absolute, normalized path of ASCII characters");
+        return Some(("podLogsDir", problem));
+    }
+    let problem = || format!("{} is less than 3s", format_duration(interval));
+    (interval < Duration::from_secs(3)).then(|| ("containerLogMonitorInterval", problem()))
 }
 
 fn certificate(settings: &Settings) -> Wrong {

@@ -14,6 +14,7 @@ use crate::credentials::NodeCredentials;
 use crate::devices::PodDevices;
 use crate::logs::LogRotation;
 use crate::rules::ResourceRules;
+use crate::static_pods::FetchedPods;
 
 /// What is known of the node, which may change while the kubelet runs.
 pub trait NodeView: Send + Sync + 'static {
@@ -112,6 +113,8 @@ pub struct KubeletConfig {
     pub log_rotation: LogRotation,
     /// A directory (or one file) of static pods' manifests; none if there are none.
     pub static_pods: Option<PathBuf>,
+    /// Static pods that are fetched; none if there are none.
+    pub fetched_pods: Option<FetchedPods>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

@@ -36,4 +36,5 @@ pub use error::{ConfigError, Error};
 pub use kubelet::{Kubelet, ProbeCounts};
 pub use logs::LogRotation;
 pub use rules::{ResourceRules, Swap, page_size};
+pub use static_pods::{FetchedPods, ManifestSource};
 pub use worker::PodView;

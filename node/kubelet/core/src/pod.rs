@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec, PodStatus,
 };
 
-use crate::static_pods::SOURCE;
+use crate::static_pods::{FILE, HTTP, SOURCE};
 
 /// The lowest priority of what the cluster itself needs.
 const CRITICAL_PRIORITY: i32 = 2_000_000_000;
@@ -221,7 +221,7 @@ impl PodExt for Pod {
         let annotations = self.metadata.annotations.as_ref();
         annotations
             .and_then(|all| all.get(SOURCE))
-            .is_some_and(|source| source == "file")
+            .is_some_and(|source| source == FILE || source == HTTP)
     }
 }
 

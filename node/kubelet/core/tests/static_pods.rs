@@ -4,8 +4,14 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
 use common::{Bench, first_status, is_ready, phase};
 use k8s_openapi::api::core::v1::Pod;
+use knode_kubelet::{FetchedPods, ManifestSource};
 
 const NAME: &str = "web-node1";
 
@@ -173,4 +179,105 @@ async fn a_restart_of_the_kubelet_takes_it_up_and_mirrors_of_nothing_go() {
     bench.pass(30).await;
     assert_eq!(bench.runtime.calls(), calls, "a restart touched it");
     assert!(is_ready(&bench.api.pod(NAME).unwrap()));
+}
+
+/// A server of manifests that says what the test wants.
+struct Served(Mutex<Result<String, &'static str>>);
+
+impl Served {
+    fn says(&self, text: Result<&str, &'static str>) {
+        *self.0.lock().unwrap() = text.map(ToOwned::to_owned);
+    }
+}
+
+#[async_trait]
+impl ManifestSource for Served {
+    fn url(&self) -> &str {
+        "http://pods/"
+    }
+
+    async fn fetch(&self) -> Result<Bytes, String> {
+        let text = self.0.lock().unwrap().clone();
+        text.map(Bytes::from).map_err(ToOwned::to_owned)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_url_follow_what_it_says_and_stay_while_it_is_silent() {
+    let mut bench = Bench::start("url").await;
+    let served = Arc::new(Served(Mutex::new(Ok(manifest("a")))));
+    bench.fetched_pods = Some(FetchedPods {
+        source: served.clone(),
+        interval: Duration::from_secs(20),
+    });
+    bench.start_kubelet().await;
+    let mirror = bench.until_ready(NAME).await;
+    assert_eq!(annotation(&mirror, "source"), "http");
+
+    // Another start, and the server is away: nobody knows whether the pod is wanted.
+    served.says(Err("connection refused"));
+    bench.start_kubelet().await;
+    bench.pass(120).await;
+    assert!(!bench.kubelet().is_synced());
+    assert_eq!(
+        uid(&bench.api.pod(NAME).unwrap()),
+        uid(&mirror),
+        "its mirror is gone"
+    );
+    served.says(Ok(&manifest("a")));
+    bench.until_ready(NAME).await;
+    bench.pass(40).await;
+    assert!(bench.kubelet().is_synced());
+    let calls = bench.runtime.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("Stop")), "{calls:?}");
+    assert_eq!(started(&bench), [annotation(&mirror, "hash")]);
+
+    let list = |names: &[&str]| {
+        let pod = |name: &&str| {
+            format!(
+                "- metadata: {{name: {name}}}\n  spec: {{containers: [{{name: c, image: busybox:latest}}]}}\n"
+            )
+        };
+        let items: String = names.iter().map(pod).collect();
+        format!("apiVersion: v1\nkind: PodList\nitems:\n{items}")
+    };
+    served.says(Ok(&list(&["one", "two"])));
+    bench.until_ready("one-node1").await;
+    bench.until_ready("two-node1").await;
+    bench.until_gone(NAME).await;
+    for silent in [Ok("kind: Service"), Ok("a: ["), Err("gone")] {
+        served.says(silent);
+        bench.pass(60).await;
+        assert!(is_ready(&bench.api.pod("one-node1").unwrap()), "{silent:?}");
+    }
+    // One that says nothing has none.
+    served.says(Ok(""));
+    bench.until_gone("one-node1").await;
+    bench.until_gone("two-node1").await;
+    bench.until_clean().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_the_api_come_and_go_before_a_url_is_known() {
+    let mut bench = Bench::start("url-api").await;
+    let served = Arc::new(Served(Mutex::new(Err("no route"))));
+    bench.fetched_pods = Some(FetchedPods {
+        source: served.clone(),
+        interval: Duration::from_secs(20),
+    });
+    bench.start_kubelet().await;
+    for name in ["stays", "goes"] {
+        bench
+            .api
+            .put(common::pod(name, serde_json::json!({}), serde_json::json!({})));
+        bench.until_ready(name).await;
+    }
+    bench.api.delete_pod("goes", Some(1));
+    bench.until_gone("goes").await;
+    served.says(Ok(&manifest("a")));
+    bench.until_ready(NAME).await;
+    bench.pass(40).await;
+    assert!(bench.kubelet().is_synced());
+    assert!(is_ready(&bench.api.pod("stays").unwrap()));
+    assert_eq!(started(&bench).len(), 3);
 }

@@ -117,6 +117,23 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Manifests of static pods cannot be fetched like this.
+    #[error("staticPodURL {url}: {reason}")]
+    ManifestUrl {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The manifests of static pods could not be fetched.
+    #[error("cannot fetch {url}")]
+    Fetch {
+        /// The URL.
+        url: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The container runtime does not answer.
     #[error("the container runtime does not answer {call}")]
     Runtime {

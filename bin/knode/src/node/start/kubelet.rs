@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::super::devices::Plugins;
 use super::super::resources::Resources;
 use super::super::runtime::Runtime;
-use super::super::{KubeletSettings, Node, Plan, cgroups, csi, view};
+use super::super::{KubeletSettings, Node, Plan, cgroups, csi, manifests, view};
 use crate::version;
 
 /// What pods' and node's side of the kubelet share.
@@ -84,7 +84,10 @@ impl Plan<'_> {
         settings: &KubeletSettings,
     ) -> anyhow::Result<Node> {
         let parts = self.kubelet_parts(&connected, clock, settings)?;
-        let pods_side = self.kubelet_config(&config, runtime, settings, &parts);
+        let pods_side = KubeletConfig {
+            fetched_pods: manifests::fetched(&settings.all).context("fetch static pods")?,
+            ..self.kubelet_config(&config, runtime, settings, &parts)
+        };
         let kubelet = Arc::new(Kubelet::start(pods_side).await.context("start the kubelet")?);
         let mut tasks = JoinSet::new();
         parts.resources.enforce(
@@ -192,6 +195,7 @@ impl Plan<'_> {
             image_pulls: settings.all.image_pulls(),
             log_rotation: settings.logs,
             static_pods: settings.static_pods(),
+            fetched_pods: None,
             api: parts.api.clone(),
             devices: Arc::new(parts.plugins.clone()),
             node: parts.view.clone(),

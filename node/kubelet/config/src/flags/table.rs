@@ -275,7 +275,7 @@ pub(super) const OTHERS: &[(&str, Target)] = &[
     ("log-text-split-stream", Target::NoEffectSwitch(LOGS)),
     (
         "manifest-url-header",
-        Target::Unsupported("static pods come from files"),
+        Target::Unsupported("give staticPodURLHeader in a file of --config"),
     ),
     ("maximum-dead-containers", Target::NoEffect(DEAD)),
     ("maximum-dead-containers-per-container", Target::NoEffect(DEAD)),

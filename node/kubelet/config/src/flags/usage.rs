@@ -40,7 +40,7 @@ fn line(text: &mut String, flag: &str, rest: &str) {
 fn form(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "[=true|false]",
-        Kind::Int(..) | Kind::Float => "N",
+        Kind::Int(..) | Kind::Share => "N",
         Kind::Duration | Kind::Interval => "DURATION",
         Kind::Quantity => "SIZE",
         Kind::Ip => "IP",

@@ -15,7 +15,7 @@ pub(super) fn read(field: &Field, flag: &str, text: &str) -> Result<Value, Strin
             .parse::<i64>()
             .map(Value::from)
             .map_err(|_| "not a whole number".into()),
-        Kind::Float => text
+        Kind::Share => text
             .parse::<f64>()
             .map(Value::from)
             .map_err(|_| "not a number".into()),

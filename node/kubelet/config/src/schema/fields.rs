@@ -1,7 +1,7 @@
 //! The fields of a `KubeletConfiguration`, in upstream's order.
 
 use super::Kind::{
-    Bool, BoolMap, Choice, Duration, Float, Int, Ints, Ip, Ips, Objects, Quantity, Text, TextMap, Texts,
+    Bool, BoolMap, Choice, Duration, Int, Ints, Ip, Ips, Objects, Quantity, Share, Text, TextMap, Texts,
     TextsMap,
 };
 use super::nested::{
@@ -25,9 +25,9 @@ pub(crate) const FIELDS: &[Field] = &[
     honoured("podLogsDir", Text, "\"/var/log/pods\""),
     no_effect("syncFrequency", Duration, "", WATCHED),
     no_effect("fileCheckFrequency", Duration, "", WATCHED),
-    no_effect("httpCheckFrequency", Duration, "", WATCHED),
-    only("staticPodURL", Text, "", "static pods come from files"),
-    only("staticPodURLHeader", TextsMap, "", "static pods come from files"),
+    honoured("httpCheckFrequency", Duration, "\"20s\""),
+    honoured("staticPodURL", Text, ""),
+    honoured("staticPodURLHeader", TextsMap, ""),
     honoured("address", Ip, "\"0.0.0.0\""),
     honoured("port", PORT, "10250"),
     only(
@@ -208,7 +208,7 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     honoured("maxPods", COUNT, "110"),
     no_effect("podCIDR", Text, "", "it is for kubelets without an API server"),
-    honoured("podPidsLimit", Int(-1, i64::MAX), "-1").zero_counts(),
+    honoured("podPidsLimit", Int(i64::MIN, i64::MAX), "-1").zero_counts(),
     honoured("resolvConf", Text, "\"/etc/resolv.conf\"").zero_counts(),
     only("runOnce", Bool, "", "upstream's kubelet has given it up"),
     honoured("cpuCFSQuota", Bool, "true").zero_counts(),
@@ -313,7 +313,7 @@ pub(crate) const FIELDS: &[Field] = &[
     honoured("seccompDefault", Bool, "false").zero_counts(),
     no_effect(
         "memoryThrottlingFactor",
-        Float,
+        Share,
         "",
         "it is of the feature gate MemoryQoS",
     )

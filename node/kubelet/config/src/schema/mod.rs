@@ -13,8 +13,8 @@ pub(crate) enum Kind {
     Bool,
     /// A whole number in this range.
     Int(i64, i64),
-    /// A number.
-    Float,
+    /// A number above 0, and 1 at most.
+    Share,
     /// Any text.
     Text,
     /// One of these texts, or none.

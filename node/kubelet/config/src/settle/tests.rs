@@ -312,6 +312,64 @@ fn tls_is_as_it_is_asked_for() {
 }
 
 #[test]
+fn static_pods_can_be_fetched() {
+    let text = "staticPodURL: http://a/\nstaticPodURLHeader: {X-Key: [secret]}\nhttpCheckFrequency: 5s";
+    let effective = settled(&[], &[("c", text)]).unwrap();
+    let all = &effective.settings;
+    assert_eq!(all.static_pod_url, "http://a/");
+    assert_eq!(all.static_pod_url_header["X-Key"], ["secret"]);
+    assert_eq!(all.http_check_frequency, std::time::Duration::from_secs(5));
+    let shown = &effective.document["staticPodURLHeader"]["X-Key"];
+    assert_eq!(shown, &json!(["<masked>"]));
+    let wrong = settled(&["--manifest-url=ftp://a"], &[]).unwrap_err();
+    let says = "--manifest-url: staticPodURL: \"ftp://a\" is neither";
+    assert!(wrong.contains(says), "{wrong}");
+}
+
+#[test]
+fn limits_of_upstream_hold() {
+    let table = [
+        ("podLogsDir: logs", "podLogsDir: \"logs\" is not an absolute"),
+        (
+            "podLogsDir: /a/../b",
+            "podLogsDir: \"/a/../b\" is not an absolute",
+        ),
+        ("podLogsDir: /a/", "podLogsDir: \"/a/\" is not an absolute"),
+        ("podLogsDir: /ä", "podLogsDir: \"/ä\" is not an absolute"),
+        (
+            "containerLogMonitorInterval: 2s",
+            "containerLogMonitorInterval: 2s is less than 3s",
+        ),
+        (
+            "memoryThrottlingFactor: 0",
+            "memoryThrottlingFactor: 0 is not a number above 0",
+        ),
+        (
+            "memoryThrottlingFactor: 1.1",
+            "memoryThrottlingFactor: 1.1 is not a number above 0",
+        ),
+        (
+            "registerWithTaints: [{key: a b, effect: NoExecute}]",
+            "registerWithTaints: \"a b\"",
+        ),
+        (
+            "registerWithTaints: [{key: a, value: '-', effect: NoExecute}]",
+            "registerWithTaints: \"-\"",
+        ),
+        (
+            "registerWithTaints: [{key: a, effect: NoExecute, timeAdded: '2026-01-01T00:00:00Z'}]",
+            "registerWithTaints: timeAdded",
+        ),
+    ];
+    for (text, says) in table {
+        let refused = settled(&[], &[("c", text)]).unwrap_err();
+        assert!(refused.contains(&format!("c: {says}")), "{text}: {refused}");
+    }
+    let good = "podPidsLimit: -5\ncontainerLogMonitorInterval: 3s\nmemoryThrottlingFactor: 1";
+    settled(&[], &[("c", good)]).unwrap();
+}
+
+#[test]
 fn resources_are_read() {
     let text = "cpuManagerPolicy: static\ncpuManagerPolicyOptions: {full-pcpus-only: 'true'}\n\
                 reservedSystemCPUs: 0-1\nsystemReserved: {memory: 1Gi}\npodPidsLimit: 64\ncpuCFSQuota: false\n\

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::directory::Directory;
 use super::mirror::{MirrorAction, mirror_of, reflected};
 use super::state::State;
+use super::url::Fetcher;
 use crate::api::{PodApi, PodApiError, PodChange};
 use crate::config::{KubeletConfig, NodeView};
 use crate::env::ServiceLink;
@@ -58,6 +59,11 @@ pub(crate) fn start(config: &KubeletConfig, tasks: &mut JoinSet<()>) -> Arc<With
         api.take(|state| state.files(pods));
         tasks.spawn(follow_manifests(api.clone(), directory));
     }
+    if let Some(fetched) = &config.fetched_pods {
+        api.state().await_fetch();
+        let fetcher = Fetcher::new(fetched.clone(), &api.node_name, api.clock.clone());
+        tasks.spawn(follow_url(api.clone(), fetcher));
+    }
     tasks.spawn(follow_pods(api.clone()));
     tasks.spawn(keep_mirrors(api.clone()));
     api
@@ -75,6 +81,15 @@ async fn follow_manifests(api: Arc<WithStatic>, mut directory: Directory) {
         directory.changed().await;
         let pods = directory.scan();
         api.take(|state| state.files(pods));
+    }
+}
+
+async fn follow_url(api: Arc<WithStatic>, mut fetcher: Fetcher) {
+    loop {
+        if let Some(pods) = fetcher.look().await {
+            api.take(|state| state.fetched(pods));
+        }
+        fetcher.pause().await;
     }
 }
 

@@ -8,7 +8,7 @@ use knode_volumes::references;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{HASH, SEEN, SOURCE};
+use super::{FILE, HASH, HTTP, SEEN, SOURCE};
 use crate::pod::PodExt;
 
 /// Bytes of the hash that become the uid: as many as upstream's has.
@@ -39,16 +39,78 @@ pub(super) enum ManifestError {
     Reference(&'static str),
 }
 
-/// Reads a manifest. `seen` becomes the time at which the node first saw the pod.
+/// Where a manifest stands, which the pod's uid depends on.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    File(&'a Path),
+    Url(&'a str),
+}
+
+impl Place<'_> {
+    /// How upstream calls such a source.
+    fn source(self) -> &'static str {
+        match self {
+            Self::File(_) => FILE,
+            Self::Url(_) => HTTP,
+        }
+    }
+}
+
+/// Reads the manifest of a file. `seen` becomes the time at which the node first saw the pod.
 pub(super) fn parse(
     text: &[u8],
     file: &Path,
     node_name: &str,
     seen: Timestamp,
 ) -> Result<Pod, ManifestError> {
+    let value: Value = serde_norway::from_slice(text).map_err(ManifestError::Syntax)?;
+    pod_of(value, Place::File(file), node_name, seen)
+}
+
+/// Reads what a URL holds: one pod or a list of pods, of which all must be good; none if it is empty.
+pub(super) fn parse_all(
+    text: &[u8],
+    url: &str,
+    node_name: &str,
+    seen: Timestamp,
+) -> Result<Vec<Pod>, ManifestError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut value: Value = serde_norway::from_slice(text).map_err(ManifestError::Syntax)?;
+    let place = Place::Url(url);
+    if kind_of(&value) != ("PodList".to_owned(), "v1".to_owned()) {
+        return Ok(vec![pod_of(value, place, node_name, seen)?]);
+    }
+    let items = match value["items"].take() {
+        Value::Array(items) => items,
+        Value::Null => Vec::new(),
+        _ => return Err(ManifestError::Invalid("items: not a list")),
+    };
+    let pod = |mut item: Value| {
+        // Those of a list need not say that they are pods.
+        if let Value::Object(fields) = &mut item {
+            fields.entry("kind").or_insert_with(|| "Pod".into());
+            fields.entry("apiVersion").or_insert_with(|| "v1".into());
+        }
+        pod_of(item, place, node_name, seen)
+    };
+    items.into_iter().map(pod).collect()
+}
+
+/// Kind and version that a manifest says it is of.
+fn kind_of(value: &Value) -> (String, String) {
     let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let (kind, version) = (word("kind"), word("apiVersion"));
+    (word("kind"), word("apiVersion"))
+}
+
+fn pod_of(
+    mut value: Value,
+    place: Place<'_>,
+    node_name: &str,
+    seen: Timestamp,
+) -> Result<Pod, ManifestError> {
+    let (kind, version) = kind_of(&value);
     if (kind.as_str(), version.as_str()) != ("Pod", "v1") {
         return Err(ManifestError::Kind { kind, version });
     }
@@ -57,17 +119,20 @@ pub(super) fn parse(
     validate(&pod)?;
     let uid = match pod.metadata.uid.take() {
         Some(uid) if !uid.is_empty() => uid,
-        _ => hash(&value, file, node_name),
+        _ => hash(&value, place, node_name),
     };
-    adopt(&mut pod, uid, node_name, seen);
+    adopt(&mut pod, uid, place.source(), node_name, seen);
     Ok(pod)
 }
 
 /// The same manifest at the same place always gives the same uid, and another one another.
-fn hash(manifest: &Value, file: &Path, node_name: &str) -> String {
+fn hash(manifest: &Value, place: Place<'_>, node_name: &str) -> String {
     let mut hasher = Sha256::new();
     hasher.update(manifest.to_string());
-    hasher.update(format!("host:{node_name}file:{}", file.display()));
+    hasher.update(match place {
+        Place::File(file) => format!("host:{node_name}file:{}", file.display()),
+        Place::Url(url) => format!("url:{url}"),
+    });
     let bytes = hasher.finalize();
     bytes[..UID_BYTES]
         .iter()
@@ -136,7 +201,7 @@ fn reference(pod: &Pod, spec: &PodSpec) -> Option<&'static str> {
 }
 
 /// Puts in what makes it this node's.
-fn adopt(pod: &mut Pod, uid: String, node_name: &str, seen: Timestamp) {
+fn adopt(pod: &mut Pod, uid: String, source: &str, node_name: &str, seen: Timestamp) {
     let name = format!("{}-{}", pod.pod_name(), node_name.to_lowercase());
     let metadata = &mut pod.metadata;
     metadata.name = Some(name);
@@ -144,7 +209,7 @@ fn adopt(pod: &mut Pod, uid: String, node_name: &str, seen: Timestamp) {
     let annotations = metadata.annotations.get_or_insert_default();
     annotations.insert(HASH.to_owned(), uid.clone());
     annotations.insert(SEEN.to_owned(), seen.to_string());
-    annotations.insert(SOURCE.to_owned(), "file".to_owned());
+    annotations.insert(SOURCE.to_owned(), source.to_owned());
     metadata.uid = Some(uid);
     pod.status = Some(PodStatus {
         phase: Some("Pending".to_owned()),

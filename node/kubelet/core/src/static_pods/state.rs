@@ -19,7 +19,14 @@ struct Held {
 /// Static pods and mirrors by namespace and name.
 #[derive(Default)]
 pub(super) struct State {
-    /// What the manifests say.
+    /// What the manifests on disk say.
+    on_disk: Vec<Arc<Pod>>,
+    /// What the fetched manifests say.
+    fetched: Vec<Arc<Pod>>,
+    /// The API's pods by uid, for as long as nothing was fetched although it shall be: then nobody knows which pods
+    /// there are in all.
+    awaiting: Option<BTreeMap<String, Arc<Pod>>>,
+    /// What all of the manifests say.
     wanted: BTreeMap<Key, Arc<Pod>>,
     /// What workers have, until nothing of it is left.
     held: BTreeMap<Key, Held>,
@@ -34,9 +41,33 @@ fn key(pod: &Pod) -> Key {
 }
 
 impl State {
-    /// Takes in what the manifests say now.
+    /// Takes in that manifests will be fetched. Until then nobody is told that these are all of the pods.
+    pub(super) fn await_fetch(&mut self) {
+        self.awaiting = Some(BTreeMap::new());
+    }
+
+    /// Takes in what the manifests on disk say now.
     pub(super) fn files(&mut self, pods: Vec<Arc<Pod>>) -> Vec<PodChange> {
-        self.wanted = pods.into_iter().map(|pod| (key(&pod), pod)).collect();
+        self.on_disk = pods;
+        self.manifests()
+    }
+
+    /// Takes in what the fetched manifests say now.
+    pub(super) fn fetched(&mut self, pods: Vec<Arc<Pod>>) -> Vec<PodChange> {
+        self.fetched = pods;
+        let mut out = self.manifests();
+        if let Some(others) = self.awaiting.take()
+            && self.known
+        {
+            out.push(PodChange::All(self.all(others.into_values().collect())));
+        }
+        out
+    }
+
+    /// Of two of one name that on disk counts.
+    fn manifests(&mut self) -> Vec<PodChange> {
+        let all = self.fetched.iter().chain(&self.on_disk);
+        self.wanted = all.map(|pod| (key(pod), pod.clone())).collect();
         let mut out = Vec::new();
         for (key, held) in &mut self.held {
             let same = self
@@ -84,16 +115,14 @@ impl State {
     pub(super) fn api(&mut self, change: PodChange) -> Vec<PodChange> {
         match change {
             PodChange::All(pods) => {
-                let (mirrors, mut others): (Vec<_>, Vec<_>) =
+                let (mirrors, others): (Vec<_>, Vec<_>) =
                     pods.into_iter().partition(|pod| hash(pod).is_some());
                 self.mirrors = mirrors
                     .into_iter()
                     .map(|pod| (key(&pod), Pod::clone(&pod)))
                     .collect();
                 self.known = true;
-                let here = self.held.iter().filter(|(_, held)| !held.ending);
-                others.extend(here.map(|(key, held)| self.shown(key, &held.pod)));
-                vec![PodChange::All(others)]
+                self.all_of_api(others)
             }
             PodChange::Applied(pod) if hash(&pod).is_some() => {
                 let key = key(&pod);
@@ -113,8 +142,39 @@ impl State {
                 }
                 Vec::new()
             }
-            other => vec![other],
+            other => {
+                match (&mut self.awaiting, &other) {
+                    (Some(known), PodChange::Applied(pod)) => {
+                        known.insert(pod.uid().to_owned(), pod.clone());
+                    }
+                    (Some(known), PodChange::Deleted(pod)) => {
+                        known.remove(pod.uid());
+                    }
+                    _ => {}
+                }
+                vec![other]
+            }
         }
+    }
+
+    /// Takes in all of the API's own pods.
+    fn all_of_api(&mut self, others: Vec<Arc<Pod>>) -> Vec<PodChange> {
+        let Some(known) = &mut self.awaiting else {
+            return vec![PodChange::All(self.all(others))];
+        };
+        let now = others.iter().map(|pod| (pod.uid().to_owned(), pod.clone()));
+        let mut before = std::mem::replace(known, now.collect());
+        before.retain(|uid, _| !known.contains_key(uid));
+        let gone: Vec<PodChange> = before.into_values().map(PodChange::Deleted).collect();
+        let all = self.all(others).into_iter().map(PodChange::Applied);
+        gone.into_iter().chain(all).collect()
+    }
+
+    /// All pods: these of the API, and those of manifests.
+    fn all(&self, mut others: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+        let here = self.held.iter().filter(|(_, held)| !held.ending);
+        others.extend(here.map(|(key, held)| self.shown(key, &held.pod)));
+        others
     }
 
     /// The pod with what its mirror says.
@@ -159,6 +219,11 @@ impl State {
             (key.clone(), shown)
         };
         let pods = self.held.iter().map(|(key, held)| shown(key, held)).collect();
-        plan(&pods, &self.mirrors)
+        let mut actions = plan(&pods, &self.mirrors);
+        if self.awaiting.is_some() {
+            // The pod of a mirror may be about to be fetched.
+            actions.retain(|action| matches!(action, MirrorAction::Create(_)));
+        }
+        actions
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::manifest::parse;
+use super::manifest::{parse, parse_all};
 use super::mirror::{MirrorAction, Shown, mirror_of, plan};
 use super::state::State;
 use crate::api::PodChange;
@@ -79,6 +79,42 @@ fn what_a_static_pod_cannot_be_is_refused() {
     for (more, what) in references {
         let error = read(&web(more)).unwrap_err();
         assert_eq!(error, format!("static pods may not reference {what}"), "{more}");
+    }
+}
+
+#[test]
+fn a_url_holds_a_pod_or_a_list_of_pods() {
+    let all = |text: &str| {
+        let found = parse_all(text.as_bytes(), "http://a/", "Node1", seen());
+        found.map_err(|error| error.to_string())
+    };
+    let pod = all(&web("")).unwrap().remove(0);
+    assert_ne!(pod.uid(), read(&web("")).unwrap().uid(), "the place counts");
+    assert!(pod.is_static());
+    let annotations = pod.metadata.annotations.as_ref().unwrap();
+    assert_eq!(annotations["kubernetes.io/config.source"], "http");
+    let bare = "{metadata: {name: b}, spec: {containers: [{name: c, image: i}]}}";
+    let list = |items: &str| format!("{{apiVersion: v1, kind: PodList, items: [{items}]}}");
+    let two = all(&list(&format!("{}, {bare}", web("")))).unwrap();
+    let names: Vec<&str> = two.iter().map(PodExt::pod_name).collect();
+    assert_eq!(names, ["web-node1", "b-node1"]);
+    assert_eq!(two[0].uid(), pod.uid());
+    assert_eq!(all(""), Ok(Vec::new()));
+    assert_eq!(all("{apiVersion: v1, kind: PodList}"), Ok(Vec::new()));
+    for (text, says) in [
+        (
+            list(&format!("{bare}, {{metadata: {{name: c}}}}")),
+            "spec: Required value",
+        ),
+        (list("{kind: Service}"), "\"Service\""),
+        (
+            "{apiVersion: v1, kind: PodList, items: 5}".to_owned(),
+            "not a list",
+        ),
+        ("just text".to_owned(), "kind is \"\""),
+    ] {
+        let error = all(&text).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
     }
 }
 

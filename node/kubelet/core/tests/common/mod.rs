@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use knode_kubelet::{Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, ResourceRules};
+use knode_kubelet::{
+    FetchedPods, Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, ResourceRules,
+};
 use serde_json::{Value, json};
 
 use api::FakeApi;
@@ -46,6 +48,7 @@ pub struct Bench {
     pub rules: ResourceRules,
     pub cgroups: Arc<dyn PodCgroups>,
     pub image_pulls: usize,
+    pub fetched_pods: Option<FetchedPods>,
     kubelet: Option<Kubelet>,
 }
 
@@ -70,6 +73,7 @@ impl Bench {
             rules: ResourceRules::default(),
             cgroups: Arc::new(NoCgroups),
             image_pulls: 4,
+            fetched_pods: None,
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -102,6 +106,7 @@ impl Bench {
                 ..LogRotation::default()
             },
             static_pods: Some(self.root.join("manifests")),
+            fetched_pods: self.fetched_pods.clone(),
             clock: self.clock.clone(),
         };
         self.kubelet = Some(Kubelet::start(config).await.unwrap());
