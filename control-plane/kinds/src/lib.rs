@@ -15,4 +15,4 @@ mod value;
 
 pub use grace::{Grace, GraceError};
 pub use kind::{Kind, SelectableField, Storage, Subresource, find, find_kind, kinds};
-pub use strategy::{Plain, Strategy};
+pub use strategy::{Expiry, Plain, Strategy};
