@@ -1,9 +1,11 @@
 //! The bridge: made, taken up, repaired.
 
-use ipnet::IpNet;
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv6Net};
 use knode_netlink::{
-    Address, BridgeSpec, Handle, Link, LinkChange, LinkKind, Request, Tolerate, add_bridge, change_link,
-    delete_address, replace_address, sysctl,
+    Address, BridgeSpec, Handle, Link, LinkChange, LinkKind, MacAddr, Request, Tolerate, add_bridge,
+    change_link, delete_address, replace_address, sysctl,
 };
 
 use crate::attach::{is_link_local, natural_mac, settle_all};
@@ -88,7 +90,7 @@ fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet]) -> Resu
     let failed = || Error::netlink(format!("set up bridge {}", link.name));
     let addresses = handle.addresses(Some(link.index)).map_err(failed())?;
     let addresses: Vec<_> = addresses.into_iter().map(|a| a.net).collect();
-    let changes = compare(link, &addresses, want, subnet.mtu);
+    let mut changes = compare(link, &addresses, want, subnet.mtu);
     if let Some((has, want)) = replaced(&changes)
         && has_pods(handle, link.index)?
     {
@@ -99,11 +101,24 @@ fn take_up(handle: &Handle, link: &Link, subnet: Subnet, want: &[IpNet]) -> Resu
         });
     }
     settings(&link.name).map_err(failed())?;
+    let settling = changes.add.clone();
+    let own = link.mac.filter(|_| subnet.ipv6.is_some()).map(link_local);
+    let has = addresses.iter().any(|net| is_link_local(*net));
+    changes.add.extend(own.filter(|_| !has));
     handle
         .execute_each(requests(link.index, &changes))
-        .and_then(|()| settle_all(handle, changes.add.iter().copied()))
+        .and_then(|()| settle_all(handle, settling.into_iter()))
         .map_err(failed())?;
     Ok(link.index)
+}
+
+/// The link-local address that the kernel gives a link with this Ethernet address, when it has a carrier and does so
+/// at all (`addr_gen_mode`). Until then a router asks nobody for the sake of packets that it forwards: a pod that has
+/// not spoken yet could not be reached from other hosts.
+fn link_local(mac: MacAddr) -> IpNet {
+    let [a, b, c, d, e, f] = mac.0.map(u16::from);
+    let [a, c, d, f] = [(a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f];
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, a, c, d, f), 64).into()
 }
 
 /// The bridge listens to no router, and its own addresses are nobody else's: nothing to wait for.
@@ -146,4 +161,15 @@ fn requests(index: u32, changes: &Changes) -> Vec<Request> {
     requests.extend(changes.remove.iter().map(|net| delete_address(&address(net))));
     requests.extend(changes.add.iter().map(|net| replace_address(&address(net))));
     requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bridges_own_address_is_the_kernels() {
+        let mac = MacAddr([0x0a, 0x58, 0xac, 0x1e, 0x41, 0x01]);
+        assert_eq!(link_local(mac).to_string(), "fe80::858:acff:fe1e:4101/64");
+    }
 }
