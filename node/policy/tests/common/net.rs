@@ -41,6 +41,8 @@ impl Net {
         node.ip("link set cni0 addrgenmode none up");
         node.ip("addr add 10.244.0.1/24 dev cni0");
         node.ip("addr add fd10:244::1/64 dev cni0 nodad");
+        // Without an address of the link's own a router asks for nobody whom forwarded packets are for.
+        node.ip("addr add fe80::1/64 dev cni0 nodad");
         for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             let path = format!("/proc/sys/net/{switch}");
             node.enter(|| std::fs::write(path, "1").expect("forwarding"));
@@ -61,6 +63,7 @@ impl Net {
         cable(&node, "out", &outside);
         node.ip("addr add 192.0.2.1/24 dev out");
         node.ip("addr add 2001:db8::1/64 dev out nodad");
+        node.ip("addr add fe80::1/64 dev out nodad");
         node.ip("route add 10.244.1.0/24 via 192.0.2.7");
         node.ip("route add fd10:244:1::/48 via 2001:db8::7");
         for (address, nodad) in [
