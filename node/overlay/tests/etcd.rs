@@ -275,8 +275,8 @@ fn a_lease_is_renewed_before_its_end() {
 }
 
 #[test]
-fn leases_stand_while_etcd_is_away_and_a_compaction_is_caught_up_with() {
-    let mut cluster = Cluster::start(1, false);
+fn leases_stand_while_etcd_is_away_and_compaction_and_new_certificates_are_caught_up_with() {
+    let mut cluster = Cluster::start(1, true);
     let etcd = cluster.client();
     // Its worker stays in the namespace in which it began.
     let build = || {
@@ -296,6 +296,7 @@ fn leases_stand_while_etcd_is_away_and_a_compaction_is_caught_up_with() {
     runtime.block_on(leases(&store, "the first", |l| l.peers.len() == 1));
     for round in 0..3_u8 {
         cluster.kill(0);
+        cluster.certificates();
         assert_eq!(
             store.leases().borrow().as_ref().unwrap().peers.len(),
             1 + usize::from(round)

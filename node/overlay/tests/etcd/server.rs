@@ -217,7 +217,8 @@ impl Cluster {
         )
     }
 
-    fn certificates(&self) {
+    /// Makes an authority and certificates, in place of those that are there.
+    pub fn certificates(&self) {
         let (now, year) = (jiff::Timestamp::now(), Duration::from_secs(365 * 24 * 3600));
         let ca = CertificateAuthority::create("etcd", now).unwrap();
         let write = |name: &str, text: &str| std::fs::write(self.directory.join(name), text).unwrap();
