@@ -20,6 +20,8 @@ pub(super) struct Usage {
     pub(super) now: Timestamp,
     pub(super) node: Amount,
     pub(super) memory_available: u64,
+    /// The machine's.
+    pub(super) swap: Swap,
     pub(super) fs: Option<FileSystemUsage>,
     pub(super) containers: Vec<Container>,
     /// By uid.
@@ -38,6 +40,15 @@ pub(in crate::server) struct Amount {
     pub(in crate::server) working_set: Option<u64>,
     pub(in crate::server) usage: Option<u64>,
     pub(in crate::server) rss: Option<u64>,
+    pub(in crate::server) page_faults: Option<u64>,
+    pub(in crate::server) major_page_faults: Option<u64>,
+}
+
+/// Bytes of swap that may still be used, and that are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Swap {
+    pub(super) available: Option<u64>,
+    pub(super) used: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +60,9 @@ pub(super) struct Container {
     pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) amount: Amount,
+    /// Bytes below the container's limit, where there is one.
+    pub(super) memory_available: Option<u64>,
+    pub(super) swap: Swap,
     pub(super) layer_bytes: Option<u64>,
     pub(super) at: Timestamp,
 }
@@ -74,6 +88,7 @@ pub(super) async fn usage(kubelet: &Kubelet) -> CriResult<Usage> {
         now,
         node: node(available),
         memory_available: available,
+        swap: machine_swap(),
         fs: filewatch::file_system_usage(&kubelet.root_dir).ok(),
         containers,
         pods: pods(kubelet).await,
@@ -115,6 +130,7 @@ fn container(stats: ContainerStats, now: Timestamp) -> Container {
     let value = |value: Option<UInt64Value>| value.map(|value| value.value);
     let cpu = stats.cpu.unwrap_or_default();
     let memory = stats.memory.unwrap_or_default();
+    let swap = stats.swap.unwrap_or_default();
     let at = Timestamp::from_nanosecond(i128::from(cpu.timestamp)).ok();
     Container {
         name: label("io.kubernetes.container.name"),
@@ -132,6 +148,13 @@ fn container(stats: ContainerStats, now: Timestamp) -> Container {
             working_set: value(memory.working_set_bytes),
             usage: value(memory.usage_bytes),
             rss: value(memory.rss_bytes),
+            page_faults: value(memory.page_faults),
+            major_page_faults: value(memory.major_page_faults),
+        },
+        memory_available: value(memory.available_bytes),
+        swap: Swap {
+            available: value(swap.swap_available_bytes),
+            used: value(swap.swap_usage_bytes),
         },
         id: attributes.id.clone(),
         layer_bytes: stats.writable_layer.and_then(|layer| value(layer.used_bytes)),
@@ -150,6 +173,16 @@ fn node(available: u64) -> Amount {
         working_set: used,
         usage: used,
         ..Amount::default()
+    }
+}
+
+fn machine_swap() -> Swap {
+    let Ok(memory) = <procfs::Meminfo as procfs::Current>::current() else {
+        return Swap::default();
+    };
+    Swap {
+        available: Some(memory.swap_free),
+        used: Some(memory.swap_total.saturating_sub(memory.swap_free)),
     }
 }
 

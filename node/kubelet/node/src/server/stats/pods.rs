@@ -69,6 +69,8 @@ pub(super) fn of_runtime(stats: Vec<PodSandboxStats>) -> BTreeMap<String, Pod> {
                 working_set: number(memory.working_set_bytes),
                 usage: number(memory.usage_bytes),
                 rss: number(memory.rss_bytes),
+                page_faults: number(memory.page_faults),
+                major_page_faults: number(memory.major_page_faults),
             },
             processes: linux.process.and_then(|process| number(process.process_count)),
             interfaces: default

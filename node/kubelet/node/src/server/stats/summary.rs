@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::collect::{Amount, Container, Usage};
+use super::collect::{Amount, Container, Swap, Usage};
 use super::pods::{Interface, Pod, Volume};
 
 pub(super) fn render(usage: &Usage) -> Value {
@@ -14,6 +14,9 @@ pub(super) fn render(usage: &Usage) -> Value {
     let mut memory = memory(&usage.node, usage.now);
     memory["availableBytes"] = json!(usage.memory_available);
     node.insert("memory".to_owned(), memory);
+    if let Some(swap) = swap(usage.swap, usage.now) {
+        node.insert("swap".to_owned(), swap);
+    }
     if let Some(fs) = usage.fs {
         let value = json!({
             "time": seconds(usage.now),
@@ -67,6 +70,10 @@ fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value 
         working_set: own.working_set.or_else(|| sum(|amount| amount.working_set)),
         usage: own.usage.or_else(|| sum(|amount| amount.usage)),
         rss: own.rss.or_else(|| sum(|amount| amount.rss)),
+        page_faults: own.page_faults.or_else(|| sum(|amount| amount.page_faults)),
+        major_page_faults: own
+            .major_page_faults
+            .or_else(|| sum(|amount| amount.major_page_faults)),
     };
     let mut value = json!({
         "podRef": {"name": first.pod, "namespace": first.namespace, "uid": first.uid},
@@ -74,6 +81,16 @@ fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value 
         "cpu": cpu(&total, now),
         "memory": memory(&total, now),
     });
+    let swapped = Swap {
+        available: None,
+        used: containers
+            .iter()
+            .filter_map(|container| container.swap.used)
+            .reduce(u64::saturating_add),
+    };
+    if let Some(swap) = swap(swapped, now) {
+        value["swap"] = swap;
+    }
     let Some(whole) = whole else { return value };
     if let Some(network) = network(&whole.interfaces, now) {
         value["network"] = network;
@@ -123,6 +140,12 @@ fn container_stats(container: &Container) -> Value {
         "cpu": cpu(&container.amount, container.at),
         "memory": memory(&container.amount, container.at),
     });
+    if let Some(available) = container.memory_available {
+        value["memory"]["availableBytes"] = json!(available);
+    }
+    if let Some(swap) = swap(container.swap, container.at) {
+        value["swap"] = swap;
+    }
     if let Some(used) = container.layer_bytes {
         value["rootfs"] = json!({"time": seconds(container.at), "usedBytes": used});
     }
@@ -146,8 +169,19 @@ fn memory(amount: &Amount, at: Timestamp) -> Value {
             ("usageBytes", amount.usage),
             ("workingSetBytes", amount.working_set),
             ("rssBytes", amount.rss),
+            ("pageFaults", amount.page_faults),
+            ("majorPageFaults", amount.major_page_faults),
         ],
     )
+}
+
+fn swap(swap: Swap, at: Timestamp) -> Option<Value> {
+    swap.available.or(swap.used)?;
+    let fields = [
+        ("swapAvailableBytes", swap.available),
+        ("swapUsageBytes", swap.used),
+    ];
+    Some(known(at, &fields))
 }
 
 fn known(at: Timestamp, fields: &[(&str, Option<u64>)]) -> Value {

@@ -3,7 +3,7 @@ use knode_cri::{
     PodSandboxStats, ProcessUsage, UInt64Value,
 };
 
-use super::collect::{Amount, Container, Usage};
+use super::collect::{Amount, Container, Swap, Usage};
 use super::{cadvisor, pods, resource, summary};
 
 fn usage() -> Usage {
@@ -20,6 +20,8 @@ fn usage() -> Usage {
             working_set: Some(memory),
             ..Amount::default()
         },
+        memory_available: None,
+        swap: Swap::default(),
         layer_bytes: None,
         at,
     };
@@ -33,6 +35,7 @@ fn usage() -> Usage {
             ..Amount::default()
         },
         memory_available: 9,
+        swap: Swap::default(),
         fs: None,
         containers: vec![
             container("c", 45_355_825, 5_304_320),
@@ -75,6 +78,38 @@ fn pods_are_the_sum_of_their_containers_and_nothing_is_invented() {
     assert!(value["node"].get("fs").is_none());
     assert_eq!(value["node"]["memory"]["availableBytes"], 9);
     assert_eq!(value["node"]["cpu"]["time"], "2026-11-22T14:59:29Z");
+}
+
+/// recordings: kubelet-api, /stats/summary
+#[test]
+fn swap_and_page_faults_are_told_where_they_are_known() {
+    let mut usage = usage();
+    usage.swap = Swap {
+        available: Some(100),
+        used: Some(28),
+    };
+    for (container, used) in usage.containers.iter_mut().zip([3, 4]) {
+        container.swap.used = Some(used);
+        container.amount.page_faults = Some(10 * used);
+    }
+    usage.containers[0].swap.available = Some(50);
+    usage.containers[0].memory_available = Some(60);
+    let value = summary::render(&usage);
+    let (node, pod) = (&value["node"], &value["pods"][0]);
+    let (first, second) = (&pod["containers"][0], &pod["containers"][1]);
+    assert_eq!(node["swap"]["swapAvailableBytes"], 100);
+    assert_eq!(node["swap"]["swapUsageBytes"], 28);
+    assert_eq!(pod["swap"]["swapUsageBytes"], 7);
+    assert!(pod["swap"].get("swapAvailableBytes").is_none());
+    assert_eq!(first["swap"]["swapAvailableBytes"], 50);
+    assert_eq!(first["memory"]["availableBytes"], 60);
+    assert!(second["memory"].get("availableBytes").is_none());
+    assert_eq!(second["memory"]["pageFaults"], 40);
+    assert_eq!(pod["memory"]["pageFaults"], 70);
+    assert!(pod["memory"].get("majorPageFaults").is_none());
+    let unknown = summary::render(&self::usage());
+    assert!(unknown["node"].get("swap").is_none());
+    assert!(unknown["pods"][0].get("swap").is_none());
 }
 
 fn with_pod() -> Usage {
