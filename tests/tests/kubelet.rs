@@ -21,6 +21,8 @@ const CONFIGURATION: &str = r"
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 staticPodPath: MANIFESTS
+staticPodURL: http://127.0.0.1:18080/own.yaml
+httpCheckFrequency: 1s
 containerLogMaxSize: 16Ki
 containerLogMaxFiles: 3
 containerLogMonitorInterval: 3s
@@ -42,11 +44,14 @@ fn work(mut cluster: Cluster) {
     let file = cluster.scratch.join("kubelet.yaml");
     let text = CONFIGURATION.replace("MANIFESTS", &manifests.display().to_string());
     fs::write(&file, text).unwrap();
+    let served = cluster.scratch.join("served");
+    let _server = serve(&cluster, &served);
     cluster.start(&[&format!("--kubelet-config={}", file.display())]);
     cluster.import_busybox("busybox:test");
     // Full and measured while the others are looked at.
     cluster.apply(FILLING).ok();
     a_static_pod_runs_shows_and_follows_its_manifest(&cluster, &manifests);
+    static_pods_are_fetched(&cluster, &served);
     kubectl_debug_sees_the_processes_of_a_running_container(&cluster);
     a_running_pod_gets_other_limits(&cluster);
     logs_are_rotated_and_who_follows_them_misses_nothing(&cluster);
@@ -211,6 +216,36 @@ fn a_static_pod_runs_shows_and_follows_its_manifest(cluster: &Cluster, manifests
     });
     fs::remove_file(manifests.join("own.yaml")).unwrap();
     wait_until("the end of the pod", BOUND, || {
+        match cluster.try_get("pod own-node1") {
+            Err(error) if error.contains("NotFound") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+/// Serves the files of a directory on the machine's own address.
+fn serve(cluster: &Cluster, directory: &Path) -> Background {
+    fs::create_dir_all(directory).unwrap();
+    let mut command = cluster.host.command("busybox");
+    command
+        .args(["httpd", "-f", "-p", "127.0.0.1:18080", "-h"])
+        .arg(directory);
+    Background(command.spawn().unwrap())
+}
+
+/// There was nothing to fetch until now.
+fn static_pods_are_fetched(cluster: &Cluster, served: &Path) {
+    let replace = |text: &str| {
+        // A look between must not see half of it.
+        fs::write(served.join("new"), text).unwrap();
+        fs::rename(served.join("new"), served.join("own.yaml")).unwrap();
+    };
+    replace(&static_pod("exec sleep 3600"));
+    let pod = cluster.wait_ready("pod own-node1");
+    let annotations = &pod["metadata"]["annotations"];
+    assert_eq!(annotations["kubernetes.io/config.source"], "http");
+    replace("{apiVersion: v1, kind: PodList, items: []}");
+    wait_until("the end of the fetched pod", BOUND, || {
         match cluster.try_get("pod own-node1") {
             Err(error) if error.contains("NotFound") => Ok(()),
             other => Err(format!("{other:?}")),

@@ -510,6 +510,28 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_ones_own_is_served() {
+        let text = "{apiVersion: kubelet.config.k8s.io/v1beta1, kind: KubeletConfiguration, tlsCertFile: /a, \
+                    tlsPrivateKeyFile: /b, tlsMinVersion: VersionTLS13}";
+        let sources = Sources {
+            preset: Map::new(),
+            files: &[("kubelet.yaml".to_owned(), text.to_owned())],
+        };
+        let effective = knode_kubelet_config::settle(&CommandLine::default(), sources).unwrap();
+        let settings = KubeletOptions::settled(effective).settings().unwrap();
+        let tls = TlsOptions {
+            certificate: Some(GivenCertificate {
+                cert: "/a".into(),
+                key: "/b".into(),
+            }),
+            cipher_suites: Vec::new(),
+            only_1_3: true,
+        };
+        assert_eq!(settings.tls(), tls);
+        assert_eq!(read(&[]).unwrap().tls(), TlsOptions::default());
+    }
+
+    #[test]
     fn all_of_a_thing_is_no_limit() {
         let settings = read(&["--eviction-hard=nodefs.available<100%,imagefs.available<0%"]).unwrap();
         let signals: Vec<String> = settings

@@ -274,10 +274,18 @@ async fn pods_of_the_api_come_and_go_before_a_url_is_known() {
     }
     bench.api.delete_pod("goes", Some(1));
     bench.until_gone("goes").await;
-    served.says(Ok(&manifest("a")));
-    bench.until_ready(NAME).await;
+    // Those on disk have mirrors all the same.
+    write(&bench, "web.yaml", &manifest("a"));
+    let before = uid(&bench.until_ready(NAME).await);
+    bench.api.delete_pod(NAME, Some(30));
+    let again = |pod: &Pod| uid(pod) != before && is_ready(pod);
+    bench.until(NAME, "another mirror", again).await;
+    std::fs::remove_file(bench.root.join("manifests/web.yaml")).unwrap();
+    bench.until_gone(NAME).await;
+    served.says(Ok(&manifest("a").replace("name: web", "name: late")));
+    bench.until_ready("late-node1").await;
     bench.pass(40).await;
     assert!(bench.kubelet().is_synced());
     assert!(is_ready(&bench.api.pod("stays").unwrap()));
-    assert_eq!(started(&bench).len(), 3);
+    assert_eq!(started(&bench).len(), 4);
 }

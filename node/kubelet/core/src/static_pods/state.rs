@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::mirror::{Key, MirrorAction, Shown, hash, plan, reflected};
+use super::{HTTP, SOURCE};
 use crate::api::PodChange;
 use crate::pod::PodExt;
 
@@ -34,6 +35,13 @@ pub(super) struct State {
     mirrors: BTreeMap<Key, Pod>,
     /// Whether the API has said what it has.
     known: bool,
+}
+
+fn is_fetched(mirror: &Pod) -> bool {
+    let annotations = mirror.metadata.annotations.as_ref();
+    annotations
+        .and_then(|all| all.get(SOURCE))
+        .is_some_and(|source| source == HTTP)
 }
 
 fn key(pod: &Pod) -> Key {
@@ -221,8 +229,11 @@ impl State {
         let pods = self.held.iter().map(|(key, held)| shown(key, held)).collect();
         let mut actions = plan(&pods, &self.mirrors);
         if self.awaiting.is_some() {
-            // The pod of a mirror may be about to be fetched.
-            actions.retain(|action| matches!(action, MirrorAction::Create(_)));
+            // The pod of such a mirror may be about to be fetched.
+            actions.retain(|action| match action {
+                MirrorAction::Create(_) => true,
+                MirrorAction::Delete { key, .. } => !self.mirrors.get(key).is_some_and(is_fetched),
+            });
         }
         actions
     }
