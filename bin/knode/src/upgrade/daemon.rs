@@ -125,34 +125,51 @@ fn pair(piece: OsString) -> Option<(OsString, OsString)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// The process once it has its arguments and its environment: the kernel shows them a moment after the program has
+    /// begun.
+    fn executed(child: &Child) -> Daemon {
+        let started = Instant::now();
+        loop {
+            let seen = Daemon::of(child.id().cast_signed()).unwrap();
+            if seen.arguments == ["60"] && !seen.environment.is_empty() {
+                return seen;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "{seen:?}");
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn a_process_is_started_again_as_it_was() {
         let directory = std::env::temp_dir().join(format!("knode-daemon-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let script = "echo \"$1 $WORD $PWD\" >&2; exec sleep 60";
-        let mut first = Command::new("/bin/sh")
-            .args(["-c", script, "sh", "an argument"])
+        let mut first = Command::new("/bin/sleep")
+            .arg("60")
             .env_clear()
             .env("WORD", "a=b c")
             .current_dir(&directory)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let seen = Daemon::of(first.id().cast_signed()).unwrap();
+        let seen = executed(&first);
         assert!(!seen.is_supervised());
         seen.kill().unwrap();
         first.wait().unwrap();
-        // The process may have become `sleep` already: then it is that which is started again.
-        let again = seen.start_again(&directory.join("log")).unwrap();
-        let twin = Daemon::of(again.id().cast_signed()).unwrap();
-        assert_eq!(
-            (&twin.environment, &twin.directory),
-            (&seen.environment, &seen.directory)
-        );
+        let mut again = seen.start_again(&directory.join("log")).unwrap();
+        let twin = executed(&again);
+        let told = |one: &Daemon| {
+            (
+                one.program.clone(),
+                one.environment.clone(),
+                one.directory.clone(),
+            )
+        };
+        assert_eq!(told(&twin), told(&seen));
         twin.kill().unwrap();
-        let mut again = again;
         again.wait().unwrap();
         fs::remove_dir_all(directory).unwrap();
     }
