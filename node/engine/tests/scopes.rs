@@ -78,9 +78,10 @@ fn scopes(systemd: &Systemd) -> Vec<String> {
     listed.lines().map(str::to_owned).collect()
 }
 
+/// With the slice as the kubelet names it.
 fn in_slice(daemon: &Daemon) -> PodSandboxConfig {
     let mut config = daemon.sandbox_config();
-    config.linux.get_or_insert_default().cgroup_parent = SLICE.into();
+    config.linux.get_or_insert_default().cgroup_parent = SLICE_GROUP.into();
     config
 }
 

@@ -30,8 +30,6 @@ impl Peer {
         let mut stream = BufReader::new(stream);
         let answer = claim(&mut stream, patience).map_err(DbusError::Exchange)?;
         auth::expect(&answer, auth::ACCEPTED)?;
-        let begun = stream.get_mut().write_all(auth::BEGIN.as_bytes());
-        begun.map_err(DbusError::Exchange)?;
         Ok(Self { stream, serial: 0 })
     }
 
@@ -104,7 +102,8 @@ fn claim(stream: &mut BufReader<UnixStream>, patience: Duration) -> io::Result<S
     let socket = stream.get_mut();
     socket.set_read_timeout(Some(patience))?;
     socket.set_write_timeout(Some(patience))?;
-    socket.write_all(auth::claim().as_bytes())?;
+    // In one write, as libsystemd's clients do: systemd leaves a message unread that it reads together with BEGIN.
+    socket.write_all(format!("{}{}", auth::claim(), auth::BEGIN).as_bytes())?;
     let mut answer = String::new();
     stream.read_line(&mut answer)?;
     Ok(answer)

@@ -1,7 +1,7 @@
 //! Where a container's control group goes, by the parent that its pod names. Pure.
 //!
-//! A parent that ends in `.slice` is a systemd unit (the kubelet's `--cgroup-driver=systemd`), anything else a
-//! path (cgroupfs). Names follow systemd.slice(5): `a-b.slice` lies in `a.slice`.
+//! A slice's name, and its path as the kubelet's `--cgroup-driver=systemd` gives it, are a unit of systemd's; anything
+//! else is a path (cgroupfs). Names follow systemd.slice(5): `a-b.slice` lies in `a.slice`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -83,14 +83,16 @@ pub fn parent(given: &str) -> Result<Parent, SpecError> {
     if given.contains(|c: char| c.is_control()) {
         return refuse("has a control character");
     }
-    if given.ends_with(".slice") && !given.contains('/') {
-        return match slice_path(given) {
-            Some(path) => Ok(Parent::Slice {
-                unit: given.into(),
+    let unit = given.rsplit('/').next().unwrap_or(given);
+    match slice_path(unit) {
+        Some(path) if unit == given || path == Path::new(given) => {
+            return Ok(Parent::Slice {
+                unit: unit.into(),
                 path,
-            }),
-            None => refuse("is no slice"),
-        };
+            });
+        }
+        None if unit == given && unit.ends_with(".slice") => return refuse("is no slice"),
+        _ => {}
     }
     let mut path = PathBuf::from("/");
     for component in Path::new(given).components() {
@@ -173,7 +175,11 @@ mod tests {
         assert_eq!(scope_of(&pod.container("c1")), Some("knode-c1.scope"));
         assert_eq!(scope_of(&parent("/a").unwrap().container("c1")), None);
         assert_eq!(of_runtime("a.slice", "c1"), Path::new("a.slice:knode:c1"));
-        // With a slash it is a path like any other.
-        assert!(matches!(parent("/system.slice/x").unwrap(), Parent::Path(_)));
+        // As the kubelet hands it over.
+        let whole = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice";
+        assert_eq!(parent(whole).unwrap(), pod);
+        for path in ["/system.slice/x", "/x/system.slice", "/a.slice/b.slice"] {
+            assert!(matches!(parent(path).unwrap(), Parent::Path(_)), "{path}");
+        }
     }
 }
