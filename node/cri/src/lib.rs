@@ -7,6 +7,7 @@
 pub mod client;
 mod error;
 mod methods;
+mod observed;
 mod parts;
 mod redact;
 pub mod server;
@@ -16,6 +17,7 @@ mod tests;
 pub mod v1;
 
 pub use error::{Code, CriError, CriResult, chain};
+pub use observed::{Observed, Observer};
 pub use service::{ContainerEvents, ImageService, RuntimeService};
 pub use v1::*;
 
