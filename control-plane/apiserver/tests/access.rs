@@ -443,3 +443,87 @@ async fn the_end_of_the_server_ends_watches() {
         seen.text()
     );
 }
+
+/// A pod on node `n`, its uid.
+async fn pod_on_node(server: &Server, volumes: Value) -> Value {
+    server.namespace("ns").await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "volumes": volumes,
+        "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i"}]}});
+    server.create("/api/v1/namespaces/ns/pods", pod).await["metadata"]["uid"].clone()
+}
+
+/// What a node is answered that asks for the pod's token.
+async fn token_for(server: &Server, uid: &Value, audiences: Value) -> common::Answer {
+    let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid});
+    let request = json!({"spec": {"boundObjectRef": reference, "audiences": audiences}});
+    let path = "/api/v1/namespaces/ns/serviceaccounts/default/token";
+    server
+        .send(&common::node("n"), common::request("POST", path, &request))
+        .await
+}
+
+#[tokio::test]
+async fn a_node_gets_tokens_for_audiences_of_volumes_and_those_that_it_is_allowed() {
+    let server = Server::start().await;
+    let driver = json!({"metadata": {"name": "d.io"}, "spec": {"tokenRequests": [{"audience": "drivers"}]}});
+    server.create("/apis/storage.k8s.io/v1/csidrivers", driver).await;
+    let uid = pod_on_node(
+        &server,
+        json!([{"name": "a", "csi": {"driver": "d.io"}},
+            {"name": "b", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "vault"}}]}}]),
+    )
+    .await;
+    for audience in ["drivers", "vault"] {
+        let answer = token_for(&server, &uid, json!([audience])).await;
+        assert_eq!(answer.code, 201, "{}", answer.text());
+    }
+    for (audiences, why) in [
+        (
+            json!(["registry"]),
+            "audience \"registry\" not found in pod spec volume, \"system:node:n\" is not authorized",
+        ),
+        (json!([]), "audience \"\" not found"),
+        (
+            json!(["drivers", "vault"]),
+            "node may only request 0 or 1 audiences",
+        ),
+    ] {
+        let answer = token_for(&server, &uid, audiences).await;
+        assert_eq!(answer.code, 403, "{}", answer.text());
+        assert!(
+            answer.text().contains(&why.replace('"', "\\\"")),
+            "{}",
+            answer.text()
+        );
+    }
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": {"name": "r"}, "rules": [{"verbs": ["request-serviceaccounts-token-audience"],
+        "apiGroups": [""], "resources": ["registry"]}]});
+    server.create(&format!("{rbac}/clusterroles"), role).await;
+    let binding = json!({"metadata": {"name": "b"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]});
+    server
+        .create(&format!("{rbac}/clusterrolebindings"), binding)
+        .await;
+    let answer = token_for(&server, &uid, json!(["registry"])).await;
+    assert_eq!(answer.code, 201, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_node_reads_the_service_accounts_of_its_pods() {
+    let server = Server::start().await;
+    pod_on_node(&server, json!([])).await;
+    let path = "/api/v1/namespaces/ns/serviceaccounts";
+    let own = format!("{path}/default");
+    for (node, path, code) in [
+        ("n", own.as_str(), 200),
+        ("m", own.as_str(), 403),
+        ("n", path, 403),
+    ] {
+        let answer = server
+            .send(&common::node(node), common::request("GET", path, &Value::Null))
+            .await;
+        assert_eq!(answer.code, code, "{node} {path}: {}", answer.text());
+    }
+}

@@ -1,5 +1,6 @@
 //! What is changed in, and refused of, requests that may be made (upstream's default admission plugins).
 
+mod audience;
 mod escalation;
 mod lifecycle;
 pub(crate) mod node;

@@ -170,14 +170,14 @@ fn check_token(core: &Core, ask: &Ask, node: &str, request: Option<&Value>) -> R
         );
         return refuse(ask, None, &why);
     }
-    match is_on(Some(&pod), node) {
-        true => Ok(()),
-        false => refuse(
+    if !is_on(Some(&pod), node) {
+        return refuse(
             ask,
             None,
             "node requested token bound to a pod scheduled on a different node",
-        ),
+        );
     }
+    super::audience::check(core, ask, &pod, request.unwrap_or(&Value::Null))
 }
 
 fn check_lease(ask: &Ask, node: &str, lease: Option<&Value>) -> Result<(), Failure> {

@@ -48,7 +48,15 @@ impl NodeRules {
             ("", "persistentvolumeclaims", "status") => self.claim_status(ask, node),
             ("", "persistentvolumes", "") => self.volume(ask, node),
             ("storage.k8s.io", "volumeattachments", "") => self.attachment(ask, node),
-            ("", "serviceaccounts", "token") => self.token(ask, node),
+            ("", "serviceaccounts", "token") => self.account(
+                ask,
+                node,
+                "create",
+                "create tokens for individual service accounts",
+            ),
+            ("", "serviceaccounts", "") => {
+                self.account(ask, node, "get", "get individual resources of this type")
+            }
             ("", "pods", "") => self.pod(ask, node),
             ("", "nodes", "") => self.node(ask, node),
             ("coordination.k8s.io", "leases", _) => self.lease(ask, node),
@@ -164,9 +172,10 @@ impl NodeRules {
         }
     }
 
-    fn token(&self, ask: &Attributes, node: &str) -> Decision {
-        if ask.verb != "create" || ask.name.is_empty() {
-            return no("can only create tokens for individual service accounts");
+    /// The service account of a pod on the node: what credential plugins need of it, and tokens.
+    fn account(&self, ask: &Attributes, node: &str, verb: &str, may: &str) -> Decision {
+        if ask.verb != verb || ask.name.is_empty() {
+            return no(format!("can only {may}"));
         }
         let account = |pod: &Value| pod["spec"]["serviceAccountName"] == *ask.name;
         self.related(node, self.uses(node, &ask.namespace, account))
