@@ -30,7 +30,7 @@ mod worker;
 
 pub use api::{ClientApi, PodApi, PodApiError, PodChange};
 pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
-pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, ProvidersError};
+pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, PodAccount, ProvidersError};
 pub use devices::{ContainerDevices, NoDevices, PodDevices};
 pub use error::{ConfigError, Error};
 pub use kubelet::{Kubelet, ProbeCounts};

@@ -7,6 +7,8 @@ use std::time::Duration;
 use knode_api::time::parse_go_duration;
 use serde::Deserialize;
 
+use super::attributes::{self, TokenAttributes};
+
 /// Why credential providers cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,7 +76,7 @@ struct Raw {
     args: Vec<String>,
     #[serde(default)]
     env: Vec<Variable>,
-    token_attributes: Option<serde::de::IgnoredAny>,
+    token_attributes: Option<attributes::Raw>,
 }
 
 /// A variable of a plugin's environment.
@@ -100,6 +102,8 @@ pub(super) struct Provider {
     pub args: Vec<String>,
     /// Added to the kubelet's environment.
     pub env: Vec<Variable>,
+    /// What it is told of pods' service accounts; none if nothing.
+    pub attributes: Option<TokenAttributes>,
 }
 
 const FILE_VERSIONS: [&str; 3] = [
@@ -169,10 +173,6 @@ fn check(raw: Raw) -> Result<Provider, ProvidersError> {
     if no_file {
         return Err(invalid(name, "name must be that of a file, without spaces"));
     }
-    if raw.token_attributes.is_some() {
-        let what = format!("tokenAttributes of credential provider {name:?}");
-        return Err(ProvidersError::Unsupported(what));
-    }
     if raw.match_images.is_empty() {
         return Err(invalid(name, "matchImages is required"));
     }
@@ -186,7 +186,11 @@ fn check(raw: Raw) -> Result<Provider, ProvidersError> {
     let kept = raw.default_cache_duration.as_deref();
     let kept = kept.ok_or_else(|| invalid(name, "defaultCacheDuration is required"))?;
     let kept = duration(kept).ok_or_else(|| invalid(name, "defaultCacheDuration is no duration"))?;
+    let attributes = raw.token_attributes;
+    let attributes = attributes.map(|written| attributes::check(written, &raw.api_version));
+    let attributes = attributes.transpose().map_err(|why| invalid(name, &why))?;
     Ok(Provider {
+        attributes,
         name: raw.name,
         match_images: raw.match_images,
         default_cache_duration: kept,

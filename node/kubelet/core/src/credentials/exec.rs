@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use knode_cri::AuthConfig;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::account::{AccountError, Identity};
 use super::cache::{CacheKey, Credentials};
 use super::config::{Provider, ProvidersError, duration};
 
@@ -23,6 +24,8 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 /// Why a plugin gave no credentials. What it printed is not repeated: there may be secrets in it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
+    #[error(transparent)]
+    Account(#[from] AccountError),
     #[error("it cannot be run: {0}")]
     Run(#[source] std::io::Error),
     #[error("it did not answer within {0:?}")]
@@ -76,19 +79,36 @@ pub(super) fn check(program: &Path) -> Result<(), ProvidersError> {
     }
 }
 
-/// Asks a plugin for credentials for `image`.
-pub(super) async fn run(program: &Path, provider: &Provider, image: &str) -> Result<Answer, ExecError> {
-    let output = tokio::time::timeout(LIMIT, output(program, provider, image)).await;
+/// Asks a plugin for credentials for `image`, for a pod of the service account that `identity` tells.
+pub(super) async fn run(
+    program: &Path,
+    provider: &Provider,
+    image: &str,
+    identity: &Identity,
+) -> Result<Answer, ExecError> {
+    let request = request(provider, image, identity);
+    let output = tokio::time::timeout(LIMIT, output(program, provider, &request)).await;
     let output = output.map_err(|_| ExecError::Timeout(LIMIT))??;
     read(&output, &provider.api_version)
 }
 
-async fn output(program: &Path, provider: &Provider, image: &str) -> Result<Vec<u8>, ExecError> {
-    let request = json!({
+/// What the plugin reads.
+fn request(provider: &Provider, image: &str, identity: &Identity) -> Value {
+    let mut request = json!({
         "apiVersion": provider.api_version,
         "kind": "CredentialProviderRequest",
         "image": image,
     });
+    if let Some(token) = &identity.token {
+        request["serviceAccountToken"] = token.as_str().into();
+    }
+    if !identity.annotations.is_empty() {
+        request["serviceAccountAnnotations"] = json!(identity.annotations);
+    }
+    request
+}
+
+async fn output(program: &Path, provider: &Provider, request: &Value) -> Result<Vec<u8>, ExecError> {
     let variables = provider
         .env
         .iter()

@@ -1,6 +1,8 @@
 //! Credentials that a node has for registries, besides those of pods: the kubelet's credential-provider plugins and
 //! Docker's configuration file (upstream: `pkg/credentialprovider`).
 
+mod account;
+mod attributes;
 mod cache;
 mod config;
 mod exec;
@@ -17,6 +19,8 @@ use knode_cri::AuthConfig;
 use tokio::sync::Mutex;
 
 use crate::image::repository;
+use account::Identity;
+pub use account::PodAccount;
 use cache::Cache;
 use config::Provider;
 pub use config::ProvidersError;
@@ -33,12 +37,12 @@ pub struct NodeCredentials {
 }
 
 impl NodeCredentials {
-    /// The credentials for an image as a container names it.
-    pub async fn credentials(&self, image: &str) -> Vec<AuthConfig> {
+    /// The credentials for an image as a container of `pod` names it.
+    pub async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<AuthConfig> {
         let repository = repository(image);
         let mut found = self.file.credentials(&repository).await;
         if let Some(providers) = &self.providers {
-            found.extend(providers.credentials(&repository).await);
+            found.extend(providers.credentials(&repository, pod).await);
         }
         found
     }
@@ -85,8 +89,9 @@ impl CredentialProviders {
     }
 
     /// The credentials that plugins have for `image`, a repository with its registry and without tag. Those of earlier
-    /// plugins come first, and of one plugin the closest. A plugin that fails is logged and has none.
-    pub async fn credentials(&self, image: &str) -> Vec<AuthConfig> {
+    /// plugins come first, and of one plugin the closest. Plugins that are to know the service account of `pod` are told
+    /// it. A plugin that fails is logged and has none.
+    pub async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<AuthConfig> {
         let mut found = Vec::new();
         for plugin in &self.providers {
             if !plugin
@@ -97,7 +102,7 @@ impl CredentialProviders {
             {
                 continue;
             }
-            match plugin.credentials(image, self.clock.as_ref()).await {
+            match plugin.credentials(image, pod, self.clock.as_ref()).await {
                 Ok(credentials) => found.extend(credentials),
                 Err(error) => {
                     let name = &plugin.provider.name;
@@ -110,15 +115,28 @@ impl CredentialProviders {
 }
 
 impl Plugin {
-    async fn credentials(&self, image: &str, clock: &dyn Clock) -> Result<Vec<AuthConfig>, exec::ExecError> {
+    async fn credentials(
+        &self,
+        image: &str,
+        pod: &dyn PodAccount,
+        clock: &dyn Clock,
+    ) -> Result<Vec<AuthConfig>, exec::ExecError> {
+        let identity = match &self.provider.attributes {
+            Some(attributes) => account::identity(attributes, pod).await?,
+            None => Some(Identity::default()),
+        };
+        let Some(identity) = identity else {
+            return Ok(Vec::new());
+        };
         let mut cache = self.cache.lock().await;
-        if let Some(known) = cache.get(image, clock.monotonic()) {
+        if let Some(known) = cache.get(image, &identity.key, clock.monotonic()) {
             return Ok(matching::closest(image, &known));
         }
-        let answer = exec::run(&self.program, &self.provider, image).await?;
+        let answer = exec::run(&self.program, &self.provider, image, &identity).await?;
         let credentials = matching::closest(image, &answer.credentials);
         let keep = answer.keep.unwrap_or(self.provider.default_cache_duration);
-        cache.insert(answer.key, image, answer.credentials, keep, clock.monotonic());
+        let place = (image, identity.key.as_str());
+        cache.insert(answer.key, place, answer.credentials, keep, clock.monotonic());
         Ok(credentials)
     }
 }

@@ -1,5 +1,7 @@
 //! Having the image of a container (upstream: `pkg/kubelet/images/image_manager.go`).
 
+mod account;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knode_client::EventKind;
 use knode_cri as cri;
@@ -11,6 +13,7 @@ use crate::image::{PullPolicy, credentials, pull_policy, with_default_tag};
 use crate::plan::PodEvent;
 use crate::pod::{ContainerKind, PodExt};
 use crate::spec::security::ImageUser;
+use account::AccountOf;
 
 /// An image that is there.
 pub(super) struct Present {
@@ -180,7 +183,11 @@ impl Subject<'_> {
         let fitting = credentials(name, secrets.iter().map(AsRef::as_ref));
         let mut tries: Vec<Option<cri::AuthConfig>> = fitting.into_iter().map(Some).collect();
         if let Some(node) = self.context.config.node.registry_credentials() {
-            tries.extend(node.credentials(name).await.into_iter().map(Some));
+            let account = AccountOf {
+                context: self.context,
+                pod: self.pod,
+            };
+            tries.extend(node.credentials(name, &account).await.into_iter().map(Some));
         }
         if tries.is_empty() {
             tries.push(None);

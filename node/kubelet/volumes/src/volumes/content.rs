@@ -132,22 +132,8 @@ impl Volumes {
         now: Timestamp,
     ) -> Result<Payload, VolumeError> {
         let path = checked(path)?.to_owned();
-        let held = self.lock().fresh(&query, now);
-        let token = match held {
-            Some(token) => token,
-            None => match self.objects.token(&query).await {
-                Ok(token) => {
-                    self.lock().keep(query, token.clone(), now);
-                    token
-                }
-                Err(error) => {
-                    let mut tokens = self.lock();
-                    let valid = tokens.valid(&query, now);
-                    tokens.put_off(&query, now);
-                    valid.ok_or(VolumeError::Token(error))?
-                }
-            },
-        };
+        let token = self.token_from(&self.tokens.files, query, now).await;
+        let token = token.map_err(VolumeError::Token)?;
         let owner = single_user(pod);
         let private = owner.is_some() || fs_group(pod).is_some();
         let mode = if private { 0o600 } else { mode };

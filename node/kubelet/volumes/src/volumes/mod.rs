@@ -5,11 +5,12 @@ mod content;
 mod host_path;
 mod ownership;
 mod teardown;
+mod tokens;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,14 +21,13 @@ use crate::fields::PodFields;
 use crate::objects::Objects;
 use crate::paths::PodPaths;
 use crate::plan::{Volume, VolumeKind, plan};
-use crate::token::Tokens;
 use crate::{atomic, mount, subpath};
 
 /// The volumes of all pods of this node.
 pub struct Volumes {
     paths: PodPaths,
     objects: Arc<dyn Objects>,
-    tokens: Mutex<Tokens>,
+    tokens: tokens::Shelves,
     drivers: Option<Arc<dyn Drivers>>,
     places: Mutex<claimed::Places>,
 }
@@ -69,7 +69,7 @@ impl Volumes {
         Self {
             paths,
             objects,
-            tokens: Mutex::new(Tokens::default()),
+            tokens: tokens::Shelves::default(),
             drivers: None,
             places: Mutex::default(),
         }
@@ -116,7 +116,7 @@ impl Volumes {
         }
         let renewed = follows_bundles(fields.pod) || has_drivers_volumes(fields.pod);
         let renewed = renewed.then(|| now.checked_add(BUNDLES_AGAIN).ok());
-        let tokens = self.lock().next_refresh(uid(fields.pod));
+        let tokens = self.tokens.next_refresh(uid(fields.pod));
         done.refresh_at = [renewed.flatten(), tokens].into_iter().flatten().min();
         Ok(done)
     }
@@ -177,7 +177,7 @@ impl Volumes {
     /// # Errors
     /// All that went wrong.
     pub fn tear_down(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
-        self.lock().forget(pod_uid);
+        self.tokens.forget(pod_uid);
         teardown::pod_directory(&self.paths, pod_uid)
     }
 
@@ -187,12 +187,8 @@ impl Volumes {
     /// # Errors
     /// All that went wrong.
     pub fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
-        self.lock().forget(pod_uid);
+        self.tokens.forget(pod_uid);
         teardown::volumes(&self.paths, pod_uid)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn directory(&self, pod: &Pod, volume: &Volume) -> PathBuf {

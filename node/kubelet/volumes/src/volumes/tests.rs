@@ -197,6 +197,35 @@ async fn the_service_account_volume_lies_in_memory_and_renews_its_token() {
 }
 
 #[tokio::test]
+async fn a_token_for_a_call_is_held_and_nobody_waits_for_its_end() {
+    let bench = Bench::new("call");
+    let pod = pod(json!([]), json!({}));
+    let query = TokenQuery {
+        namespace: "n".to_owned(),
+        service_account: "default".to_owned(),
+        pod_name: "p".to_owned(),
+        pod_uid: uid(&pod).to_owned(),
+        audiences: vec!["registry".to_owned()],
+        expiration_seconds: 1000,
+    };
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let ask = async |second| {
+        bench
+            .volumes
+            .token_for_call(query.clone(), at(second))
+            .await
+            .unwrap()
+            .token
+    };
+    assert_eq!(ask(1000).await, "token-0");
+    assert_eq!(ask(1700).await, "token-0");
+    assert_eq!(ask(1801).await, "token-1", "most of its life is over");
+    assert_eq!(bench.set_up(&pod, 1900).await.unwrap().refresh_at, None);
+    bench.volumes.unmount(uid(&pod)).unwrap();
+    assert_eq!(ask(1802).await, "token-2", "the pod has ended");
+}
+
+#[tokio::test]
 async fn a_token_belongs_to_the_only_user_of_the_pod() {
     let bench = Bench::new("owner");
     bench.fake.config_map("kube-root-ca.crt", json!({"ca.crt": "CA"}));
