@@ -24,7 +24,7 @@ pub use informer::{
 pub use lean::{annotated_meta, short_meta};
 pub use queue::WorkQueue;
 pub use request::{Verb, send};
-pub use transport::{ClientIdentity, Connected, connect, from_kubeconfig, from_service};
+pub use transport::{ClientIdentity, Connected, RequestObserver, connect, from_kubeconfig, from_service};
 
 pub use knode_pki::kubeconfig::{Access, Material};
 pub use kube::{Api, Client, Error as ApiError};

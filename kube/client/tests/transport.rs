@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
-use knode_client::{Access, Connected, Error, Material, connect, from_kubeconfig};
+use knode_client::{Access, Connected, Error, Material, RequestObserver, connect, from_kubeconfig};
 use knode_pki::kubeconfig::Kubeconfig;
 use knode_pki::{CertificateAuthority, Identity, Profile, Subject, SubjectAltNames, identity_from_der};
 use rustls::server::WebPkiClientVerifier;
@@ -417,4 +417,38 @@ async fn what_is_wrong_between_client_and_server_is_said_in_words() {
         "{text}"
     );
     assert!(server.seen.lock().unwrap().is_empty());
+}
+
+/// Host, method and code of what was told.
+#[derive(Default)]
+struct Told(Mutex<Vec<(String, String, Option<u16>)>>);
+
+impl RequestObserver for Told {
+    fn answered(&self, host: &str, method: &str, code: Option<u16>, _: Duration) {
+        let one = (host.to_owned(), method.to_owned(), code);
+        self.0.lock().unwrap().push(one);
+    }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_of_answers_and_of_their_lack() {
+    let server = start().await;
+    let connected = connect(&server.access()).unwrap();
+    get(&connected, "/before").await.unwrap();
+    let told = Arc::new(Told::default());
+    connected.observe(told.clone());
+    get(&connected, "/after").await.unwrap();
+    let host = server.address.to_string();
+    let get_of = |code| (host.clone(), "GET".to_owned(), code);
+    assert_eq!(*told.0.lock().unwrap(), [get_of(Some(200))]);
+
+    let other = CertificateAuthority::create("ca", Timestamp::now()).unwrap();
+    let stranger = Access {
+        ca: Some(Material::Data(other.cert_pem().to_owned())),
+        ..server.access()
+    };
+    let connected = connect(&stranger).unwrap();
+    connected.observe(told.clone());
+    get(&connected, "/").await.unwrap_err();
+    assert_eq!(told.0.lock().unwrap().last(), Some(&get_of(None)));
 }

@@ -8,6 +8,7 @@ mod claims;
 mod commands;
 pub mod config_files;
 mod conflist;
+mod counted;
 mod csi;
 mod devices;
 mod flannel;

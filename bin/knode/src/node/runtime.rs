@@ -9,9 +9,10 @@ use clap::Args;
 use knode_cni::Loaded;
 use knode_cri::client::{RemoteRuntime, connect};
 use knode_cri::{
-    CgroupDriver, Code, CriError, ImageService, ListImagesRequest, RuntimeConfigRequest, RuntimeService,
-    VersionRequest,
+    CgroupDriver, Code, CriError, ImageService, ListImagesRequest, Observed, RuntimeConfigRequest,
+    RuntimeService, VersionRequest,
 };
+use knode_kubelet_metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::progress::Progress;
@@ -88,6 +89,17 @@ pub struct Runtime {
     pub images: Arc<dyn ImageService>,
     /// Tells when its network configurations change, where it uses them itself in this process.
     pub networks: Option<watch::Receiver<Arc<Loaded>>>,
+}
+
+impl Runtime {
+    /// The same, with each call counted.
+    pub fn counted(self, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            service: Arc::new(Observed::new(self.service, metrics.clone())),
+            images: Arc::new(Observed::new(self.images, metrics.clone())),
+            networks: self.networks,
+        }
+    }
 }
 
 /// Why a runtime cannot be used.

@@ -5,6 +5,7 @@ mod connection;
 mod connector;
 mod follow;
 mod identity;
+mod observe;
 mod origin;
 mod refusal;
 mod service;
@@ -20,9 +21,11 @@ use rustls::ClientConfig;
 use tower::{BoxError, Service};
 
 pub use identity::ClientIdentity;
+pub use observe::RequestObserver;
 
 use self::authority::Authorities;
 use self::connector::Connector;
+use self::observe::Observers;
 use self::origin::Origin;
 use self::service::{Authority, HttpService, Token};
 use crate::{Error, Result};
@@ -34,6 +37,14 @@ pub struct Connected {
     pub client: Client,
     /// The client certificate, if it has one: replacing it closes the connections made with the old one.
     pub identity: Option<Arc<ClientIdentity>>,
+    observers: Observers,
+}
+
+impl Connected {
+    /// Tells `observer` of every request from now on; only the first one that is given counts.
+    pub fn observe(&self, observer: Arc<dyn RequestObserver>) {
+        self.observers.set(observer);
+    }
 }
 
 impl std::fmt::Debug for Connected {
@@ -76,7 +87,8 @@ fn connect_to(origin: Origin) -> Result<Connected> {
         None
     };
     let connector = Connector::new(tls, access.tls_server_name.as_deref(), identity.clone())?;
-    let service = HttpService::new(authority, token, connector, identity.clone());
+    let observers = Observers::default();
+    let service = HttpService::new(authority, token, connector, identity.clone(), observers.clone());
     let namespace = access.namespace.unwrap_or_else(|| "default".to_owned());
     if let Some(identity) = &identity {
         follow::files(&origin, identity);
@@ -84,6 +96,7 @@ fn connect_to(origin: Origin) -> Result<Connected> {
     Ok(Connected {
         client: Client::new(service, namespace),
         identity,
+        observers,
     })
 }
 

@@ -18,6 +18,7 @@ use tower::{BoxError, Service};
 
 use super::connector::Connector;
 use super::identity::ClientIdentity;
+use super::observe::Observers;
 use crate::{Error, Result};
 
 /// HTTP/2 pings: a server that does not answer one in time is dead, and its watches end with an error.
@@ -54,6 +55,11 @@ impl Authority {
 
     pub(super) fn is_https(&self) -> bool {
         self.base.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// Host and port as they stand in the URL.
+    fn host(&self) -> &str {
+        self.base.authority().map_or("", |authority| authority.as_str())
     }
 
     fn apply(&self, uri: &Uri) -> Result<Uri, http::Error> {
@@ -121,6 +127,7 @@ pub(super) struct HttpService {
     connector: Connector,
     identity: Option<Arc<ClientIdentity>>,
     pools: Arc<RwLock<Arc<Pools>>>,
+    observers: Observers,
 }
 
 impl HttpService {
@@ -129,6 +136,7 @@ impl HttpService {
         token: Option<Token>,
         connector: Connector,
         identity: Option<Arc<ClientIdentity>>,
+        observers: Observers,
     ) -> Self {
         let generation = identity.as_ref().map_or(0, |identity| identity.replaced());
         Self {
@@ -137,6 +145,7 @@ impl HttpService {
             pools: Arc::new(RwLock::new(Arc::new(Pools::new(&connector, generation)))),
             connector,
             identity,
+            observers,
         }
     }
 
@@ -194,8 +203,12 @@ impl Service<Request<Body>> for HttpService {
         let upgrade = request.headers().contains_key(UPGRADE);
         let pools = self.pools();
         let pool = if upgrade { &pools.upgrading } else { &pools.shared };
-        pool.request(request)
-            .map(|answer| answer.map_err(Into::into))
-            .boxed()
+        let (method, answer) = (request.method().clone(), pool.request(request));
+        let (authority, observers) = (self.authority.clone(), self.observers.clone());
+        async move {
+            let answer = observers.told(authority.host(), method.as_str(), answer).await;
+            Ok(answer?)
+        }
+        .boxed()
     }
 }

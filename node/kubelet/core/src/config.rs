@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_client::Clock;
 use knode_cri as cri;
+use knode_kubelet_metrics::Metrics;
 use knode_volumes::Drivers;
 
 use crate::api::PodApi;
@@ -115,6 +116,8 @@ pub struct KubeletConfig {
     pub static_pods: Option<PathBuf>,
     /// Static pods that are fetched; none if there are none.
     pub fetched_pods: Option<FetchedPods>,
+    /// Where is counted what happens.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }

@@ -1,6 +1,6 @@
 //! Numbers that are read when somebody asks, in the text format.
 
-use prometheus::{Encoder, GaugeVec, Opts, TextEncoder, core::Collector};
+use prometheus::{Counter, Encoder, GaugeVec, Opts, TextEncoder, core::Collector};
 
 use crate::families::alpha;
 
@@ -40,6 +40,17 @@ impl Page {
     /// Adds one value.
     pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
         self.gauges(name, help, &[], [(&[][..], value)]);
+    }
+
+    /// Adds one value that only ever grows.
+    pub fn counter(&mut self, name: &str, help: &str, value: f64) {
+        // A name that is none is a family without values.
+        let Ok(family) = Counter::new(name, alpha(help)) else {
+            return;
+        };
+        family.inc_by(value);
+        // Writing to memory cannot fail.
+        let _ = TextEncoder::new().encode(&family.collect(), &mut self.text);
     }
 
     /// The page.

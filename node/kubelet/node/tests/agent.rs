@@ -94,6 +94,7 @@ async fn start_changed(network_ready: bool, change: impl FnOnce(&mut NodeConfig,
         pods: pods.clone(),
         devices: Arc::new(NoDevices),
         recorder: Some(recorder),
+        metrics: Arc::default(),
         clock,
     };
     let agent = NodeAgent::start(config, connected, deps).await.unwrap();
@@ -276,6 +277,7 @@ async fn a_client_certificate_near_its_end_is_renewed_while_running() {
         pods: Arc::new(OnePod::default()),
         devices: Arc::new(NoDevices),
         recorder: None,
+        metrics: Arc::default(),
         clock: Arc::new(SystemClock::default()),
     };
     let _agent = NodeAgent::start(config, connected, deps).await.unwrap();
@@ -345,6 +347,7 @@ async fn a_certificate_that_ended_while_running_is_asked_for_by_the_bootstrap_cr
         pods: Arc::new(OnePod::default()),
         devices: Arc::new(NoDevices),
         recorder: None,
+        metrics: Arc::default(),
         clock: Arc::new(SystemClock::default()),
     };
     let _agent = NodeAgent::start(config, connect(&access).unwrap(), deps)
@@ -381,6 +384,7 @@ async fn a_taken_port_is_named_with_its_holder() {
         pods: Arc::new(OnePod::default()),
         devices: Arc::new(NoDevices),
         recorder: None,
+        metrics: Arc::default(),
         clock: Arc::new(SystemClock::default()),
     };
     let error = NodeAgent::start(config, connect(&node_access(&api)).unwrap(), deps)

@@ -7,6 +7,7 @@ use anyhow::Context;
 use knode_client::{Connected, EventRecorder, EventSource, SystemClock};
 use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
 use knode_kubelet_csi::{Csi, CsiConfig};
+use knode_kubelet_metrics::Metrics;
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps};
 use knode_kubelet_plugins::Handler;
 use knode_linux::cgroup::{self, Cgroups};
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 use super::super::devices::Plugins;
 use super::super::resources::Resources;
 use super::super::runtime::Runtime;
-use super::super::{KubeletSettings, Node, Plan, cgroups, csi, manifests, view};
+use super::super::{KubeletSettings, Node, Plan, cgroups, counted, csi, manifests, view};
 use crate::version;
 
 /// What pods' and node's side of the kubelet share.
@@ -30,6 +31,7 @@ struct Parts {
     cgroups: Cgroups,
     cgroup_root: String,
     resources: Resources,
+    metrics: Arc<Metrics>,
     clock: Arc<SystemClock>,
 }
 
@@ -84,6 +86,8 @@ impl Plan<'_> {
         settings: &KubeletSettings,
     ) -> anyhow::Result<Node> {
         let parts = self.kubelet_parts(&connected, clock, settings)?;
+        let runtime = &runtime.clone().counted(&parts.metrics);
+        connected.observe(Arc::new(counted::Requests(parts.metrics.clone())));
         let pods_side = KubeletConfig {
             fetched_pods: manifests::fetched(&settings.all).context("fetch static pods")?,
             ..self.kubelet_config(&config, runtime, settings, &parts)
@@ -103,6 +107,7 @@ impl Plan<'_> {
             pods: Arc::new(view::Pods(kubelet.clone())),
             devices: Arc::new(parts.plugins.clone()),
             recorder: Some(parts.recorder),
+            metrics: parts.metrics,
             clock: parts.clock,
         };
         let agent = NodeAgent::start(config, connected, deps)
@@ -165,6 +170,7 @@ impl Plan<'_> {
             cgroups,
             cgroup_root,
             resources,
+            metrics: Arc::default(),
             clock,
         })
     }
@@ -199,6 +205,7 @@ impl Plan<'_> {
             api: parts.api.clone(),
             devices: Arc::new(parts.plugins.clone()),
             node: parts.view.clone(),
+            metrics: parts.metrics.clone(),
             clock: parts.clock.clone(),
         }
     }

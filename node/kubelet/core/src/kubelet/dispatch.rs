@@ -227,6 +227,7 @@ impl Dispatcher {
             let kind = knode_client::EventKind::Warning;
             let event = crate::plan::PodEvent::pod(kind, &rejection.reason, rejection.message.clone());
             self.context.api.event(&pod, &event);
+            self.context.config.metrics.pods.rejected(&rejection.reason);
             observed.rejected = Some(rejection);
         }
         // What has changed since it was found is told at the next look.

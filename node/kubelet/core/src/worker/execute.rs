@@ -43,6 +43,7 @@ impl Worker {
                     source,
                     cancel: self.cancel.subscribe(),
                     seen: self.observed.start_time.unwrap_or(now),
+                    images: self.starting.as_ref().map(|starting| starting.images.clone()),
                 };
                 self.start(Op::Start(container), start::run(context, pod, work));
             }

@@ -7,6 +7,7 @@ mod execute;
 mod files;
 mod hooks;
 mod image;
+mod measure;
 mod message;
 mod mounts;
 mod outcome;
@@ -95,6 +96,8 @@ pub(crate) struct Worker {
     cancel: watch::Sender<bool>,
     wake: Option<Timestamp>,
     status_retry: Option<(Timestamp, u32)>,
+    /// Set until all containers of a pod that came have started.
+    starting: Option<measure::Starting>,
     /// Who waits for the space that the ended pod takes.
     clearing: Vec<oneshot::Sender<()>>,
     finished: bool,
@@ -119,6 +122,7 @@ impl Worker {
             cancel,
             wake: None,
             status_retry: None,
+            starting: None,
             clearing: Vec::new(),
             finished: false,
         }
@@ -127,6 +131,7 @@ impl Worker {
     /// Works until nothing of the pod is left, or the kubelet ends.
     pub(crate) async fn run(mut self) {
         let now = self.context.now();
+        self.note_came(now);
         self.observed.start_time.get_or_insert(now);
         self.restore_granted(now);
         self.track_probes(now);
@@ -158,6 +163,7 @@ impl Worker {
         if let Err(rejection) = self.context.config.devices.admit(&self.pod).await {
             let event = PodEvent::pod(EventKind::Warning, &rejection.reason, rejection.message.clone());
             self.context.api.event(&self.pod, &event);
+            self.context.config.metrics.pods.rejected(&rejection.reason);
             self.observed.rejected = Some(rejection);
         }
     }
@@ -177,6 +183,7 @@ impl Worker {
             let now = self.context.now();
             self.wake = None;
             self.judge(now);
+            self.tell_start(now);
             self.report(now);
             let actions = plan(&self.pod, &self.observed, now);
             let mut again = false;
@@ -231,8 +238,9 @@ impl Worker {
     }
 
     fn start(&mut self, op: Op, future: impl Future<Output = Outcome> + Send + 'static) {
-        self.observed.busy.insert(op);
-        self.ops.push(Box::pin(future));
+        self.observed.busy.insert(op.clone());
+        let told = measure::told(self.context.config.metrics.clone(), op, future);
+        self.ops.push(Box::pin(told));
     }
 
     /// Pulls are given up as soon as the pod is to end.

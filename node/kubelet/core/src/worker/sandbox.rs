@@ -1,6 +1,7 @@
 //! Making, stopping and removing sandboxes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
 use knode_client::EventKind;
@@ -51,12 +52,7 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
         config: Some(config),
         runtime_handler,
     };
-    let id = context
-        .runtime()
-        .run_pod_sandbox(request)
-        .await
-        .map_err(|error| error.rpc_text())?
-        .pod_sandbox_id;
+    let id = run_sandbox(context, request).await?;
     let request = cri::PodSandboxStatusRequest {
         pod_sandbox_id: id,
         verbose: false,
@@ -70,6 +66,17 @@ async fn make(context: &Context, pod: &Pod, attempt: u32) -> Result<Sandbox, Str
         .status
         .map(|status| sandbox_record(&status))
         .ok_or_else(|| "the runtime gave no status".to_owned())
+}
+
+/// Has the sandbox made; its id.
+async fn run_sandbox(context: &Context, request: cri::RunPodSandboxRequest) -> Result<String, String> {
+    let handler = request.runtime_handler.clone();
+    let since = Instant::now();
+    let made = context.runtime().run_pod_sandbox(request).await;
+    let metrics = &context.config.metrics.pods;
+    metrics.sandbox(&handler, since.elapsed(), made.is_ok());
+    let made = made.map_err(|error| error.rpc_text())?;
+    Ok(made.pod_sandbox_id)
 }
 
 /// The runtime handler of the pod's RuntimeClass (upstream: `pkg/kubelet/runtimeclass`).

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::context::{Context, FieldSource};
 use super::image::{Present, Subject};
+use super::measure::{Spent, container_type};
 use super::outcome::StartFailure;
 use super::pins::cpus_of;
 use super::{Outcome, files, hooks, mounts, sandbox};
@@ -30,6 +31,8 @@ pub(super) struct Start {
     pub source: FieldSource,
     pub cancel: watch::Receiver<bool>,
     pub seen: Timestamp,
+    /// What having images takes while the pod starts.
+    pub images: Option<Arc<Spent>>,
     pub target: Option<Target>,
 }
 
@@ -57,10 +60,15 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Start) -> Ou
         container: &container,
         kind: work.kind,
     };
+    let (metrics, kind) = (&context.config.metrics.pods, container_type(work.kind));
+    metrics.container(kind);
     let (record, failure) = match created(&subject, &work).await {
         Ok(id) => begun(&subject, &work, &id).await,
         Err(failure) => (None, Some(failure)),
     };
+    if let Some(failure) = failure.as_ref().filter(|failure| !failure.cancelled) {
+        metrics.container_failed(kind, failure.reason);
+    }
     Outcome::Started {
         container: name,
         record: record.map(Box::new),
@@ -70,7 +78,11 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Start) -> Ou
 
 /// Image, configuration, creation; the container's id.
 async fn created(subject: &Subject<'_>, work: &Start) -> Result<String, StartFailure> {
-    let image = subject.image(work.cancel.clone()).await?;
+    let image = subject.image(work.cancel.clone());
+    let image = match &work.images {
+        Some(spent) => spent.on(image).await?,
+        None => image.await?,
+    };
     let config_failure = |error: ConfigError| {
         let text = chain(&error);
         subject.failure("CreateContainerConfigError", &text.clone(), text)

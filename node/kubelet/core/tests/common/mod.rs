@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::{
     FetchedPods, Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, ResourceRules,
 };
+use knode_kubelet_metrics::Metrics;
 use serde_json::{Value, json};
 
 use api::FakeApi;
@@ -49,6 +50,7 @@ pub struct Bench {
     pub cgroups: Arc<dyn PodCgroups>,
     pub image_pulls: usize,
     pub fetched_pods: Option<FetchedPods>,
+    pub metrics: Arc<Metrics>,
     kubelet: Option<Kubelet>,
 }
 
@@ -74,6 +76,7 @@ impl Bench {
             cgroups: Arc::new(NoCgroups),
             image_pulls: 4,
             fetched_pods: None,
+            metrics: Arc::default(),
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -107,6 +110,7 @@ impl Bench {
             },
             static_pods: Some(self.root.join("manifests")),
             fetched_pods: self.fetched_pods.clone(),
+            metrics: self.metrics.clone(),
             clock: self.clock.clone(),
         };
         self.kubelet = Some(Kubelet::start(config).await.unwrap());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use knode_client::{Client, Clock, Connected, EventRecorder};
 use knode_cri::{ImageService, RuntimeService};
+use knode_kubelet_metrics::Metrics;
 use knode_pki::{Certificate, Identity, Subject, SubjectAltNames};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use crate::config::{DeviceCounts, NodeConfig};
 use crate::eviction::EvictionManager;
 use crate::garbage::ImageGc;
 use crate::pods::PodSource;
-use crate::server::{self, Kubelet};
+use crate::server::{self, Certificates, Kubelet};
 use crate::shutdown::ShutdownManager;
 use crate::{Result, lease};
 
@@ -40,6 +41,8 @@ pub struct NodeDeps {
     pub devices: Arc<dyn DeviceCounts>,
     /// Reports events; none are reported without.
     pub recorder: Option<EventRecorder>,
+    /// Where is counted what happens.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -165,8 +168,19 @@ fn kubelet(config: &NodeConfig, client: &Client, deps: &NodeDeps) -> Arc<Kubelet
         flags: config.flags.clone(),
         started: deps.clock.now(),
         auth: Kubelet::new_auth(client.clone(), &config.node_name, deps.clock.clone()),
+        metrics: deps.metrics.clone(),
+        certificates: Certificates {
+            client: CertificateStore::new(&config.cert_dir, CLIENT_PREFIX),
+            serving: CertificateStore::new(&config.cert_dir, SERVER_PREFIX),
+        },
         clock: deps.clock.clone(),
     })
+}
+
+/// Counts a renewal that failed.
+fn counted(deps: &NodeDeps, count: fn(&Metrics)) -> Box<dyn Fn() + Send + Sync> {
+    let metrics = deps.metrics.clone();
+    Box::new(move || count(&metrics))
 }
 
 fn names(config: &NodeConfig) -> SubjectAltNames {
@@ -206,6 +220,7 @@ fn start_serving_certificate(
             names: names(config),
         },
         clock: deps.clock.clone(),
+        failed: counted(deps, |metrics| metrics.node.server_not_renewed()),
         renewed: Box::new(move |identity| {
             if let Err(error) = shown.replace(identity) {
                 tracing::warn!(
@@ -242,6 +257,7 @@ fn start_client_rotation(
             names: SubjectAltNames::default(),
         },
         clock: deps.clock.clone(),
+        failed: counted(deps, |metrics| metrics.node.client_not_renewed()),
         renewed: Box::new(move |_| match identity.reload() {
             Ok(_) => tracing::info!("client certificate renewed"),
             Err(error) => {

@@ -42,6 +42,8 @@ pub(crate) struct Manager {
     pub(crate) store: CertificateStore,
     pub(crate) template: Template,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Told of each renewal that failed.
+    pub(crate) failed: Box<dyn Fn() + Send + Sync>,
     /// Told of each new certificate, once it is on disk.
     pub(crate) renewed: Box<dyn Fn(&Identity) + Send + Sync>,
 }
@@ -61,6 +63,7 @@ impl Manager {
                         random = rand::random();
                     }
                     Err(error) => {
+                        (self.failed)();
                         let pause = self.pause(retry.failed(), current.as_ref());
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,

@@ -12,11 +12,21 @@ pub(super) fn is_limited(pod: &Pod) -> bool {
     volumes(pod).any(|volume| size_limit(volume).is_some()) || containers(pod).any(|one| limit(one).is_some())
 }
 
-/// Why the pod is ended, if it holds more than it may: of an emptyDir volume, as a whole, or in a container.
-pub(super) fn over_limit(used: &PodUse) -> Option<String> {
-    of_volume(used)
-        .or_else(|| of_pod(used))
-        .or_else(|| of_container(used))
+/// What a pod holds too much of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Excess {
+    /// What metrics call it.
+    pub signal: &'static str,
+    /// Why the pod is ended, for a person.
+    pub message: String,
+}
+
+/// What the pod is ended for, if it holds more than it may: of an emptyDir volume, as a whole, or in a container.
+pub(super) fn over_limit(used: &PodUse) -> Option<Excess> {
+    let of = |signal, message: Option<String>| message.map(|message| Excess { signal, message });
+    of("emptydirfs.limit", of_volume(used))
+        .or_else(|| of("ephemeralpodfs.limit", of_pod(used)))
+        .or_else(|| of("ephemeralcontainerfs.limit", of_container(used)))
 }
 
 fn of_volume(used: &PodUse) -> Option<String> {

@@ -157,6 +157,7 @@ impl EvictionManager {
                 cause: EvictionCause::Scarcity,
             };
             if self.evict(&used.pod, eviction).await {
+                self.deps.metrics.node.evicted(threshold.signal.name());
                 return true;
             }
         }
@@ -172,17 +173,20 @@ impl EvictionManager {
         }
         let mut any = false;
         for used in self.uses(Signal::NodefsAvailable, local::is_limited).await {
-            let Some(message) = local::over_limit(&used) else {
+            let Some(excess) = local::over_limit(&used) else {
                 continue;
             };
             let eviction = PodEviction {
-                message,
+                message: excess.message,
                 marks: BTreeMap::new(),
                 grace: IMMEDIATE,
                 for_others: false,
                 cause: EvictionCause::Scarcity,
             };
-            any |= self.evict(&used.pod, eviction).await;
+            if self.evict(&used.pod, eviction).await {
+                self.deps.metrics.node.evicted(excess.signal);
+                any = true;
+            }
         }
         any
     }

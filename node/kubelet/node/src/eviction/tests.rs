@@ -319,18 +319,26 @@ fn who_holds_more_of_the_disk_than_allowed_is_told_which_limit() {
             inodes: 0,
             processes: 0,
         })
+        .map(|excess| (excess.signal, excess.message))
     };
+    let ended = |signal, message: &str| Some((signal, message.to_owned()));
     assert!(local::is_limited(&pod));
     assert_eq!(verdict(MI, 20 * MI, 4 * MI, 5 * MI), None);
     let volume = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
     assert_eq!(
-        verdict(MI + 1, 20 * MI, 10 * MI, 20 * MI).as_deref(),
-        Some(volume)
+        verdict(MI + 1, 20 * MI, 10 * MI, 20 * MI),
+        ended("emptydirfs.limit", volume)
     );
     let whole = "Pod ephemeral local storage usage exceeds the total limit of containers 30Mi. ";
-    assert_eq!(verdict(0, 20 * MI, 11 * MI, 0).as_deref(), Some(whole));
+    assert_eq!(
+        verdict(0, 20 * MI, 11 * MI, 0),
+        ended("ephemeralpodfs.limit", whole)
+    );
     let one = "Container a exceeded its local ephemeral storage limit \"10Mi\". ";
-    assert_eq!(verdict(0, 0, 11 * MI, 0).as_deref(), Some(one));
+    assert_eq!(
+        verdict(0, 0, 11 * MI, 0),
+        ended("ephemeralcontainerfs.limit", one)
+    );
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl ImageGc {
             if freed >= wanted {
                 break;
             }
-            freed = freed.saturating_add(self.remove(&mut census, one).await);
+            freed = freed.saturating_add(self.remove(&mut census, one, "space").await);
         }
         freed
     }
@@ -160,12 +160,12 @@ impl ImageGc {
     async fn remove_outdated(&self) {
         let mut census = self.census.lock().await;
         for one in census.outdated(self.policy.max_age, self.deps.clock.now()) {
-            self.remove(&mut census, one).await;
+            self.remove(&mut census, one, "age").await;
         }
     }
 
-    /// Removes an image; the bytes freed.
-    async fn remove(&self, census: &mut Census, Candidate { id, size }: Candidate) -> u64 {
+    /// Removes an image for this reason; the bytes freed.
+    async fn remove(&self, census: &mut Census, Candidate { id, size }: Candidate, reason: &str) -> u64 {
         let image = ImageSpec {
             image: id.clone(),
             ..ImageSpec::default()
@@ -175,6 +175,7 @@ impl ImageGc {
             Ok(_) => {
                 tracing::info!(image = id, size, "unused image removed");
                 census.forget(&id);
+                self.deps.metrics.node.images_removed(reason, 1);
                 size
             }
             Err(error) => {

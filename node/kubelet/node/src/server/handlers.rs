@@ -22,6 +22,7 @@ pub(super) async fn handle(
         return *refusal;
     }
     let route = route(parts.uri.path());
+    let _open = metrics::requests::Open::new(&kubelet.metrics, &parts.method, &route);
     if !method_fits(&route, &parts.method) {
         return method_not_allowed();
     }
@@ -35,7 +36,7 @@ pub(super) async fn handle(
         Route::Flagz => zpages::flagz(&kubelet, &parts.headers),
         Route::StatsSummary => stats::summary(&kubelet).await,
         Route::Metrics => {
-            let text = metrics::text(&kubelet) + &claims::text(kubelet.pods.claimed_volumes()).await;
+            let text = metrics::text(&kubelet).await + &claims::text(kubelet.pods.claimed_volumes()).await;
             full(StatusCode::OK, METRICS, text)
         }
         Route::ResourceMetrics => stats::resource_metrics(&kubelet).await,

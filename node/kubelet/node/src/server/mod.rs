@@ -24,12 +24,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use knode_client::{Client, Clock};
 use knode_cri::RuntimeService;
+use knode_kubelet_metrics::Metrics;
 use serde_json::Value;
 
 pub(crate) use auth::Auth;
 pub use auth::subresources;
 pub(crate) use listen::{bind, serve_healthz, serve_https, tls_config};
 
+pub(crate) use self::metrics::Certificates;
 use self::stats::Volumes;
 use crate::pods::PodSource;
 
@@ -45,6 +47,8 @@ pub(crate) struct Kubelet {
     pub(crate) configz: Value,
     pub(crate) version: String,
     pub(crate) flags: BTreeMap<String, String>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) certificates: Certificates,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started: Timestamp,
     pub(crate) auth: Auth,
