@@ -1,6 +1,7 @@
 //! Numbers that are read when somebody asks, in the text format.
 
-use prometheus::{Counter, Encoder, GaugeVec, Opts, TextEncoder, core::Collector};
+use prometheus::core::Collector;
+use prometheus::{Counter, Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
 use crate::families::alpha;
 
@@ -29,12 +30,7 @@ impl Page {
         for (labels, value) in values {
             family.with_label_values(labels).set(value);
         }
-        let families = family.collect();
-        if families.iter().all(|family| family.get_metric().is_empty()) {
-            return;
-        }
-        // Writing to memory cannot fail.
-        let _ = TextEncoder::new().encode(&families, &mut self.text);
+        self.write(family);
     }
 
     /// Adds one value.
@@ -49,8 +45,15 @@ impl Page {
             return;
         };
         family.inc_by(value);
-        // Writing to memory cannot fail.
-        let _ = TextEncoder::new().encode(&family.collect(), &mut self.text);
+        self.write(family);
+    }
+
+    /// Writes a family, its values in order; one without values is left out.
+    fn write(&mut self, family: impl Collector + 'static) {
+        let registry = Registry::new();
+        // It is the first one of its registry, and writing to memory cannot fail.
+        let _ = registry.register(Box::new(family));
+        let _ = TextEncoder::new().encode(&registry.gather(), &mut self.text);
     }
 
     /// The page.
