@@ -10,6 +10,7 @@ use common::{Answer, Server};
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use knode_apiserver::{ApiServer, Credentials, NodeBindings, TlsIdentity, UserInfo};
 use knode_pki::{BootstrapToken, CertificateAuthority, Identity, Profile, Subject, SubjectAltNames};
 use rustls_pki_types::pem::PemObject;
@@ -526,4 +527,92 @@ async fn a_node_reads_the_service_accounts_of_its_pods() {
             .await;
         assert_eq!(answer.code, code, "{node} {path}: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn trust_bundles_of_a_signer_are_written_by_those_who_attest_for_it() {
+    let server = Server::start().await;
+    let bundles = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let rules = json!([
+        {"verbs": ["*"], "apiGroups": ["certificates.k8s.io"], "resources": ["clustertrustbundles"]},
+        {"verbs": ["attest"], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
+            "resourceNames": ["mine.io/one", "all.io/*"]}]);
+    let role = json!({"metadata": {"name": "r"}, "rules": rules});
+    server.create(&format!("{rbac}/clusterroles"), role).await;
+    let binding = json!({"metadata": {"name": "b"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "signer"}]});
+    server
+        .create(&format!("{rbac}/clusterrolebindings"), binding)
+        .await;
+    let signer = UserInfo::new("signer", [""; 0]);
+    let authority = CertificateAuthority::create("x", Timestamp::now()).unwrap();
+    let text = authority.cert_pem();
+    for (signer_name, code) in [
+        ("mine.io/one", 201),
+        ("all.io/any", 201),
+        ("mine.io/two", 403),
+        ("", 201),
+    ] {
+        let name = match signer_name {
+            "" => "plain".to_owned(),
+            signer => format!("{}:a", signer.replace('/', ":")),
+        };
+        let bundle =
+            json!({"metadata": {"name": name}, "spec": {"signerName": signer_name, "trustBundle": text}});
+        let answer = server
+            .send(&signer, common::request("POST", bundles, &bundle))
+            .await;
+        assert_eq!(answer.code, code, "{signer_name}: {}", answer.text());
+        if code == 403 {
+            assert!(
+                answer
+                    .text()
+                    .contains("user not permitted to attest for signerName"),
+                "{}",
+                answer.text()
+            );
+            server.create(bundles, bundle).await;
+            // Owners may change all the same; what it says may not.
+            let path = format!("{bundles}/{name}");
+            for (change, code) in [
+                (json!({"metadata": {"finalizers": ["a.io/b"]}}), 200),
+                (json!({"metadata": {"labels": {"a": "b"}}}), 403),
+            ] {
+                let answer = server
+                    .send(&signer, common::request("PATCH", &path, &change))
+                    .await;
+                assert_eq!(answer.code, code, "{}", answer.text());
+            }
+        }
+    }
+    let node = common::node("n");
+    let listed = server
+        .send(
+            &node,
+            common::request(
+                "GET",
+                &format!("{bundles}?fieldSelector=spec.signerName%3Dall.io/any"),
+                &Value::Null,
+            ),
+        )
+        .await;
+    assert_eq!(
+        listed.json()["items"].as_array().map(Vec::len),
+        Some(1),
+        "{}",
+        listed.text()
+    );
+    let path = format!("{bundles}/plain");
+    assert_eq!(
+        server
+            .send(&node, common::request("DELETE", &path, &Value::Null))
+            .await
+            .code,
+        403
+    );
+    let wrong = json!({"metadata": {"name": "no"}, "spec": {"trustBundle": "none"}});
+    let answer = server.admin("POST", bundles, &wrong).await;
+    assert_eq!(answer.code, 422, "{}", answer.text());
 }

@@ -380,6 +380,9 @@ async fn discovery_is_upstreams() {
     );
 }
 
+/// Versions that upstream's server has where it is told to.
+const WHERE_TOLD: &[(&str, &str)] = &[("certificates.k8s.io", "v1beta1")];
+
 /// What this server has must be as it is upstream; it needn't have everything.
 fn compare_discovery(recorded: &Recorded, live: &Value, problems: &mut Vec<String>) {
     let lists = [("groups", "name"), ("resources", "name"), ("items", "metadata")];
@@ -406,6 +409,10 @@ fn part(path: &str, wanted: &Value, found: &Value, problems: &mut Vec<String>) {
                 .into_iter()
                 .find(|key| item[*key].is_string())
                 .unwrap_or("name");
+            let told = |(group, version): &(&str, &str)| path.contains(group) && item["version"] == *version;
+            if WHERE_TOLD.iter().any(told) {
+                continue;
+            }
             let theirs = wanted[list].as_array().into_iter().flatten();
             match theirs.clone().find(|other| other[key] == item[key]) {
                 Some(wanted) => part(&format!("{path} {}", item[key]), wanted, item, problems),

@@ -28,7 +28,7 @@ pub struct JsonField {
 pub type Definitions = BTreeMap<(String, String), Definition>;
 
 /// The directories that are read, with the group and version that their types are filed under.
-const GROUPS: [&str; 21] = [
+const GROUPS: [&str; 22] = [
     "api/core/v1",
     "api/apps/v1",
     "api/batch/v1",
@@ -36,6 +36,7 @@ const GROUPS: [&str; 21] = [
     "api/authentication/v1",
     "api/authorization/v1",
     "api/certificates/v1",
+    "api/certificates/v1beta1",
     "api/coordination/v1",
     "api/discovery/v1",
     "api/events/v1",

@@ -14,7 +14,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-pki", &[]),
     ("knode-client", &["knode-api", "knode-linux", "knode-pki"]),
     ("knode-store", &["knode-linux"]),
-    ("knode-kinds", &["knode-api"]),
+    ("knode-kinds", &["knode-api", "knode-pki"]),
     (
         "knode-apiserver",
         &[

@@ -6,6 +6,7 @@ mod lifecycle;
 pub(crate) mod node;
 mod node_labels;
 mod pod;
+mod signers;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ pub(crate) fn check(
 ) -> Result<(), Failure> {
     lifecycle::check_delete(ask, operation)?;
     escalation::check(core, ask, operation, new, old)?;
+    signers::check(core, ask, operation, new, old)?;
     if let (Operation::Create, "pods", Some(new), None) = (operation, ask.kind.plural, new, ask.subresource) {
         pod::check(ask, new)?;
     }

@@ -2,7 +2,7 @@
 use super::{BASE, BODY_VERBS, STATUS, body};
 use crate::cells::{AGE, CREATED_AT, NAME, certificates, column, rbac};
 use crate::kind::{Kind, SelectableField, Storage, Subresource};
-use crate::strategies::auth;
+use crate::strategies::{auth, certificates as bundles};
 use crate::table::Column;
 
 /// A question that is answered and not stored.
@@ -91,6 +91,21 @@ pub(super) static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
         column("Condition", "string", 0, certificates::state),
     ],
     strategy: &auth::CertificateSigningRequests,
+    ..BASE
+};
+
+pub(super) static CLUSTER_TRUST_BUNDLE: Kind = Kind {
+    group: "certificates.k8s.io",
+    version: "v1beta1",
+    kind: "ClusterTrustBundle",
+    list_kind: "ClusterTrustBundleList",
+    plural: "clustertrustbundles",
+    singular: "clustertrustbundle",
+    namespaced: false,
+    storage: Storage::Stored("clustertrustbundles"),
+    selectable: &[SelectableField::text("spec.signerName", "/spec/signerName")],
+    columns: &[NAME, column("SignerName", "string", 0, certificates::signer)],
+    strategy: &bundles::TrustBundles,
     ..BASE
 };
 

@@ -34,6 +34,7 @@ pub(crate) static ALL: &[&Kind] = &[
     &auth::SELF_SUBJECT_RULES_REVIEW,
     &auth::SUBJECT_ACCESS_REVIEW,
     &auth::CERTIFICATE_SIGNING_REQUEST,
+    &auth::CLUSTER_TRUST_BUNDLE,
     &auth::CLUSTER_ROLE_BINDING,
     &auth::CLUSTER_ROLE,
     &auth::ROLE_BINDING,

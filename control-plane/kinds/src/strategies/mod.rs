@@ -1,5 +1,6 @@
 //! One small strategy a kind.
 pub(crate) mod auth;
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod daemon_sets;

@@ -1,5 +1,6 @@
 //! What may not be, with upstream's paths and words (`pkg/apis/*/validation`).
 pub(crate) mod auth;
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod containers;
