@@ -17,6 +17,7 @@ pub struct Registry<'a> {
     port: u16,
     process: Process,
     scratch: Scratch,
+    authorization: Option<String>,
 }
 
 /// An HTTP answer.
@@ -85,6 +86,7 @@ impl<'a> Registry<'a> {
             port,
             process,
             scratch,
+            authorization: None,
         };
         wait_until(
             "the registry to answer",
@@ -96,6 +98,11 @@ impl<'a> Registry<'a> {
             },
         );
         registry
+    }
+
+    /// Sends `authorization` with all requests from now on, such as `Basic …`.
+    pub fn sign_in(&mut self, authorization: &str) {
+        self.authorization = Some(format!("Authorization: {authorization}"));
     }
 
     /// `127.0.0.1:<port>`: what references of its images begin with.
@@ -205,7 +212,8 @@ impl<'a> Registry<'a> {
         let mut stream = self.host.enter(|| TcpStream::connect(("127.0.0.1", self.port)))?;
         // HTTP/1.0: the answer ends with the connection and is never chunked.
         let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.address());
-        for header in headers {
+        let own = self.authorization.as_deref();
+        for header in headers.iter().copied().chain(own) {
             head.push_str(header);
             head.push_str("\r\n");
         }

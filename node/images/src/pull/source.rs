@@ -47,17 +47,24 @@ impl Source {
         })
     }
 
-    /// Fetches what the reference names. A tag costs one small question where the store has what it leads to.
+    /// Fetches what the reference names. It costs one small question where the store has what it leads to: what is
+    /// here may be another's, and whether the credentials open it only the registry knows.
     pub(super) async fn resolve(&self) -> Result<Fetched, PullError> {
         let name = self.name();
         let told = |error: &RequestError| match error.is_absent() {
             true => PullError::Absent(self.told(error, &name)),
             false => PullError::Resolve(self.told(error, &name)),
         };
-        let promised = match &self.reference.digest {
+        let wanted = self.reference.digest.as_ref();
+        let here = match wanted {
+            Some(digest) => self.local(digest).await,
+            None => None,
+        };
+        let promised = match wanted.filter(|_| here.is_none()) {
+            // What is not here is fetched at once.
             Some(digest) => Some(digest.clone()),
             None => match self.repository.head(&name, &self.accepted).await {
-                Ok(promised) => promised,
+                Ok(promised) => wanted.cloned().or(promised),
                 Err(error @ RequestError::Unauthorized(_)) => return Err(told(&error)),
                 Err(error) if error.is_transport() => return Err(told(&error)),
                 // What is wrong is told better in the answer to the question itself, which has a body.
@@ -78,7 +85,8 @@ impl Source {
             .manifest(name, &self.accepted, METADATA_LIMIT)
             .await
             .map_err(|error| told(&error))?;
-        check("manifest", found.bytes, promised.or(found.promised).as_ref())
+        let promised = promised.as_ref().or(wanted);
+        check("manifest", found.bytes, promised.or(found.promised.as_ref()))
     }
 
     /// Fetches a manifest that an index names.

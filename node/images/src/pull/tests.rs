@@ -201,12 +201,40 @@ fn concurrent_pulls_of_one_image_are_one() {
     assert!(format!("{:?}", fixture.store).contains("waiting: 0"));
 }
 
+/// User `me`, password `secret`.
+const ME: &str = "me:$2y$05$Zr4Hd3dDJ5mCJUvZhFR5bOHsX77qnjhe97xyN2oZnZa0bSFo13SOO";
+
+/// Kubelets pull an image anew to see whether a pod may have it.
+#[test]
+fn what_is_here_is_not_given_without_its_password() {
+    let host = Host::new("pull");
+    let mut registry = Registry::start_with_password(&host, ME);
+    registry.sign_in("Basic bWU6c2VjcmV0");
+    let by_tag = registry.push(&app());
+    let by_digest = format!("{}@{}", by_tag.strip_suffix(":1").unwrap(), app().manifest.digest);
+    let fixture = Fixture::new();
+    let basic = |password: &str| Auth::Basic {
+        username: "me".into(),
+        password: password.into(),
+    };
+    let pull = |name: &str, auth: &Auth| host.block_on(async || fixture.store.pull(name, auth).await);
+    for name in [&by_tag, &by_digest] {
+        pull(name, &basic("secret")).unwrap();
+        for auth in [Auth::Anonymous, basic("wrong")] {
+            let told = pull(name, &auth).unwrap_err().chain();
+            assert!(told.contains("authoriz"), "{name}: {told}");
+        }
+        pull(name, &basic("secret")).unwrap();
+    }
+    let nowhere = format!("{}@sha256:{}", by_tag.strip_suffix(":1").unwrap(), "0".repeat(64));
+    let told = pull(&nowhere, &basic("secret")).unwrap_err().chain();
+    assert!(told.contains("not found"), "{told}");
+}
+
 #[test]
 fn passwords_open_a_registry_and_wrong_ones_do_not() {
     let host = Host::new("pull");
-    // User `me`, password `secret`.
-    let line = "me:$2y$05$Zr4Hd3dDJ5mCJUvZhFR5bOHsX77qnjhe97xyN2oZnZa0bSFo13SOO";
-    let registry = Registry::start_with_password(&host, line);
+    let registry = Registry::start_with_password(&host, ME);
     let fixture = Fixture::new();
     let reference = format!("{}/team/app:1", registry.address());
     let told = host

@@ -107,14 +107,14 @@ impl Repository {
         url.map(|url| url.to_string()).unwrap_or_default()
     }
 
-    /// Asks what digest a tag leads to, without fetching it.
+    /// Asks what digest a tag leads to, or whether a digest may be had, without fetching it.
     pub(crate) async fn head(&self, name: &str, accept: &str) -> Result<Option<Digest>, RequestError> {
         let ask = Ask {
             method: Method::HEAD,
             rest: format!("manifests/{name}"),
             accept,
             limit: 0,
-            content: false,
+            content: name.contains(':'),
         };
         Ok(self.ask(&ask).await?.promised)
     }
