@@ -10,7 +10,10 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
 use knode_client::Clock;
-use knode_kubelet::{CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError};
+use knode_kubelet::{
+    CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError, PullVerification,
+    VerificationError,
+};
 use knode_kubelet_config::{CommandLine, Effective, PriorityGrace, Settings, Sources};
 use knode_kubelet_node::{
     EvictionConfig, GivenCertificate, ImageGcPolicy, ShutdownConfig, ShutdownGrace, ShutdownGraceError,
@@ -105,6 +108,7 @@ pub struct KubeletOptions {
 pub struct KubeletSettings {
     pub eviction: EvictionConfig,
     pub image_gc: ImageGcPolicy,
+    pub pull_verification: PullVerification,
     pub logs: LogRotation,
     pub shutdown: ShutdownConfig,
     /// What is set aside.
@@ -139,6 +143,8 @@ pub enum OptionError {
     Endpoint(#[from] EndpointError),
     #[error("{0}")]
     Resources(String),
+    #[error(transparent)]
+    Verification(#[from] VerificationError),
     #[error("containerLogMaxSize {0:?} is not a size such as 10Mi")]
     LogSize(String),
 }
@@ -175,6 +181,10 @@ impl KubeletOptions {
                 max_age: all.image_maximum_gc_age,
                 ..ImageGcPolicy::default()
             },
+            pull_verification: PullVerification::new(
+                &all.image_pull_credentials_verification_policy,
+                &all.preloaded_images_verification_allowlist,
+            )?,
             logs: logs(&all)?,
             shutdown: shutdown(&all)?,
             reservations: Reservations::read(&all.resources)

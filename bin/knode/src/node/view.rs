@@ -1,10 +1,11 @@
 //! What the kubelet's two halves see of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::model::{Cause, Eviction, ProbeKind};
@@ -125,6 +126,10 @@ impl PodSource for Pods {
 
     async fn clear_ended(&self) {
         self.0.clear_ended().await;
+    }
+
+    async fn images_listed(&self, present: &BTreeSet<String>, asked: Timestamp) {
+        self.0.images_listed(present, asked).await;
     }
 
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {

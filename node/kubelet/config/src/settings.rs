@@ -87,6 +87,11 @@ pub struct Settings {
     /// Images pulled at once; without, as many as there are.
     #[serde(default)]
     pub max_parallel_image_pulls: Option<u32>,
+    /// Which images that are there are asked for again: `NeverVerify` and the like.
+    pub image_pull_credentials_verification_policy: String,
+    /// Images that are not; repositories, or beginnings of repositories that end in `/*`.
+    #[serde(default)]
+    pub preloaded_images_verification_allowlist: Vec<String>,
     #[serde(rename = "failCgroupV1")]
     pub fail_cgroup_v1: bool,
     /// Whether `/logs/` is served.

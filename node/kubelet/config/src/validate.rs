@@ -19,6 +19,7 @@ pub(crate) fn check(settings: &Settings, origin: Origin<'_>) -> Result<()> {
         ports,
         taints,
         pulls,
+        allowlist,
         certificate,
         suites,
         static_pods,
@@ -145,4 +146,13 @@ fn pulls(settings: &Settings) -> Wrong {
         .filter(|most| settings.serialize_image_pulls && *most > 1)?;
     let problem = format!("{most} can't be larger than 1 unless serializeImagePulls is false");
     Some(("maxParallelImagePulls", problem))
+}
+
+fn allowlist(settings: &Settings) -> Wrong {
+    let policy = &settings.image_pull_credentials_verification_policy;
+    let idle = policy != "NeverVerifyAllowlistedImages"
+        && !settings.preloaded_images_verification_allowlist.is_empty();
+    let problem =
+        "can't be set unless imagePullCredentialsVerificationPolicy is NeverVerifyAllowlistedImages";
+    idle.then(|| ("preloadedImagesVerificationAllowlist", problem.to_owned()))
 }

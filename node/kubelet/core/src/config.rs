@@ -14,6 +14,7 @@ use crate::api::PodApi;
 use crate::credentials::NodeCredentials;
 use crate::devices::PodDevices;
 use crate::logs::LogRotation;
+use crate::pulls::PullVerification;
 use crate::rules::ResourceRules;
 use crate::static_pods::FetchedPods;
 
@@ -110,6 +111,8 @@ pub struct KubeletConfig {
     pub node: Arc<dyn NodeView>,
     /// How many images are pulled at once, from 1 on.
     pub image_pulls: usize,
+    /// Which images that are here pods may use without showing that they could pull them.
+    pub pull_verification: PullVerification,
     /// When logs are rotated.
     pub log_rotation: LogRotation,
     /// A directory (or one file) of static pods' manifests; none if there are none.

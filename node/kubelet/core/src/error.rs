@@ -21,6 +21,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// What is known of pulled images cannot be read.
+    #[error("cannot read the records of pulls")]
+    Pulls(#[source] crate::pulls::RecordsError),
 }
 
 /// A container or sandbox cannot be configured: `CreateContainerConfigError`. `Display` is what the

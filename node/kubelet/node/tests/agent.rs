@@ -714,6 +714,15 @@ async fn unused_images_go_and_too_little_gain_is_told() {
     until_told(&bed.api, "FreeDiskSpaceFailed", text).await;
     let removed = bed.runtime.removed_images.lock().unwrap().clone();
     assert_eq!(removed, ["sha256:2"], "neither the used nor the pinned one goes");
+    until("the pods' side hears which images are left", || {
+        let told = bed.pods.images.lock().unwrap().clone();
+        if told.iter().eq(["sha256:1", "sha256:3"]) {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    })
+    .await;
 }
 
 /// logind waits until the pods have ended, and hears when it can go on.

@@ -199,6 +199,7 @@ impl Plan<'_> {
             cgroups: Arc::new(cgroups::Kernel(parts.cgroups.clone())),
             rules: parts.resources.rules.clone(),
             image_pulls: settings.all.image_pulls(),
+            pull_verification: settings.pull_verification.clone(),
             log_rotation: settings.logs,
             static_pods: settings.static_pods(),
             fetched_pods: None,

@@ -77,18 +77,10 @@ pub(crate) const FIELDS: &[Field] = &[
             "NeverVerifyAllowlistedImages",
             "AlwaysVerify",
         ]),
-        "\"NeverVerify\"",
-        Support::Only(
-            &[],
-            "an image that is there is not asked for again with a pod's credentials",
-        ),
+        "\"NeverVerifyPreloadedImages\"",
+        Support::Honoured,
     ),
-    only(
-        "preloadedImagesVerificationAllowlist",
-        Texts,
-        "",
-        "no image is verified again",
-    ),
+    honoured("preloadedImagesVerificationAllowlist", Texts, ""),
     no_effect("eventRecordQPS", COUNT, "", UNLIMITED).zero_counts(),
     no_effect("eventBurst", COUNT, "", UNLIMITED),
     only(

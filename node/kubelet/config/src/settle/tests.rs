@@ -247,6 +247,27 @@ fn presets_are_the_weakest() {
 }
 
 #[test]
+fn images_are_verified_as_upstream_does() {
+    let settings = |text: &str| settled(&[], &[("c", text)]).map(|effective| effective.settings);
+    let policy = |text: &str| settings(text).map(|all| all.image_pull_credentials_verification_policy);
+    let given = |name: &str| format!("imagePullCredentialsVerificationPolicy: {name}");
+    let default = "NeverVerifyPreloadedImages".to_owned();
+    assert_eq!(policy(""), Ok(default));
+    for name in ["NeverVerify", "AlwaysVerify", "NeverVerifyAllowlistedImages"] {
+        assert_eq!(policy(&given(name)), Ok(name.to_owned()));
+    }
+    assert!(policy(&given("Sometimes")).is_err());
+    let list = "preloadedImagesVerificationAllowlist: [reg.io/a]";
+    let error = policy(list).unwrap_err();
+    assert!(
+        error.contains("c: preloadedImagesVerificationAllowlist: can't be set unless"),
+        "{error}"
+    );
+    let both = settings(&format!("{}\n{list}", given("NeverVerifyAllowlistedImages"))).unwrap();
+    assert_eq!(both.preloaded_images_verification_allowlist, ["reg.io/a"]);
+}
+
+#[test]
 fn images_are_pulled_as_upstream_says_where_it_is_said() {
     let pulls = |words: &[&str], text: &str| {
         let effective = settled(words, &[("c", text)])?;

@@ -8,6 +8,7 @@ use knode_volumes::ObjectError;
 use sha2::{Digest, Sha256};
 
 use super::attributes::{CacheType, TokenAttributes};
+use crate::pulls::PullAccount;
 
 /// The pod whose image is pulled, as far as plugins may know it.
 #[async_trait]
@@ -47,6 +48,8 @@ pub(super) struct Identity {
     pub annotations: BTreeMap<String, String>,
     /// What answers for it are kept by; the same for all where no account is told. Holds no token.
     pub key: String,
+    /// The account, for those who ask later whose credentials they were; none where no account is told.
+    pub account: Option<PullAccount>,
 }
 
 /// Who a plugin with `attributes` is told that the pod is; `None` if it is not to be run for the pod.
@@ -70,7 +73,13 @@ pub(super) async fn identity(
     };
     let token = pod.token(&attributes.audience).await;
     let token = token.map_err(|error| AccountError::Token(name(), error))?;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
     Ok(Some(Identity {
+        account: Some(PullAccount {
+            namespace: pod.namespace().to_owned(),
+            name: pod.name().to_owned(),
+            uid: text(&account.metadata.uid),
+        }),
         key: key(attributes.cache_type, pod, &account, &annotations, &token),
         annotations,
         token: Some(token),

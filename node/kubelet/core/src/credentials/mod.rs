@@ -19,6 +19,7 @@ use knode_cri::AuthConfig;
 use tokio::sync::Mutex;
 
 use crate::image::repository;
+use crate::pulls::PullAccount;
 use account::Identity;
 pub use account::PodAccount;
 use cache::Cache;
@@ -38,14 +39,25 @@ pub struct NodeCredentials {
 
 impl NodeCredentials {
     /// The credentials for an image as a container of `pod` names it.
-    pub async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<AuthConfig> {
+    pub(crate) async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<NodeCredential> {
         let repository = repository(image);
-        let mut found = self.file.credentials(&repository).await;
+        let of_file = self.file.credentials(&repository).await.into_iter();
+        let mut found: Vec<_> = of_file
+            .map(|auth| NodeCredential { auth, account: None })
+            .collect();
         if let Some(providers) = &self.providers {
             found.extend(providers.credentials(&repository, pod).await);
         }
         found
     }
+}
+
+/// Credentials that a node has.
+#[derive(Debug)]
+pub(crate) struct NodeCredential {
+    pub auth: AuthConfig,
+    /// Whose they are; none if they are every pod's.
+    pub account: Option<PullAccount>,
 }
 
 /// The plugins that a configuration names, and what they answered.
@@ -91,7 +103,7 @@ impl CredentialProviders {
     /// The credentials that plugins have for `image`, a repository with its registry and without tag. Those of earlier
     /// plugins come first, and of one plugin the closest. Plugins that are to know the service account of `pod` are told
     /// it. A plugin that fails is logged and has none.
-    pub async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<AuthConfig> {
+    pub(crate) async fn credentials(&self, image: &str, pod: &dyn PodAccount) -> Vec<NodeCredential> {
         let mut found = Vec::new();
         for plugin in &self.providers {
             if !plugin
@@ -103,7 +115,12 @@ impl CredentialProviders {
                 continue;
             }
             match plugin.credentials(image, pod, self.clock.as_ref()).await {
-                Ok(credentials) => found.extend(credentials),
+                Ok((credentials, account)) => {
+                    found.extend(credentials.into_iter().map(|auth| NodeCredential {
+                        auth,
+                        account: account.clone(),
+                    }))
+                }
                 Err(error) => {
                     let name = &plugin.provider.name;
                     tracing::warn!(plugin = name, image, %error, "a credential provider gives no credentials");
@@ -115,28 +132,29 @@ impl CredentialProviders {
 }
 
 impl Plugin {
+    /// What it answers, and for which account if it is told one.
     async fn credentials(
         &self,
         image: &str,
         pod: &dyn PodAccount,
         clock: &dyn Clock,
-    ) -> Result<Vec<AuthConfig>, exec::ExecError> {
+    ) -> Result<(Vec<AuthConfig>, Option<PullAccount>), exec::ExecError> {
         let identity = match &self.provider.attributes {
             Some(attributes) => account::identity(attributes, pod).await?,
             None => Some(Identity::default()),
         };
         let Some(identity) = identity else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         };
         let mut cache = self.cache.lock().await;
         if let Some(known) = cache.get(image, &identity.key, clock.monotonic()) {
-            return Ok(matching::closest(image, &known));
+            return Ok((matching::closest(image, &known), identity.account));
         }
         let answer = exec::run(&self.program, &self.provider, image, &identity).await?;
         let credentials = matching::closest(image, &answer.credentials);
         let keep = answer.keep.unwrap_or(self.provider.default_cache_duration);
         let place = (image, identity.key.as_str());
         cache.insert(answer.key, place, answer.credentials, keep, clock.monotonic());
-        Ok(credentials)
+        Ok((credentials, identity.account))
     }
 }

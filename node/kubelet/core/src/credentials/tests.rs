@@ -140,10 +140,10 @@ fn with_attributes(plugins: &Plugins, attributes: &str) -> CredentialProviders {
     plugins.load().unwrap()
 }
 
-fn told(found: &[AuthConfig]) -> Vec<String> {
+fn told(found: &[NodeCredential]) -> Vec<String> {
     found
         .iter()
-        .map(|auth| format!("{}:{}", auth.username, auth.password))
+        .map(|one| format!("{}:{}", one.auth.username, one.auth.password))
         .collect()
 }
 
@@ -157,6 +157,7 @@ async fn a_plugin_is_asked_for_its_images_and_its_answer_kept() {
     );
     let providers = plugins.load().unwrap();
     let near = providers.credentials("a.reg.io/team/app", &NONE).await;
+    assert_eq!(near[0].account, None, "they are every pod's");
     assert_eq!(told(&near), ["near:p", "get:s3cret"]);
     let other = providers.credentials("a.reg.io/x", &NONE).await;
     assert_eq!(told(&other), ["get:s3cret"]);
@@ -263,7 +264,16 @@ async fn a_plugin_is_told_the_account_of_the_pod() {
     let plugins =
         Plugins::answering(r#""cacheKeyType":"Global","auth":{"*.reg.io":{"username":"u","password":"p"}}"#);
     let providers = with_attributes(&plugins, &format!("cacheType: Token, {BOTH}"));
-    assert_eq!(told(&providers.credentials("a.reg.io/x", &MEMBER).await), ["u:p"]);
+    for _ in 0..2 {
+        let found = providers.credentials("a.reg.io/x", &MEMBER).await;
+        assert_eq!(told(&found), ["u:p"]);
+        let account = found[0].account.clone().unwrap();
+        assert_eq!(
+            (account.name.as_str(), account.uid.as_str()),
+            ("builder", "1"),
+            "whose they are"
+        );
+    }
     let request = concat!(
         r#"{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","image":"a.reg.io/x","#,
         r#""kind":"CredentialProviderRequest","#,

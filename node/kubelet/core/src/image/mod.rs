@@ -5,7 +5,7 @@ mod reference;
 
 use k8s_openapi::api::core::v1::Container;
 
-pub use credentials::{credentials, docker_credentials, repository};
+pub use credentials::{docker_credentials, full_name, repository, secret_credentials};
 pub use reference::with_default_tag;
 
 /// When an image is pulled.

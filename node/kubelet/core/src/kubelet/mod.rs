@@ -8,10 +8,11 @@ mod pins;
 mod relist;
 mod runtime_events;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri as cri;
 use knode_volumes::{PodPaths, Volumes};
@@ -23,6 +24,7 @@ use crate::config::KubeletConfig;
 use crate::error::Error;
 use crate::model::{Cause, ContainerRecord, ContainerState, Eviction, ProbeKind, ProbeOutcome};
 use crate::pod::PodExt;
+use crate::pulls::PullRecords;
 use crate::worker::{Context, Features, PodView, Signal};
 use crate::{logs, static_pods};
 
@@ -82,10 +84,11 @@ impl Kubelet {
             synced,
             probes: Mutex::default(),
         });
+        let pulled = open_pulls(&config).await?;
         let name = version.runtime_name;
         let status = config.runtime.status(cri::StatusRequest::default()).await;
         let features = Features::of(&status.map_err(Error::Runtime)?);
-        let context = Context::new(config, api, volumes, shared.clone(), name, features);
+        let context = Context::new(config, api, volumes, pulled, shared.clone(), name, features);
         let context = Arc::new(context);
         let dispatcher = dispatch::Dispatcher::new(context.clone(), shared.clone()).await?;
         tasks.spawn(pins::run(context.clone()));
@@ -134,6 +137,11 @@ impl Kubelet {
             named.collect::<Vec<_>>()
         };
         all.flat_map(of_pod).collect()
+    }
+
+    /// Forgets who may use images that are not among `present`, the ids of all that the runtime had at `asked` or later.
+    pub async fn images_listed(&self, present: &BTreeSet<String>, asked: Timestamp) {
+        self.context.pulled.prune(present, asked).await;
     }
 
     /// A pod by uid.
@@ -306,4 +314,18 @@ impl Shared {
             .find(|(_, entry)| owns(&entry.view.borrow()))
             .map(|(uid, _)| uid.clone())
     }
+}
+
+/// Who may use the images that are here, with what the last kubelet had begun to pull.
+async fn open_pulls(config: &KubeletConfig) -> Result<PullRecords, Error> {
+    let pulled =
+        PullRecords::open(&config.root_dir, config.pull_verification.clone()).map_err(Error::Pulls)?;
+    if pulled.has_begun() {
+        match config.images.list_images(cri::ListImagesRequest::default()).await {
+            Ok(answer) => pulled.adopt(&answer.images, config.clock.now()).await,
+            // What was being pulled stays written down as that, and is verified.
+            Err(error) => tracing::warn!(%error, "cannot see which images were pulled last"),
+        }
+    }
+    Ok(pulled)
 }

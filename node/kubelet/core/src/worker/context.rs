@@ -18,6 +18,7 @@ use crate::error::ConfigError;
 use crate::kubelet::Shared;
 use crate::model::{ContainerRecord, Observed, container_record, pod_ips};
 use crate::pod::PodExt;
+use crate::pulls::PullRecords;
 use crate::spec::dns::{ClusterDns, Resolver};
 use crate::status::NodeFacts;
 use crate::users::Users;
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub facts: NodeFacts,
     pub dns: ClusterDns,
     pub pulls: Semaphore,
+    /// Who may use the images that are here.
+    pub pulled: Arc<PullRecords>,
     /// What other pods have.
     pub shared: Arc<Shared>,
     /// What the runtime can do.
@@ -70,6 +73,7 @@ impl Context {
         config: KubeletConfig,
         api: Arc<dyn PodApi>,
         volumes: Volumes,
+        pulled: PullRecords,
         shared: Arc<Shared>,
         runtime_name: String,
         features: Features,
@@ -87,6 +91,7 @@ impl Context {
                 domain: config.cluster_domain.clone(),
             },
             pulls: Semaphore::new(config.image_pulls.clamp(1, Semaphore::MAX_PERMITS)),
+            pulled: Arc::new(pulled),
             shared,
             resizes: Mutex::default(),
             pins: Pins::default(),

@@ -1,24 +1,37 @@
 //! Having the image of a container (upstream: `pkg/kubelet/images/image_manager.go`).
 
 mod account;
+mod credentials;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knode_client::EventKind;
 use knode_cri as cri;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::context::Context;
 use super::outcome::StartFailure;
-use crate::image::{PullPolicy, credentials, pull_policy, with_default_tag};
+use crate::image::{PullPolicy, pull_policy, with_default_tag};
 use crate::plan::PodEvent;
-use crate::pod::{ContainerKind, PodExt};
+use crate::pod::ContainerKind;
+use crate::pulls::{Look, Match, Source, compare};
 use crate::spec::security::ImageUser;
 use account::AccountOf;
+use credentials::{Credential, of_pod};
 
 /// An image that is there.
 pub(super) struct Present {
     pub id: String,
     pub user: Option<ImageUser>,
+}
+
+/// Which image is wanted.
+struct Wanted<'a> {
+    /// As the container names it.
+    image: &'a str,
+    /// The same with a tag.
+    name: &'a str,
+    /// What the pod has for it, once that was asked for.
+    found: OnceCell<Vec<Credential>>,
 }
 
 /// Whose image is wanted.
@@ -55,20 +68,28 @@ impl Subject<'_> {
         })?;
         let policy = pull_policy(self.container);
         let present = self.find(&name).await?;
-        if let Some(present) = present.filter(|_| policy != PullPolicy::Always) {
+        let wanted = Wanted {
+            image: &image,
+            name: &name,
+            found: OnceCell::new(),
+        };
+        if let Some(present) = present.filter(|_| policy != PullPolicy::Always)
+            && self.may_use(&wanted, &present).await
+        {
             let message = format!(
                 "Container image \"{image}\" already present on machine and can be accessed by the pod"
             );
             self.event(EventKind::Normal, "Pulled", message);
             return Ok(present);
         }
+        // Whether an image is here is not told to those that may not use it.
         if policy == PullPolicy::Never {
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
             self.event(EventKind::Warning, "ErrImageNeverPull", message.clone());
             return Err(self.failure("ErrImageNeverPull", "ErrImageNeverPull", message));
         }
         tokio::select! {
-            pulled = self.pull(&image, &name) => pulled,
+            pulled = self.pull(&wanted) => pulled,
             // The sender lives as long as the worker that waits for this.
             _ = cancel.wait_for(|cancelled| *cancelled) => Err(StartFailure {
                 reason: "Cancelled",
@@ -77,6 +98,33 @@ impl Subject<'_> {
                 cancelled: true,
             }),
         }
+    }
+
+    /// Whether the pod may use an image that is here without pulling it.
+    async fn may_use(&self, wanted: &Wanted<'_>, present: &Present) -> bool {
+        let records = &self.context.pulled;
+        let known = match records.look(wanted.image, &present.id) {
+            Look::Open => return true,
+            Look::Verify => return false,
+            Look::Compare(known) => known,
+        };
+        match compare(&known, &of_pod(self.credentials_of(wanted).await)) {
+            Match::None => false,
+            Match::Same => true,
+            Match::Learn(secret) => {
+                let now = self.context.now();
+                // A failure is logged there. What the pod has is good all the same.
+                records
+                    .learn(wanted.image, &present.id, Source::Secret(secret), now)
+                    .await;
+                true
+            }
+        }
+    }
+
+    /// What the pod has for an image, looked for once.
+    async fn credentials_of<'w>(&self, wanted: &'w Wanted<'_>) -> &'w [Credential] {
+        wanted.found.get_or_init(|| self.credentials(wanted.name)).await
     }
 
     async fn find(&self, name: &str) -> Result<Option<Present>, StartFailure> {
@@ -105,14 +153,15 @@ impl Subject<'_> {
         }))
     }
 
-    async fn pull(&self, image: &str, name: &str) -> Result<Present, StartFailure> {
+    async fn pull(&self, wanted: &Wanted<'_>) -> Result<Present, StartFailure> {
+        let image = wanted.image;
         self.event(EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""));
         let asked = self.context.now();
         // The semaphore is never closed.
         let _turn = self.context.pulls.acquire().await;
         let begun = self.context.now();
         let id = self
-            .pull_with_credentials(name)
+            .pull_recorded(wanted)
             .await
             .map_err(|error| self.pull_failure(image, &error))?;
         let (total, own) = (
@@ -164,36 +213,34 @@ impl Subject<'_> {
         }
     }
 
-    /// Tries each of the pod's credentials that fit, or none if there are none.
-    async fn pull_with_credentials(&self, name: &str) -> Result<String, cri::CriError> {
-        let mut secrets = Vec::new();
-        for wanted in self
-            .pod
-            .spec()
-            .and_then(|spec| spec.image_pull_secrets.as_ref())
-            .into_iter()
-            .flatten()
-        {
-            match self.context.api.secret(self.pod.ns(), &wanted.name).await {
-                Ok(Some(secret)) => secrets.push(secret),
-                Ok(None) => tracing::debug!(secret = wanted.name, "image pull secret does not exist"),
-                Err(error) => tracing::warn!(secret = wanted.name, %error, "cannot read image pull secret"),
+    /// Pulls, and writes down who may use what came.
+    async fn pull_recorded(&self, wanted: &Wanted<'_>) -> Result<String, cri::CriError> {
+        let tries = self.credentials_of(wanted).await;
+        let begun = self.context.pulled.begin(wanted.image).await;
+        let pull = begun.map_err(|error| {
+            let text = format!(
+                "Failed to record image pull intent for container image \"{}\"",
+                wanted.image
+            );
+            tracing::error!(error = &error as &dyn std::error::Error, "{text}");
+            cri::CriError::unknown(format!("{text}: {error}"))
+        })?;
+        match self.pull_with(wanted.name, tries).await {
+            Ok((id, source)) => {
+                pull.succeeded(&id, source, self.context.now()).await;
+                Ok(id)
+            }
+            Err(error) => {
+                pull.failed().await;
+                Err(error)
             }
         }
-        let fitting = credentials(name, secrets.iter().map(AsRef::as_ref));
-        let mut tries: Vec<Option<cri::AuthConfig>> = fitting.into_iter().map(Some).collect();
-        if let Some(node) = self.context.config.node.registry_credentials() {
-            let account = AccountOf {
-                context: self.context,
-                pod: self.pod,
-            };
-            tries.extend(node.credentials(name, &account).await.into_iter().map(Some));
-        }
-        if tries.is_empty() {
-            tries.push(None);
-        }
+    }
+
+    /// Tries one after the other: the image's id, and what it could be pulled with.
+    async fn pull_with(&self, name: &str, tries: &[Credential]) -> Result<(String, Source), cri::CriError> {
         let mut last = cri::CriError::unknown("no credentials");
-        for auth in tries {
+        for one in tries {
             let annotations = self.pod.metadata.annotations.iter().flatten();
             let spec = cri::ImageSpec {
                 image: name.to_owned(),
@@ -204,11 +251,11 @@ impl Subject<'_> {
             };
             let request = cri::PullImageRequest {
                 image: Some(spec),
-                auth,
+                auth: one.auth.clone(),
                 sandbox_config: None,
             };
             match self.context.config.images.pull_image(request).await {
-                Ok(answer) => return Ok(answer.image_ref),
+                Ok(answer) => return Ok((answer.image_ref, one.source.clone())),
                 Err(error) => last = error,
             }
         }

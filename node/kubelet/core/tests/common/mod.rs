@@ -12,7 +12,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::{
-    FetchedPods, Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, ResourceRules,
+    FetchedPods, Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, PullVerification,
+    ResourceRules,
 };
 use knode_kubelet_metrics::Metrics;
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ pub struct Bench {
     pub rules: ResourceRules,
     pub cgroups: Arc<dyn PodCgroups>,
     pub image_pulls: usize,
+    pub verification: PullVerification,
     pub fetched_pods: Option<FetchedPods>,
     pub metrics: Arc<Metrics>,
     kubelet: Option<Kubelet>,
@@ -75,6 +77,7 @@ impl Bench {
             rules: ResourceRules::default(),
             cgroups: Arc::new(NoCgroups),
             image_pulls: 4,
+            verification: PullVerification::default(),
             fetched_pods: None,
             metrics: Arc::default(),
             kubelet: None,
@@ -104,6 +107,7 @@ impl Bench {
             rules: self.rules.clone(),
             node: Arc::new(Node),
             image_pulls: self.image_pulls,
+            pull_verification: self.verification.clone(),
             log_rotation: LogRotation {
                 max_size: 4096,
                 ..LogRotation::default()

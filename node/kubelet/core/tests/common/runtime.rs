@@ -61,6 +61,8 @@ struct State {
     containers: BTreeMap<String, One>,
     behaviours: BTreeMap<String, Behaviour>,
     pull_error: Option<String>,
+    /// Passwords of images, by name.
+    passwords: BTreeMap<String, String>,
     /// Pulls that run now, and the most that ran at once.
     pulling: (u32, u32),
     images: Vec<String>,
@@ -111,6 +113,11 @@ impl FakeRuntime {
 
     pub fn fail_pulls(&self, error: Option<&str>) {
         self.with(|state| state.pull_error = error.map(ToOwned::to_owned));
+    }
+
+    /// Lets an image be pulled with a password only.
+    pub fn lock_image(&self, image: &str, password: &str) {
+        self.with(|state| state.passwords.insert(image.to_owned(), password.to_owned()));
     }
 
     /// The most pulls that ran at once.
@@ -768,6 +775,7 @@ impl ImageService for FakeRuntime {
 
     async fn pull_image(&self, request: PullImageRequest) -> CriResult<PullImageResponse> {
         let name = request.image.unwrap().image;
+        let password = request.auth.map(|auth| auth.password);
         self.with(|state| {
             state.note("PullImage", &name);
             let now = state.pulling.0 + 1;
@@ -778,6 +786,13 @@ impl ImageService for FakeRuntime {
             state.pulling.0 -= 1;
             if let Some(error) = &state.pull_error {
                 return Err(CriError::unknown(error.clone()));
+            }
+            if state
+                .passwords
+                .get(&name)
+                .is_some_and(|wanted| Some(wanted) != password.as_ref())
+            {
+                return Err(CriError::unknown("401 Unauthorized"));
             }
             state.images.push(name);
             Ok(PullImageResponse {

@@ -127,6 +127,7 @@ impl ImageGc {
             .runtime
             .list_containers(ListContainersRequest::default());
         let containers = containers.await.map_err(failed("ListContainers"))?.containers;
+        let asked = self.deps.clock.now();
         let images = self.deps.images.list_images(ListImagesRequest::default());
         let images = images.await.map_err(failed("ListImages"))?.images;
         let mut in_use = BTreeSet::new();
@@ -136,6 +137,8 @@ impl ImageGc {
         }
         in_use.remove("");
         let images: Vec<Listed> = images.into_iter().map(listed).collect();
+        let present = images.iter().map(|image| image.id.clone()).collect();
+        self.deps.pods.images_listed(&present, asked).await;
         self.census
             .lock()
             .await

@@ -3,11 +3,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
 
 /// How the node ends a pod.
@@ -46,6 +47,9 @@ pub trait PodSource: Send + Sync + 'static {
 
     /// Takes away what is kept of pods that have ended, to free their space; comes back when it is gone.
     async fn clear_ended(&self) {}
+
+    /// Told which images there are: the ids of all that the runtime had at `asked` or later.
+    async fn images_listed(&self, _present: &BTreeSet<String>, _asked: Timestamp) {}
 
     /// How often each probe of the pods here gave what.
     fn probes(&self) -> Vec<ProbeCount> {

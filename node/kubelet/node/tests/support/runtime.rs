@@ -1,5 +1,6 @@
 //! A container runtime with one running container, whose streaming server echoes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
@@ -224,6 +225,8 @@ implement! {
 #[derive(Default)]
 pub struct OnePod {
     pub evicted: Mutex<Vec<(String, PodEviction)>>,
+    /// The images that it was told last.
+    pub images: Mutex<BTreeSet<String>>,
 }
 
 #[async_trait]
@@ -231,6 +234,10 @@ impl PodSource for OnePod {
     async fn evict(&self, uid: &str, eviction: PodEviction) -> bool {
         self.evicted.lock().unwrap().push((uid.to_owned(), eviction));
         true
+    }
+
+    async fn images_listed(&self, present: &BTreeSet<String>, _: jiff::Timestamp) {
+        *self.images.lock().unwrap() = present.clone();
     }
 
     fn pods(&self) -> Vec<std::sync::Arc<Pod>> {
