@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use knode_api::hash::fnv1a_32;
+use knode_api::hash;
 
 use crate::objects::{Token, TokenQuery};
 
@@ -74,7 +74,7 @@ impl Tokens {
 
 /// A pod's own share of `most` seconds, always the same.
 fn share(query: &TokenQuery, most: u32) -> i64 {
-    i64::from(fnv1a_32(query.pod_uid.as_bytes()) % (most + 1))
+    hash::share(&query.pod_uid, most).into()
 }
 
 #[cfg(test)]
