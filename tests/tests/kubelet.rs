@@ -334,8 +334,16 @@ spec:
 
 #[test]
 fn a_node_short_of_memory_says_so_and_evicts() {
+    runs_short_of_memory(Cluster::machine("evict"));
+}
+
+#[test]
+fn a_node_short_of_memory_evicts_over_containerd() {
+    runs_short_of_memory(Cluster::over_containerd("evict-cd"));
+}
+
+fn runs_short_of_memory(mut cluster: Cluster) {
     let scarce = format!("{ROOMY},memory.available<99%");
-    let mut cluster = Cluster::machine("evict");
     cluster.start(&[&scarce]);
     cluster.import_busybox("busybox:test");
     cluster.wait("node node1", |node| {

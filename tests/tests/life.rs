@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use knode_e2e::{Cluster, Output};
-use knode_testkit::{Process, image, wait_until};
+use knode_testkit::{Process, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -22,8 +22,9 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: web
-    image: IMAGE
+    image: busybox:test
     imagePullPolicy: Never
+    command: [sh, -c, 'mkdir /www; echo here > /www/index.html; exec httpd -f -p 80 -h /www']
   - name: ticker
     image: busybox:test
     imagePullPolicy: Never
@@ -40,12 +41,19 @@ fn ticks(cluster: &Cluster) -> Vec<u64> {
 /// A killed daemon takes no pod, no request and no line of a log with it.
 #[test]
 fn killing_the_daemon_disturbs_nothing() {
-    let mut cluster = Cluster::up("kill");
-    let archive = cluster.scratch.join("busybox.tar");
-    image::busybox().name("busybox:test").build().write_oci(&archive);
-    cluster.import(&archive).ok();
-    let image = format!("localhost/knode/web:{}", env!("CARGO_PKG_VERSION"));
-    cluster.apply(&WEB.replace("IMAGE", &image)).ok();
+    go_on_without_the_daemon(Cluster::up("kill"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    let mut cluster = Cluster::over_containerd("kill-cd");
+    cluster.start(&[]);
+    go_on_without_the_daemon(cluster);
+}
+
+fn go_on_without_the_daemon(mut cluster: Cluster) {
+    cluster.import_busybox("busybox:test");
+    cluster.apply(WEB).ok();
     let before = cluster.wait_ready("pod web");
     let url = format!("http://{}:30080/", Cluster::ADDRESS);
     wait_until("the first page by NodePort", knode_e2e::BOUND, || {
@@ -105,16 +113,19 @@ fn killing_the_daemon_disturbs_nothing() {
 /// After `down --purge` the machine is as it was.
 #[test]
 fn down_leaves_nothing() {
-    let mut cluster = Cluster::up("down");
-    let image = format!("localhost/knode/web:{}", env!("CARGO_PKG_VERSION"));
-    cluster
-        .apply(
-            &WEB.split("  - name: ticker")
-                .next()
-                .unwrap_or_default()
-                .replace("IMAGE", &image),
-        )
-        .ok();
+    leaves_nothing(Cluster::up("down"));
+}
+
+#[test]
+fn down_leaves_nothing_in_containerd() {
+    let mut cluster = Cluster::over_containerd("down-cd");
+    cluster.start(&[]);
+    leaves_nothing(cluster);
+}
+
+fn leaves_nothing(mut cluster: Cluster) {
+    cluster.import_busybox("busybox:test");
+    cluster.apply(WEB).ok();
     cluster.wait_ready("pod web");
     assert_eq!(cluster.purge(), Vec::<String>::new());
     assert!(!cluster.scratch.join("data").exists());

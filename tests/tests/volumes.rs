@@ -13,26 +13,23 @@ const ATTACHED: &str = "attached.csi.example";
 
 #[test]
 fn volumes_of_claims_and_drivers() {
-    let mut cluster = Cluster::machine("volumes");
-    let own = work(&mut cluster);
-    a_kill_in_the_middle_leaves_nothing_twice(&mut cluster, &own);
+    work(Cluster::machine("volumes"));
 }
 
-/// But for kills in the middle of what is the node's own; those by `KNODE_RUNTIME=containerd`.
 #[test]
 fn the_same_over_containerd() {
-    work(&mut Cluster::over_containerd("volumes-cd"));
+    work(Cluster::over_containerd("volumes-cd"));
 }
 
-fn work(cluster: &mut Cluster) -> CsiDriver {
+fn work(mut cluster: Cluster) {
     cluster.start(&[]);
     cluster.import_busybox("busybox:test");
     cluster.apply(CLASSES).ok();
-    data_of_claims_outlives_pods(cluster);
-    let own = driver(cluster, DRIVER);
-    a_driver_stages_once_and_publishes_for_each_pod(cluster, &own);
-    a_volume_is_attached_before_it_is_mounted(cluster);
-    own
+    data_of_claims_outlives_pods(&cluster);
+    let own = driver(&cluster, DRIVER);
+    a_driver_stages_once_and_publishes_for_each_pod(&cluster, &own);
+    a_volume_is_attached_before_it_is_mounted(&cluster);
+    a_kill_in_the_middle_leaves_nothing_twice(&mut cluster, &own);
 }
 
 fn kubelet(cluster: &Cluster) -> PathBuf {
