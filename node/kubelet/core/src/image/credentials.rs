@@ -57,25 +57,44 @@ fn source(secret: &Secret, entry: &Entry) -> PullSecret {
 }
 
 impl Entry {
+    /// User and password, in either form. None if they cannot be read.
+    fn login(&self) -> Option<(String, String)> {
+        if self.auth.is_empty() {
+            return Some((self.username.clone(), self.password.clone()));
+        }
+        let joined = decoded(&self.auth)?;
+        let (username, password) = joined.split_once(':')?;
+        Some((username.to_owned(), password.to_owned()))
+    }
+
+    /// As runtimes are told it: without the address, which is none of a URL for all of them.
+    fn config(&self) -> AuthConfig {
+        match self.login() {
+            Some((username, password)) => AuthConfig {
+                username,
+                password,
+                ..AuthConfig::default()
+            },
+            // The runtime says what is wrong with it.
+            None => AuthConfig {
+                auth: self.auth.clone(),
+                ..AuthConfig::default()
+            },
+        }
+    }
+
     /// Upstream's hash of it: SHA-256 of its JSON as Go writes that. None if it cannot be read.
     fn hash(&self) -> Option<String> {
         #[derive(Serialize)]
         struct Hashed<'a> {
-            #[serde(skip_serializing_if = "str::is_empty")]
-            username: &'a str,
-            #[serde(skip_serializing_if = "str::is_empty")]
-            password: &'a str,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            username: String,
+            #[serde(skip_serializing_if = "String::is_empty")]
+            password: String,
             #[serde(skip_serializing_if = "str::is_empty")]
             email: &'a str,
         }
-        let joined = match self.auth.is_empty() {
-            true => None,
-            false => Some(decoded(&self.auth)?),
-        };
-        let (username, password) = match &joined {
-            Some(joined) => joined.split_once(':')?,
-            None => (self.username.as_str(), self.password.as_str()),
-        };
+        let (username, password) = self.login()?;
         let hashed = Hashed {
             username,
             password,
@@ -136,14 +155,7 @@ fn fitting<S>(repository: &str, entries: impl Iterator<Item = (String, Entry, S)
             place
         };
         if matches(place, repository) && ends_at_a_part(place, repository) {
-            let config = AuthConfig {
-                username: entry.username,
-                password: entry.password,
-                auth: entry.auth,
-                server_address: address.clone(),
-                ..AuthConfig::default()
-            };
-            found.push((place.len(), config, source));
+            found.push((place.len(), entry.config(), source));
         }
     }
     found.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
@@ -262,10 +274,32 @@ mod tests {
         assert_eq!(repository("reg.io:5000/x:1@sha256:2"), "reg.io:5000/x");
         let file = br#"{"auths": {"docker.io": {"auth": "dTpw"}}, "credsStore": "pass"}"#;
         assert_eq!(
-            docker_credentials("docker.io/library/nginx", file)[0].auth,
-            "dTpw"
+            docker_credentials("docker.io/library/nginx", file)[0].username,
+            "u"
         );
         assert!(docker_credentials("docker.io/x", b"no").is_empty());
+    }
+
+    /// containerd takes an address for a URL, and credentials with another host for none.
+    #[test]
+    fn runtimes_are_told_user_and_password_alone() {
+        let one = secret(
+            r#"{"auths": {"a.io:5000": {"auth": "bWU6YTpi"}, "b.io": {"username": "me", "password": "p"},
+                "c.io": {"auth": "?"}}}"#,
+        );
+        let of = |image: &str| secret_credentials(image, [&one].into_iter()).remove(0).0;
+        let login = |username: &str, password: &str| AuthConfig {
+            username: username.into(),
+            password: password.into(),
+            ..AuthConfig::default()
+        };
+        assert_eq!(of("a.io:5000/x"), login("me", "a:b"));
+        assert_eq!(of("b.io/x"), login("me", "p"));
+        let unread = AuthConfig {
+            auth: "?".into(),
+            ..AuthConfig::default()
+        };
+        assert_eq!(of("c.io/x"), unread);
     }
 
     #[test]
