@@ -7,6 +7,7 @@ mod tree;
 mod usage;
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use usage::{CpuUsage, MemoryUsage, Usage};
@@ -64,16 +65,18 @@ impl Cgroups {
         }
     }
 
-    /// The directories of `group` in every hierarchy where it could exist.
+    /// The directories of `group` in every hierarchy that is mounted.
     fn directories(&self, group: &Path) -> io::Result<Vec<PathBuf>> {
         if self.version == Version::V2 {
             return Ok(vec![self.directory("", group)]);
         }
+        let own = std::fs::metadata(&self.root)?.dev();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
             let entry = entry?;
-            // Links are second names of controllers mounted together.
-            if entry.file_type()?.is_dir() {
+            // Links are second names of controllers mounted together, and a directory of the same file system is none
+            // that was mounted.
+            if entry.file_type()?.is_dir() && entry.metadata()?.dev() != own {
                 let relative = group.strip_prefix("/").unwrap_or(group);
                 found.push(entry.path().join(relative));
             }
@@ -125,9 +128,10 @@ impl Cgroups {
     /// Writes `value` into the file `file` of `group`.
     ///
     /// # Errors
-    /// Those of the write; the kernel refuses values out of range with `InvalidInput`.
+    /// Those of the write; the kernel refuses values out of range with `InvalidInput`. `NotFound` when there is no such
+    /// group, or it lacks the controller.
     pub fn write(&self, controller: &str, group: &Path, file: &str, value: &str) -> io::Result<()> {
-        std::fs::write(self.directory(controller, group).join(file), value)
+        write_file(&self.directory(controller, group).join(file), value)
     }
 
     /// How many processes of the group itself the kernel has killed for want of memory, wherever the limit
@@ -149,10 +153,15 @@ impl Cgroups {
     }
 }
 
+/// Writes into a file that is there: trying to make one is refused with words that mislead.
+fn write_file(file: &Path, value: &str) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(value.as_bytes())
+}
+
 /// Writes the number 0 into a file of a group: that of the writer, which is spared waiting for others.
 fn join(file: &Path) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
-    file.write_all(b"0")
+    write_file(file, "0")
 }
 
 /// The group that a process has the memory controller of, out of its `/proc/<pid>/cgroup`.

@@ -69,3 +69,17 @@ fn shares_become_weights() {
         [1, 1, 39, 10_000, 10_000]
     );
 }
+
+#[test]
+fn what_a_group_does_not_hand_down_yet_is_found() {
+    let missing: Vec<&str> = tree::missing("cpuset cpu io memory pids\n", "cpu memory\n").collect();
+    assert_eq!(missing, ["cpuset", "io", "pids"]);
+}
+
+#[test]
+fn a_group_without_the_controller_is_told_as_missing() {
+    let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).unwrap();
+    let nowhere = Path::new("/");
+    let error = cgroups.write("memory", nowhere, "none.such", "1").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}

@@ -2,20 +2,36 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cgroups, Version};
 
 impl Cgroups {
-    /// Creates `group` in every hierarchy.
+    /// Creates `group` in every hierarchy; in version 2 with all controllers that its parents can give it.
     ///
     /// # Errors
     /// Those of `mkdir(2)`.
     pub fn create(&self, group: &Path) -> io::Result<()> {
+        if self.version == Version::V2 {
+            return self.create_unified(group);
+        }
         for directory in self.directories(group)? {
             fs::create_dir_all(directory)?;
+        }
+        Ok(())
+    }
+
+    fn create_unified(&self, group: &Path) -> io::Result<()> {
+        let mut directory = self.directory("", Path::new("/"));
+        for part in group.components().skip_while(|part| *part == Component::RootDir) {
+            hand_down(&directory)?;
+            directory.push(part);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -84,6 +100,28 @@ impl Cgroups {
             .iter()
             .any(|directory| directory.exists()))
     }
+}
+
+/// Lets the groups below have what this one has. A controller that cannot be had there is left out, as by upstream's
+/// libcontainer: one whose processes run in the group itself, or that the kernel keeps for its root.
+fn hand_down(directory: &Path) -> io::Result<()> {
+    let has = fs::read_to_string(directory.join("cgroup.controllers"))?;
+    let gives = fs::read_to_string(directory.join("cgroup.subtree_control"))?;
+    for controller in missing(&has, &gives) {
+        let asked = super::write_file(
+            &directory.join("cgroup.subtree_control"),
+            &format!("+{controller}"),
+        );
+        // What needs it says so: the file of its limit is not there.
+        drop(asked);
+    }
+    Ok(())
+}
+
+/// Names in the first list that are not in the second.
+pub(super) fn missing<'a>(has: &'a str, gives: &'a str) -> impl Iterator<Item = &'a str> {
+    has.split_whitespace()
+        .filter(move |one| !gives.split_whitespace().any(|given| given == *one))
 }
 
 fn missing_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
