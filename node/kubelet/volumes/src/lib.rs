@@ -5,6 +5,7 @@
 //! the API (config maps, secrets, tokens) comes through the trait [`Objects`].
 
 mod atomic;
+mod disk;
 mod drivers;
 mod error;
 mod fields;

@@ -39,6 +39,13 @@ impl PodPaths {
         self.volumes(uid).join(plugin.replace('/', "~")).join(name)
     }
 
+    /// `plugins/kubernetes.io/local-volume/mounts/<name>`, where the disk of a PersistentVolume is mounted for all pods.
+    pub fn disk(&self, name: &str) -> PathBuf {
+        self.root
+            .join("plugins/kubernetes.io/local-volume/mounts")
+            .join(name)
+    }
+
     /// `pods/<uid>/volume-subpaths`
     pub fn subpaths(&self, uid: &str) -> PathBuf {
         self.pod(uid).join("volume-subpaths")

@@ -26,9 +26,19 @@ pub(crate) struct Persistent {
 /// What a PersistentVolume is made of, as far as it is implemented.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
-    HostPath { path: String, check: String },
-    Local { path: String },
-    Nfs { server: String, path: String },
+    HostPath {
+        path: String,
+        check: String,
+    },
+    /// A directory or a device; the file system's type, if one is named.
+    Local {
+        path: String,
+        kind: Option<String>,
+    },
+    Nfs {
+        server: String,
+        path: String,
+    },
     Driver(Box<DriverVolume>),
 }
 
@@ -90,6 +100,7 @@ pub(crate) fn resolve(claim: &Value, volume: &Value, asked: bool) -> Result<Pers
         (
             Source::Local {
                 path: path.to_owned(),
+                kind: spec["local"]["fsType"].as_str().map(ToOwned::to_owned),
             },
             asked,
         )
@@ -250,7 +261,10 @@ mod tests {
         );
         assert_eq!(
             source(json!({"local": {"path": "/b"}})).unwrap(),
-            Source::Local { path: "/b".into() }
+            Source::Local {
+                path: "/b".into(),
+                kind: None
+            }
         );
         let error = source(json!({"iscsi": {"lun": 1}})).unwrap_err().to_string();
         assert_eq!(error, "unsupported volume: PersistentVolume of iscsi");

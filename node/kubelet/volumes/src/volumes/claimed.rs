@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-use super::{Volumes, fs_group, host_path, uid};
+use super::{Volumes, host_path, uid};
 use crate::drivers::DriverVolume;
 use crate::error::{Phase, VolumeError};
 use crate::mount;
@@ -138,8 +137,8 @@ impl Volumes {
                 host_path::check(Path::new(path), check)?;
                 PathBuf::from(path)
             }
-            Source::Local { path } if block => device(Path::new(path))?,
-            Source::Local { path } => self.local(&found.name, Path::new(path), read_only, pod)?,
+            Source::Local { path, .. } if block => device(Path::new(path))?,
+            Source::Local { path, kind } => self.local(&found, Path::new(path), kind.as_deref(), pod).await?,
             Source::Nfs { server, path } => {
                 let export = Export {
                     server: server.clone(),
@@ -173,30 +172,6 @@ impl Volumes {
             block: volume.block,
         };
         Ok((placed, mounted.grown))
-    }
-
-    /// A directory of the node, bound to where upstream's kubelet has it.
-    fn local(&self, name: &str, source: &Path, read_only: bool, pod: &Pod) -> Result<PathBuf, VolumeError> {
-        let metadata = fs::metadata(source).map_err(|error| {
-            let message = format!("path {:?} does not exist: {error}", source.display());
-            VolumeError::in_phase(Phase::NewMounter, name, message)
-        })?;
-        if metadata.file_type().is_block_device() {
-            return Err(VolumeError::Unsupported {
-                what: "local volume that is a block device with a file system".to_owned(),
-            });
-        }
-        let target = self.paths.volume(uid(pod), "kubernetes.io/local-volume", name);
-        if mount::is_mount_point(&target)? {
-            return Ok(target);
-        }
-        fs::create_dir_all(&target).map_err(|error| VolumeError::io("create", &target, error))?;
-        mount::bind(source, &target)?;
-        match fs_group(pod) {
-            Some(group) if !read_only => crate::own(&target, pod, group, read_only)?,
-            _ => {}
-        }
-        Ok(target)
     }
 
     async fn nfs(

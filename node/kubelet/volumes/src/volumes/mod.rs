@@ -2,6 +2,7 @@
 
 mod claimed;
 mod content;
+mod disks;
 mod host_path;
 mod ownership;
 mod teardown;
@@ -30,6 +31,7 @@ pub struct Volumes {
     tokens: tokens::Shelves,
     drivers: Option<Arc<dyn Drivers>>,
     places: Mutex<claimed::Places>,
+    disks: disks::Turns,
 }
 
 /// How often trust bundles are looked at, as often as upstream syncs a pod.
@@ -72,6 +74,7 @@ impl Volumes {
             tokens: tokens::Shelves::default(),
             drivers: None,
             places: Mutex::default(),
+            disks: disks::Turns::default(),
         }
     }
 
@@ -158,17 +161,18 @@ impl Volumes {
         subpath::bind(&directory, sub_path, &target)
     }
 
-    /// Lets drivers take back what the pod has of them; to be called before [`Self::tear_down`] and
+    /// Lets drivers take back what the pod has of them, and unmounts disks that nobody else has; to be called before [`Self::tear_down`] and
     /// [`Self::unmount`], and again when it fails.
     ///
     /// # Errors
     /// All that went wrong.
     pub async fn release(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
         self.forget_places(pod_uid);
-        match &self.drivers {
-            Some(drivers) => drivers.unmount(pod_uid).await,
-            None => Ok(()),
+        let mut errors = self.release_disks(pod_uid).await;
+        if let Some(drivers) = &self.drivers {
+            errors.extend(drivers.unmount(pod_uid).await.err().into_iter().flatten());
         }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// Unmounts and removes everything below the pod's directory; what is already gone is fine. Goes on
