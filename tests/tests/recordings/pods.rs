@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use knode_e2e::Cluster;
 use knode_e2e::recordings::compare::{self, Beside};
 use knode_e2e::recordings::states::{self, State};
 use knode_e2e::recordings::{Recorded, Session, Watching, events, fixture, normal};
-use knode_e2e::{Cluster, over_containerd};
 use knode_testkit::{image, wait_until};
 use serde_json::{Value, json};
 
@@ -107,10 +107,10 @@ enum End {
 }
 
 impl Pod {
-    fn read(name: &str) -> Self {
+    fn read(name: &str, over_containerd: bool) -> Self {
         let mut lines = fixture(&format!("pods/{name}.jsonl"));
         for line in &mut lines {
-            line.request = translated(&line.request);
+            line.request = translated(&line.request, over_containerd);
         }
         let states = states::recorded(&lines);
         let namespace = lines[0].path.split('/').nth(4).unwrap().to_owned();
@@ -245,8 +245,8 @@ impl Pod {
 }
 
 /// What is recorded as it is here: in knode's engine, or in a containerd that is older than the recorded one.
-fn translated(request: &Value) -> Value {
-    if over_containerd() {
+fn translated(request: &Value, over_containerd: bool) -> Value {
+    if over_containerd {
         let mut request = request.clone();
         forget_users(&mut request);
         return request;
@@ -316,7 +316,7 @@ fn settled(events: Vec<Value>, is_open: bool) -> Vec<Value> {
     events
 }
 
-fn read_all() -> Vec<Pod> {
+fn read_all(over_containerd: bool) -> Vec<Pod> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/data/recordings/pods");
     let files = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     let mut names: Vec<String> = files
@@ -324,14 +324,23 @@ fn read_all() -> Vec<Pod> {
         .collect();
     names.sort();
     assert!(names.len() > 25, "{names:?}");
-    names.retain(|name| !over_containerd() || !OTHER_TEXTS.contains(&name.as_str()));
+    names.retain(|name| !over_containerd || !OTHER_TEXTS.contains(&name.as_str()));
     assert!(LEFT_OUT.iter().all(|(name, _)| !names.iter().any(|n| n == name)));
-    names.iter().map(|name| Pod::read(name)).collect()
+    let read = |name: &String| Pod::read(name, over_containerd);
+    names.iter().map(read).collect()
 }
 
 #[test]
 fn pods_go_the_recorded_way() {
-    let mut cluster = Cluster::machine("recpods");
+    go(Cluster::machine("recpods"));
+}
+
+#[test]
+fn the_same_over_containerd() {
+    go(Cluster::over_containerd("recpods-cd"));
+}
+
+fn go(mut cluster: Cluster) {
     std::fs::create_dir_all(manifests(&cluster)).unwrap();
     cluster.start(&["--pod-manifest-path", &manifests(&cluster).display().to_string()]);
     for (number, image) in [
@@ -347,7 +356,7 @@ fn pods_go_the_recorded_way() {
     }
     let session = Session::new(&cluster);
     prepare(&session);
-    let mut pods = read_all();
+    let mut pods = read_all(cluster.is_over_containerd());
     let watch = Watching::start(&session, "/api/v1/pods");
     let events = Watching::start(&session, "/api/v1/events");
     for pod in &mut pods {
