@@ -102,6 +102,7 @@ async fn an_empty_disk_is_formatted_once_and_mounted_while_it_is_used() {
     bench.set_up(&one, 1001).await.unwrap();
     assert_eq!(disk.mounts(), 3, "once for both, and bound to each");
     end(&bench, "u").await;
+    assert_eq!(disk.mounts(), 2, "the other still has it");
     assert_eq!(
         fs::read_to_string(bench.path(&other, "v").join("kept")).unwrap(),
         "x"
