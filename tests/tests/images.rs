@@ -122,3 +122,112 @@ fn archives_beside_the_data_are_imported_at_start() {
         Output::of(&mut cluster.knode(&["engine", "images", "--data-dir", &cluster.data_dir()])).ok();
     assert!(images.contains("busybox:brought"), "{images}");
 }
+
+/// User `me`, password `secret`, as a registry is told them and as clients send them.
+const ME: (&str, &str) = (
+    "me:$2y$05$Zr4Hd3dDJ5mCJUvZhFR5bOHsX77qnjhe97xyN2oZnZa0bSFo13SOO",
+    "bWU6c2VjcmV0",
+);
+
+/// A secret for a registry, with what clients send.
+fn registry_secret(name: &str, registry: &str, auth: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: kubernetes.io/dockerconfigjson\n\
+         stringData: {{.dockerconfigjson: '{{\"auths\": {{\"{registry}\": {{\"auth\": \"{auth}\"}}}}}}'}}\n"
+    )
+}
+
+fn pod_with(name: &str, image: &str, policy: &str, secret: &str) -> String {
+    pod(name, image, policy) + &format!("  imagePullSecrets: [{{name: {secret}}}]\n")
+}
+
+fn wait_reason(cluster: &Cluster, pod: &str, reason: &str) -> Value {
+    cluster.wait(&format!("pod {pod}"), |p| {
+        let waiting = &p["status"]["containerStatuses"][0]["state"]["waiting"];
+        match waiting["reason"] == reason {
+            true => Ok(waiting.clone()),
+            false => Err(format!("waiting for {reason}: {}", p["status"])),
+        }
+    })
+}
+
+/// Files in a directory of records of pulls.
+fn records(cluster: &Cluster, directory: &str) -> Vec<String> {
+    let path = std::path::Path::new(&cluster.data_dir())
+        .join("kubelet/image_manager")
+        .join(directory);
+    let files = std::fs::read_dir(path).unwrap();
+    files
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_private_image_is_for_those_with_its_password() {
+    private_images(Cluster::machine("private"));
+}
+
+#[test]
+fn a_private_image_in_containerd_too() {
+    private_images(Cluster::over_containerd("private-cd"));
+}
+
+fn private_images(mut cluster: Cluster) {
+    cluster.start(&[]);
+    let (by_tag, by_digest) = only_those_with_the_password(&cluster);
+    // What is known outlives the kubelet and needs no registry.
+    cluster.kill();
+    cluster.start(&[]);
+    cluster
+        .apply(&pod_with("second", &by_tag, "IfNotPresent", "good"))
+        .ok();
+    cluster.wait_ready("pod second");
+    cluster
+        .apply(&pod_with("third", &by_digest, "Never", "good"))
+        .ok();
+    cluster.wait_ready("pod third");
+    wait_reason(&cluster, "never", "ErrImageNeverPull");
+}
+
+/// The names of an image that a pod has pulled and others may not have, whose registry is gone then.
+fn only_those_with_the_password(cluster: &Cluster) -> (String, String) {
+    let mut registry = Registry::start_with_password(&cluster.host, ME.0);
+    registry.sign_in(&format!("Basic {}", ME.1));
+    let built = image::busybox()
+        .name("team/app:1")
+        .cmd(&["sleep", "86400"])
+        .build();
+    let by_tag = registry.push(&built);
+    let by_digest = format!("{}/team/app@{}", registry.address(), built.manifest.digest);
+    cluster
+        .apply(&registry_secret("good", &registry.address(), ME.1))
+        .ok();
+    cluster
+        .apply(&registry_secret("bad", &registry.address(), "bWU6Z3Vlc3M="))
+        .ok();
+
+    cluster
+        .apply(&pod_with("first", &by_tag, "IfNotPresent", "good"))
+        .ok();
+    cluster.wait_ready("pod first");
+    let known = records(cluster, "pulled").concat();
+    assert!(known.contains("/team/app\":{\"kubernetesSecrets\":[{"), "{known}");
+    assert!(!known.contains("secret\"") && !known.contains(ME.1), "{known}");
+    assert_eq!(records(cluster, "pulling"), Vec::<String>::new());
+
+    for (name, image) in [("none", &by_tag), ("digest", &by_digest)] {
+        cluster.apply(&pod(name, image, "IfNotPresent")).ok();
+        let waiting = wait_reason(cluster, name, "ErrImagePull");
+        let told = waiting["message"].as_str().unwrap();
+        assert!(told.contains("authoriz"), "{told}");
+    }
+    cluster
+        .apply(&pod_with("wrong", &by_digest, "IfNotPresent", "bad"))
+        .ok();
+    wait_reason(cluster, "wrong", "ErrImagePull");
+    cluster.apply(&pod("never", &by_tag, "Never")).ok();
+    let waiting = wait_reason(cluster, "never", "ErrImageNeverPull");
+    let text = format!("Container image \"{by_tag}\" is not present with pull policy of Never");
+    assert_eq!(waiting["message"], text);
+    (by_tag, by_digest)
+}
