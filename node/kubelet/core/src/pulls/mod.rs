@@ -190,7 +190,8 @@ impl PullRecords {
         }
     }
 
-    /// The record with `source` in it; none if nothing changes.
+    /// The record with `source` in it; none if nothing is to be written. That the image was seen counts in any case: who
+    /// forgets those that are gone may have looked before it came back.
     fn changed(
         &self,
         image: &str,
@@ -198,11 +199,19 @@ impl PullRecords {
         source: Option<Source>,
         now: Timestamp,
     ) -> Option<PulledRecord> {
-        let known = self.state().records.get(image_ref).cloned();
+        let mut state = self.state();
+        let known = state.records.get_mut(image_ref);
         let is_new = known.is_none();
-        let mut record = known.unwrap_or_else(|| PulledRecord::new(image_ref));
+        let second = Timestamp::from_second(now.as_second()).ok();
+        let mut record = match known {
+            Some(known) => {
+                known.last_updated_time = second;
+                known.clone()
+            }
+            None => PulledRecord::new(image_ref),
+        };
+        record.last_updated_time = second;
         let added = source.is_some_and(|source| merge::add(&mut record, &repository(image), source));
-        record.last_updated_time = Timestamp::from_second(now.as_second()).ok();
         (is_new || added).then_some(record)
     }
 

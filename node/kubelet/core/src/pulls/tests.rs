@@ -177,6 +177,18 @@ async fn images_that_are_gone_are_forgotten() {
 }
 
 #[tokio::test]
+async fn an_image_that_came_back_meanwhile_is_not_forgotten() {
+    let root = Root::new("back");
+    let records = root.open();
+    for second in [0, 20] {
+        let pull = records.begin("a").await.unwrap();
+        pull.succeeded("id", of("u", "h"), at(second)).await;
+    }
+    records.prune(&BTreeSet::new(), at(10)).await;
+    assert!(has(&records.look("a", "id"), "u", "h"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_verified_until_it_is_written_anew() {
     let root = Root::new("broken");
     drop(root.open());
