@@ -13,6 +13,7 @@ pub mod entry;
 mod error;
 mod events;
 pub mod fuzz;
+mod guard;
 mod link;
 pub mod net;
 mod recovery;

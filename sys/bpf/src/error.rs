@@ -57,6 +57,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The program cannot be hooked to the control group.
+    #[error("attach program {name} to control group {}", group.display())]
+    Group {
+        /// The program's name.
+        name: &'static str,
+        /// The group's directory.
+        group: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Error {

@@ -10,6 +10,8 @@ use crate::syscall::{self, Attributes, BPF_TCX_INGRESS, Command};
 
 /// A program for packets at an interface.
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+/// A program for devices in a control group.
+const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 /// The kernel's conntrack functions are for programs under a licence that goes with the GPL.
 const LICENCE: &[u8] = b"Dual MIT/GPL\0";
 /// Room for what the verifier says of a program it refuses, bytes.
@@ -50,13 +52,28 @@ impl Program {
     /// # Errors
     /// [`Error::Assemble`], [`Error::Load`] with the verifier's reason.
     pub fn load(name: &'static str, assembler: Assembler<'_>) -> Result<Self> {
+        Self::load_as((BPF_PROG_TYPE_SCHED_CLS, BPF_TCX_INGRESS), name, assembler)
+    }
+
+    /// Loads a program that is asked when a process of a control group opens or makes a device: R1 points to the access
+    /// and the kind of device, its major and its minor number, 32 bits each; R0 other than zero lets it
+    /// (`struct bpf_cgroup_dev_ctx`).
+    ///
+    /// # Errors
+    /// [`Error::Assemble`], [`Error::Load`] with the verifier's reason.
+    pub fn load_for_devices(name: &'static str, assembler: Assembler<'_>) -> Result<Self> {
+        Self::load_as((BPF_PROG_TYPE_CGROUP_DEVICE, 0), name, assembler)
+    }
+
+    /// `kind`: the program's type, and the hook that it is for where the kernel asks for it.
+    fn load_as(kind: (u32, u32), name: &'static str, assembler: Assembler<'_>) -> Result<Self> {
         let code = assembler.finish()?;
         let mut log = Vec::new();
-        let first = Self::try_load(name, &code, &mut log);
+        let first = Self::try_load(kind, name, &code, &mut log);
         // What the verifier says costs time and memory: it is asked only when it refuses.
         let fd = first.or_else(|_| {
             log.resize(LOG, 0);
-            Self::try_load(name, &code, &mut log)
+            Self::try_load(kind, name, &code, &mut log)
         });
         fd.map(|fd| Self { name, fd }).map_err(|source| Error::Load {
             name,
@@ -65,10 +82,15 @@ impl Program {
         })
     }
 
-    fn try_load(name: &str, code: &[u64], log: &mut [u8]) -> io::Result<OwnedFd> {
+    fn try_load(
+        (prog_type, expected_attach_type): (u32, u32),
+        name: &str,
+        code: &[u64],
+        log: &mut [u8],
+    ) -> io::Result<OwnedFd> {
         let count = |length: usize| u32::try_from(length).map_err(io::Error::other);
         let mut load = Load {
-            prog_type: BPF_PROG_TYPE_SCHED_CLS,
+            prog_type,
             insn_cnt: count(code.len())?,
             insns: code.as_ptr().expose_provenance() as u64,
             license: LICENCE.as_ptr().expose_provenance() as u64,
@@ -83,7 +105,7 @@ impl Program {
             prog_flags: 0,
             prog_name: syscall::name(name),
             prog_ifindex: 0,
-            expected_attach_type: BPF_TCX_INGRESS,
+            expected_attach_type,
         };
         syscall::open(Command::ProgLoad, &mut load)
     }

@@ -12,6 +12,7 @@ pub(crate) enum Command {
     MapUpdate = 2,
     MapDelete = 3,
     ProgLoad = 5,
+    ProgAttach = 8,
     LinkCreate = 28,
 }
 

@@ -31,7 +31,13 @@ const MAY: &[(&str, &[&str])] = &[
     ("knode-images", &["knode-linux"]),
     (
         "knode-engine",
-        &["knode-cri", "knode-dbus", "knode-images", "knode-linux"],
+        &[
+            "knode-bpf",
+            "knode-cri",
+            "knode-dbus",
+            "knode-images",
+            "knode-linux",
+        ],
     ),
     ("knode-cni", &["knode-linux"]),
     ("knode-dns", &["knode-client", "knode-linux"]),

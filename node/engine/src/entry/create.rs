@@ -7,16 +7,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT, Version};
 use knode_linux::seclude::{self, Keep};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
+use oci_spec::runtime::Spec;
 
 use super::executor::ProgramExecutor;
 use super::report::Report;
 use super::{enter, scope, stage};
 use crate::crash;
 use crate::error::chain;
+use crate::guard;
 use crate::runtime::OciProgram;
 use crate::scope::Scope;
 use crate::shim::protocol::OwnMounts;
@@ -151,6 +154,22 @@ fn builder(args: &CreateArgs, executor: ProgramExecutor) -> Result<ContainerBuil
     builder.validate_id()
 }
 
+/// Version 2 has no controller for devices, and libcontainer's own guard needs a library in C.
+fn guard_devices(bundle: &Path) -> Result<(), LibcontainerError> {
+    let other = |error: &(dyn std::error::Error + 'static)| LibcontainerError::Other(chain(error));
+    let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref()).map_err(|error| other(&error))?;
+    if cgroups.version() == Version::V1 {
+        return Ok(());
+    }
+    let spec = Spec::load(bundle.join("config.json")).map_err(|error| other(&error))?;
+    let linux = spec.linux().as_ref();
+    let group = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let group = group.ok_or_else(|| LibcontainerError::Other("no control group is named".into()))?;
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|resources| resources.devices().as_deref());
+    guard::guard(&cgroups.directory("", group), rules.unwrap_or_default()).map_err(|error| other(&error))
+}
+
 fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, LibcontainerError> {
     let executor = ProgramExecutor {
         report: report.clone(),
@@ -165,6 +184,7 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
         .as_sibling(true)
         .build()?;
     crash::point("creator.built");
+    guard_devices(&staged)?;
     let pid = container
         .pid()
         .map(|pid| pid.as_raw())
