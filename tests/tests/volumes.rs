@@ -26,6 +26,7 @@ fn work(mut cluster: Cluster) {
     cluster.import_busybox("busybox:test");
     cluster.apply(CLASSES).ok();
     data_of_claims_outlives_pods(&cluster);
+    data_of_a_disk_outlives_pods(&cluster);
     let own = driver(&cluster, DRIVER);
     a_driver_stages_once_and_publishes_for_each_pod(&cluster, &own);
     a_volume_is_attached_before_it_is_mounted(&cluster);
@@ -160,16 +161,18 @@ metadata: {name: key}
 stringData: {word: sesame}
 ";
 
+/// Where a volume can be had.
+fn affinity(node: &str) -> String {
+    format!(
+        "nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]}}]}}}}"
+    )
+}
+
 /// What a claim is bound to goes where it can be had, and what pods write stays.
 fn data_of_claims_outlives_pods(cluster: &Cluster) {
     let (local, host) = (cluster.scratch.join("local"), cluster.scratch.join("host"));
     std::fs::create_dir_all(&local).unwrap();
     std::fs::create_dir_all(&host).unwrap();
-    let affinity = |node: &str| {
-        format!(
-            "nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]}}]}}}}"
-        )
-    };
     let source = format!("local: {{path: {}}}\n  {}", local.display(), affinity("node1"));
     cluster.apply(&claimed("local", &source, "local")).ok();
     let elsewhere = format!("local: {{path: {}}}\n  {}", local.display(), affinity("node9"));
@@ -233,6 +236,57 @@ fn data_of_claims_outlives_pods(cluster: &Cluster) {
     assert_eq!(std::fs::read_to_string(host.join("names")).unwrap(), "host-1\n");
     let kept = std::fs::read_to_string(local.join("names")).unwrap();
     assert_eq!(kept, "local-1\nlocal-2\n");
+}
+
+/// A disk; it goes with this.
+struct Disk(String);
+
+impl Disk {
+    fn new(file: &Path) -> Self {
+        std::fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
+        Self(run("losetup", &["--find", "--show", &file.display().to_string()]))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.0]);
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(words).output().unwrap();
+    assert!(output.status.success(), "{program} {words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// An empty disk gets a file system, which is mounted while pods have it. What holds something else stays as it is.
+fn data_of_a_disk_outlives_pods(cluster: &Cluster) {
+    let disk = |name: &str| Disk::new(&cluster.scratch.join(name));
+    let (empty, foreign) = (disk("empty"), disk("foreign"));
+    run("mkswap", &[&foreign.0]);
+    let before = std::fs::read(&foreign.0).unwrap();
+    for (name, disk) in [("raw", &empty), ("foreign", &foreign)] {
+        let source = format!(
+            "local: {{path: {}, fsType: ext4}}\n  {}",
+            disk.0,
+            affinity("node1")
+        );
+        cluster.apply(&claimed(name, &source, "local")).ok();
+        cluster.apply(&pod(&format!("{name}-1"), &by_claim(name))).ok();
+    }
+    cluster.wait_ready("pod raw-1");
+    logs(cluster, "raw-1", &["raw-1", "4321"]);
+    let shared = kubelet(cluster).join("plugins/kubernetes.io/local-volume/mounts/raw");
+    assert!(mounts(&kubelet(cluster)).contains(&shared));
+    event(cluster, "foreign-1", "FailedMount", "it already contains swap");
+    assert!(std::fs::read(&foreign.0).unwrap() == before, "it was written to");
+    delete(cluster, "raw-1 foreign-1");
+    cluster.apply(&pod("raw-2", &by_claim("raw"))).ok();
+    cluster.wait_ready("pod raw-2");
+    logs(cluster, "raw-2", &["raw-1", "raw-2"]);
+    delete(cluster, "raw-2");
+    assert_eq!(mounts(&kubelet(cluster)), Vec::<PathBuf>::new());
 }
 
 /// The driver is asked to stage once and to publish for each pod, with all that it wants to know; nothing is left.
