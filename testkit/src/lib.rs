@@ -6,6 +6,7 @@ pub mod containerd;
 pub mod hosts;
 pub mod image;
 pub mod leaks;
+pub mod machine;
 pub mod netns;
 pub mod process;
 pub mod random;

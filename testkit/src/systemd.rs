@@ -21,7 +21,16 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 const JOIN: &str = r#"
 set -e
 group=$1; shift
-for top in /sys/fs/cgroup /sys/fs/cgroup/*; do
+# Version 2 gives to a group only what the one above hands down.
+tops="/sys/fs/cgroup"
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
+    echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || true
+  done
+else
+  tops="/sys/fs/cgroup/*"
+fi
+for top in $tops; do
   [ -e "$top/cgroup.procs" ] && [ ! -L "$top" ] || continue
   if [ ! -d "$top/$group" ]; then
     mkdir "$top/$group"

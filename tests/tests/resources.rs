@@ -330,3 +330,19 @@ fn what_cannot_be_had_is_refused(cluster: &Cluster, machine: &Machine) {
     let value = cluster.kubectl("exec tuned -- cat /proc/sys/kernel/msgmax");
     assert_eq!(value.stdout.trim(), "8192", "{value}");
 }
+
+/// Groups of pods, their limits and the node's, as another kernel has them.
+#[test]
+fn the_same_with_version_2_control_groups() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binary = std::fs::canonicalize(knode_e2e::binary()).unwrap();
+    let only = "--exact processors_and_limits_are_what_the_configuration_says";
+    let ended = knode_testkit::machine::again(
+        directory,
+        only,
+        &[("KNODE_BIN", &binary)],
+        std::time::Duration::from_secs(500),
+    );
+    let console = ended.ok();
+    assert!(console.contains("1 passed"), "{console}");
+}

@@ -16,10 +16,6 @@ use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-fn is_v2() -> bool {
-    !std::path::Path::new("/sys/fs/cgroup/memory").exists()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pods_network_and_settings_are_as_asked() {
     let daemon = Daemon::new("podfields").await;
@@ -337,11 +333,7 @@ async fn the_engine_tells_what_it_can() {
     let features = handler.features.unwrap();
     assert_eq!(handler.name, "");
     assert!(features.recursive_read_only_mounts);
-    let users = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    assert_eq!(
-        features.user_namespaces,
-        users.trim().parse::<u64>().is_ok_and(|most| most > 0)
-    );
+    assert_eq!(features.user_namespaces, users_are_mapped());
     let features = answer.features.unwrap();
     assert!(features.supplemental_groups_policy && !features.user_namespaces_host_network);
 
@@ -692,4 +684,9 @@ async fn credentials_reach_the_registry_they_are_for() {
         }
     }
     daemon.end().await;
+}
+
+#[test]
+fn the_same_with_version_2_control_groups() {
+    machine::again("devices_are processors_and rarer_settings the_engine_tells");
 }

@@ -116,3 +116,8 @@ async fn usage_is_counted() {
     assert!(linux.network.is_some());
     daemon.end().await;
 }
+
+#[test]
+fn the_same_with_version_2_control_groups() {
+    machine::again("");
+}

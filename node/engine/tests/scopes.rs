@@ -55,10 +55,6 @@ fn settings(systemd: &Systemd, id: &str) -> Vec<String> {
     files.iter().map(read).collect()
 }
 
-fn is_v2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
-
 /// Properties of a unit, one a line.
 fn shown(systemd: &Systemd, unit: &str, properties: &str) -> String {
     systemd.run("systemctl", &["show", "-p", properties, unit])

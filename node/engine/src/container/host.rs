@@ -38,12 +38,30 @@ pub(crate) fn machine(cgroups: &Cgroups) -> Machine {
                 controllers.is_ok_and(|text| text.split_whitespace().any(|name| name == "hugetlb"))
             }
         },
-        user_namespaces: Path::new("/proc/self/ns/user").exists(),
+        user_namespaces: Path::new("/proc/self/ns/user").exists() && maps_memory(&release()),
         modules: SecurityModules {
             apparmor,
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         },
     }
+}
+
+/// The kernel's version.
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
+/// Whether files in memory (`tmpfs`) can be shown as those of other users, which pods with users of their own need: since
+/// Linux 6.3, upstream's least version for them, too.
+fn maps_memory(release: &str) -> bool {
+    let mut parts = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut number = || {
+        parts
+            .next()
+            .and_then(|part| part.parse::<u32>().ok())
+            .unwrap_or(0)
+    };
+    (number(), number()) >= (6, 3)
 }
 
 /// Adds the nodes that CDI devices stand for.
@@ -158,6 +176,13 @@ pub(super) fn make_mount_sources(config: &ContainerConfig) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_of_files_in_memory_are_mapped_since_6_3() {
+        let of = |release| maps_memory(release);
+        assert!(of("6.3.0") && of("6.18.5-cloud\n") && of("7.0"));
+        assert!(!of("6.1.0-56-amd64") && !of("5.15.0") && !of("6.2") && !of(""));
+    }
 
     #[test]
     fn a_named_device_has_its_numbers() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use knode_cri::{ContainerEventType, PodSandboxConfig, RunPodSandboxRequest};
 
-use super::validate::{check_slice, validate};
+use super::validate::{check_slice, check_users, validate};
 use super::{Sandbox, files, namespaces, net_request, own_hostname, unique_name};
 use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
@@ -20,6 +20,7 @@ impl Core {
             .ok_or_else(|| EngineError::Invalid("the request has no config".into()))?;
         let metadata = validate(&config)?;
         check_slice(&config, self.config.cgroup_driver, &self.config.systemd)?;
+        check_users(&config, &self.machine)?;
         self.config.runtimes.of(&request.runtime_handler)?;
         let id = new_id();
         self.reserve_name(&unique_name(&metadata), &id)?;

@@ -9,7 +9,7 @@ use knode_dbus::systemd;
 use crate::config::CgroupDriver;
 use crate::error::{EngineError, Result};
 use crate::spec::cgroup::{self, Parent};
-use crate::spec::idmap;
+use crate::spec::{Machine, idmap};
 
 /// Longest host name, as of `sethostname(2)`.
 const MAX_HOSTNAME: usize = 64;
@@ -46,6 +46,21 @@ pub(crate) fn validate(config: &PodSandboxConfig) -> Result<PodSandboxMetadata> 
         check_sysctl(name, own_network, own_ipc)?;
     }
     Ok(metadata)
+}
+
+/// Users of the pod's own, where the kernel has them.
+pub(super) fn check_users(config: &PodSandboxConfig, machine: &Machine) -> Result<()> {
+    let linux = config.linux.as_ref();
+    let context = linux.and_then(|linux| linux.security_context.as_ref());
+    let options = context.and_then(|context| context.namespace_options.as_ref());
+    let users = idmap::of_pod(options.and_then(|options| options.userns_options.as_ref()));
+    let asked = users.map_err(|error| invalid(error.to_string()))?.is_some();
+    if asked && !machine.user_namespaces {
+        let text =
+            "user namespaces are not supported: they need Linux 6.3, which maps the users of files in memory";
+        return Err(invalid(text));
+    }
+    Ok(())
 }
 
 /// Host name, resolver and log directory, which end up in files and paths.

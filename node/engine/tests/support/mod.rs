@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod daemon;
+pub mod machine;
 pub mod spdy;
 pub mod traces;
 pub mod websocket;
@@ -90,4 +91,18 @@ pub fn bind(host: &std::path::Path, container: &str) -> Mount {
         container_path: container.into(),
         ..Default::default()
     }
+}
+
+/// Whether control groups are of version 2.
+pub fn is_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Whether this kernel can show files in memory as those of other users.
+pub fn users_are_mapped() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
 }
