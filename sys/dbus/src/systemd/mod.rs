@@ -4,12 +4,14 @@
 
 mod error;
 mod property;
+pub mod slice;
 
 use std::path::Path;
 use std::time::Duration;
 
 pub use error::SystemdError;
 pub use property::{Property, Value};
+use slice::{Limits, Slice, Version};
 
 use crate::{DbusError, Message, Peer, Writer};
 
@@ -142,6 +144,20 @@ impl Systemd {
             ..manager("SetUnitProperties")
         };
         self.call(message, "SetUnitProperties", unit).map(drop)
+    }
+
+    /// Makes a slice with these limits; of one that is there, also by a file or because one below it is, only the limits
+    /// are changed.
+    ///
+    /// # Errors
+    /// Those of [`Systemd::start_transient`] and [`Systemd::set_properties`].
+    pub fn apply(&mut self, slice: &Slice, limits: &Limits, version: Version) -> Result<(), SystemdError> {
+        let limits = limits.properties(version);
+        let whole = [slice.properties(version), limits.clone()].concat();
+        match self.start_transient(slice.unit(), &whole) {
+            Err(SystemdError::UnitExists { .. }) => self.set_properties(slice.unit(), &limits),
+            other => other,
+        }
     }
 
     /// Stops a unit and waits until that is done: what is left in a scope or below a slice is killed. A unit that is

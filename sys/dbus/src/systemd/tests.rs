@@ -137,6 +137,37 @@ fn refusals_are_told_apart() {
 }
 
 #[test]
+fn of_a_slice_that_is_there_only_the_limits_change() {
+    let (path, served) = played(
+        "slice",
+        vec![
+            vec![error(1, "UnitExists", "Unit a.slice was already loaded.")],
+            vec![answer(2, "")],
+            vec![answer(3, "/job/1"), removed("/job/1", "a-b.slice", "done")],
+        ],
+    );
+    let mut systemd = Systemd::connect(&path).unwrap();
+    let limits = Limits {
+        memory: Some(1 << 20),
+        ..Limits::default()
+    };
+    for group in ["/a", "/a/b"] {
+        let slice = Slice::of_group(Path::new(group)).unwrap();
+        systemd.apply(&slice, &limits, Version::V2).unwrap();
+    }
+    let calls = served.join().unwrap();
+    let members: Vec<&str> = calls.iter().map(|call| call.member.as_str()).collect();
+    assert_eq!(
+        members,
+        ["StartTransientUnit", "SetUnitProperties", "StartTransientUnit"]
+    );
+    let has = |call: &Message, name: &str| call.body.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(calls.iter().all(|call| has(call, "MemoryMax")));
+    assert!(has(&calls[2], "DefaultDependencies") && !has(&calls[1], "DefaultDependencies"));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn a_bus_is_greeted_and_asked_for_jobs() {
     let greeted = vec![vec![answer(1, ":1.7")], vec![answer(2, "")], vec![answer(3, "")]];
     let (path, served) = played("bus", greeted);
