@@ -146,8 +146,8 @@ impl Systemd {
         self.call(message, "SetUnitProperties", unit).map(drop)
     }
 
-    /// Makes a slice with these limits; of one that is there, also by a file or because one below it is, only the limits
-    /// are changed.
+    /// Makes a slice with these limits; of one that was made before, or that a file describes, only the limits are
+    /// changed. One that systemd made because of another below it is made whole.
     ///
     /// # Errors
     /// Those of [`Systemd::start_transient`] and [`Systemd::set_properties`].
