@@ -27,6 +27,8 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
     echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || true
   done
+  # Where systemd itself went, so that it can hand down what it has.
+  if [ -d "/sys/fs/cgroup/$group/init.scope" ]; then group=$group/init.scope; fi
 else
   tops="/sys/fs/cgroup/*"
 fi
@@ -111,7 +113,18 @@ impl Systemd {
             _etc: etc,
         };
         systemd.pid = wait_until("systemd to listen", BOUND, || systemd.listening());
+        systemd.leave_to_itself();
         systemd
+    }
+
+    /// In version 2 a group hands nothing down while a process is left in it, such as the one that has made its
+    /// namespaces.
+    fn leave_to_itself(&self) {
+        let (top, made_by) = (Path::new(DEFAULT_ROOT), self.process.as_ref().map(Process::id));
+        if let Some(pid) = made_by.filter(|_| top.join("cgroup.controllers").exists()) {
+            let moved = std::fs::write(top.join("cgroup.procs"), pid.to_string());
+            moved.expect("processes can be moved to the top");
+        }
     }
 
     fn listening(&mut self) -> Result<u32, String> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use knode_cri::LinuxContainerResources;
 use knode_dbus::systemd::{Property, Systemd, SystemdError};
-use knode_linux::cgroup::cpu_weight;
+use knode_linux::cgroup::container_weight;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use devices::allowed;
@@ -60,7 +60,7 @@ impl Limits {
         let shares = positive(given.cpu_shares);
         let weigh = |shares| {
             if v2 {
-                cpu_weight(shares)
+                container_weight(shares)
             } else {
                 shares.clamp(2, 262_144)
             }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(number(&v1, "CPUQuotaPeriodUSec"), Some(50_000));
         let v2 = Limits::of(Some(&given()), true).properties();
         assert_eq!(number(&v2, "MemoryMax"), Some(64 << 20));
-        assert_eq!(number(&v2, "CPUWeight"), Some(cpu_weight(512)));
+        assert_eq!(number(&v2, "CPUWeight"), Some(container_weight(512)));
         assert_eq!(number(&v2, "MemoryLimit"), None);
     }
 

@@ -1,7 +1,7 @@
 //! Limits: as OCI resources at the start, as control-group files for a change.
 
 use knode_cri::LinuxContainerResources;
-use knode_linux::cgroup::cpu_weight;
+use knode_linux::cgroup::container_weight;
 use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemoryBuilder,
     LinuxResources, LinuxResourcesBuilder,
@@ -156,7 +156,7 @@ fn values_v2(given: &LinuxContainerResources) -> Result<Vec<CgroupValue>, SpecEr
     let period = positive("cpu_period", given.cpu_period)?;
     let (limit, quota) = (given.memory_limit_in_bytes, given.cpu_quota);
     let mut values = Vec::new();
-    values.extend(shares.map(|shares| write("cpu", "cpu.weight", cpu_weight(shares))));
+    values.extend(shares.map(|shares| write("cpu", "cpu.weight", container_weight(shares))));
     if quota != 0 || period.is_some() {
         let period = period.unwrap_or(CPU_PERIOD);
         values.push(write("cpu", "cpu.max", format!("{} {period}", or_max(quota))));

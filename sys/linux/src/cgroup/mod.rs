@@ -184,9 +184,28 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 }
 
 /// Shares of version 1 (`cpu.shares`, 2 to 262144; what is beyond counts as the nearest of these) as a weight of version 2
-/// (`cpu.weight`, 1 to 10000), by the linear rule of runc and the kubelet.
+/// (`cpu.weight`, 1 to 10000), by the linear rule of the kubelet, for groups of pods.
 pub fn cpu_weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// As [`cpu_weight`], by the rule that OCI runtimes have for containers since runc 1.3.2 and crun 1.23: a logarithmic one
+/// by which the default of 1024 shares is the default weight of 100.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+pub fn container_weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            10_f64.powf(exponent).ceil().clamp(1.0, 10_000.0) as u64
+        }
+    }
 }
 
 #[cfg(test)]

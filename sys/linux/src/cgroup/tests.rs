@@ -83,3 +83,12 @@ fn a_group_without_the_controller_is_told_as_missing() {
     let error = cgroups.write("memory", nowhere, "none.such", "1").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
+
+#[test]
+fn the_default_of_shares_is_the_default_weight_of_containers() {
+    let shares = [0, 2, 3, 512, 1024, 262_143, 262_144, u64::MAX];
+    assert_eq!(
+        shares.map(container_weight),
+        [1, 1, 2, 59, 100, 10_000, 10_000, 10_000]
+    );
+}
