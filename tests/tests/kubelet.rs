@@ -56,6 +56,53 @@ fn work(mut cluster: Cluster) {
     a_running_pod_gets_other_limits(&cluster);
     logs_are_rotated_and_who_follows_them_misses_nothing(&cluster);
     a_pod_that_fills_its_scratch_space_is_evicted(&cluster);
+    metrics_tell_what_was_done(&cluster);
+}
+
+/// What has happened in this test, by the names that dashboards and alerts for upstream's kubelet ask for.
+fn metrics_tell_what_was_done(cluster: &Cluster) {
+    let page = cluster
+        .kubectl("get --raw /api/v1/nodes/node1/proxy/metrics")
+        .ok();
+    let at_least = |name: &str, least: f64| {
+        let values = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let total: f64 = values.sum();
+        assert!(total >= least, "{name}: {total}, not {least} or more, in\n{page}");
+    };
+    at_least("kubelet_running_pods", 1.0);
+    at_least("kubelet_running_containers{container_state=\"running\"}", 1.0);
+    at_least("kubelet_desired_pods{static=\"\"}", 1.0);
+    at_least("kubelet_started_pods_total", 3.0);
+    at_least(
+        "kubelet_started_containers_total{container_type=\"container\"}",
+        3.0,
+    );
+    at_least(
+        "kubelet_started_containers_total{container_type=\"ephemeral_container\"}",
+        1.0,
+    );
+    at_least("kubelet_pod_start_duration_seconds_count", 3.0);
+    at_least(
+        "kubelet_pod_worker_duration_seconds_count{operation_type=\"create\"}",
+        3.0,
+    );
+    at_least("kubelet_evictions{eviction_signal=\"emptydirfs.limit\"}", 1.0);
+    at_least(
+        "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"}",
+        3.0,
+    );
+    at_least(
+        "kubelet_runtime_operations_duration_seconds_count{operation_type=\"start_container\"}",
+        3.0,
+    );
+    at_least("kubelet_certificate_manager_client_ttl_seconds", 60.0);
+    at_least("kubelet_certificate_manager_server_ttl_seconds", 60.0);
+    at_least("process_cpu_seconds_total", 0.01);
+    at_least("process_open_fds", 10.0);
+    let asked = "rest_client_requests_total{code=\"200\",host=\"";
+    assert!(page.contains(asked), "{asked} is not in\n{page}");
 }
 
 /// A process that is ended when this goes.

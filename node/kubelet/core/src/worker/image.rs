@@ -174,11 +174,13 @@ impl Subject<'_> {
             let missing = cri::CriError::not_found(format!("image \"{id}\" is missing after its pull"));
             return Err(self.pull_failure(image, &missing));
         };
+        let size = self.size(&id).await;
+        let took = std::time::Duration::try_from(total).unwrap_or_default();
+        self.context.config.metrics.pods.pulled(size, took);
         let message = format!(
-            "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {} bytes.",
+            "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {size} bytes.",
             seconds(own),
             seconds(total),
-            self.size(&id).await
         );
         self.event(EventKind::Normal, "Pulled", message);
         Ok(present)
