@@ -11,7 +11,6 @@ mod page;
 mod pods;
 mod requests;
 mod runtime;
-mod volumes;
 
 use prometheus::{Registry, TextEncoder};
 
@@ -21,7 +20,6 @@ pub use page::{Page, Value};
 pub use pods::{ContainerType, PodStart, Pods, Work};
 pub use requests::Requests;
 pub use runtime::Runtime;
-pub use volumes::Volumes;
 
 /// All instruments of one kubelet.
 pub struct Metrics {
@@ -34,10 +32,8 @@ pub struct Metrics {
     pub http: Http,
     /// What the API server was asked.
     pub requests: Requests,
-    /// Eviction, garbage, control groups.
+    /// Eviction, garbage, certificates.
     pub node: Node,
-    /// Volumes and their drivers.
-    pub volumes: Volumes,
 }
 
 impl Metrics {
@@ -50,7 +46,6 @@ impl Metrics {
             http: Http::new(&registry),
             requests: Requests::new(&registry),
             node: Node::new(&registry),
-            volumes: Volumes::new(&registry),
             registry,
         }
     }

@@ -1,17 +1,13 @@
-//! What the node does to keep going: eviction, garbage, control groups.
+//! What the node does to keep going: eviction, garbage, certificates.
 
-use std::time::Duration;
+use prometheus::{IntCounter, IntCounterVec, Registry};
 
-use prometheus::{DEFAULT_BUCKETS, HistogramVec, IntCounter, IntCounterVec, Registry};
-
-use crate::families::{counter, counters, histograms};
+use crate::families::{counter, counters};
 
 /// Counted by the node's own upkeep.
 pub struct Node {
     evictions: IntCounterVec,
-    preemptions: IntCounterVec,
     images: IntCounterVec,
-    groups: HistogramVec,
     client_renewals: IntCounter,
     server_renewals: IntCounter,
 }
@@ -25,24 +21,11 @@ impl Node {
                 "Pods that were ended for what is scarce, by its signal.",
                 &["eviction_signal"],
             ),
-            preemptions: counters(
-                registry,
-                "kubelet_preemptions",
-                "Pods that were ended for one that is critical, by the resource that it lacked.",
-                &["preemption_signal"],
-            ),
             images: counters(
                 registry,
                 "kubelet_image_garbage_collected_total",
                 "Images that were removed, for their age or for the space that they took.",
                 &["reason"],
-            ),
-            groups: histograms(
-                registry,
-                "kubelet_cgroup_manager_duration_seconds",
-                "Seconds that an operation on the control groups of pods takes.",
-                DEFAULT_BUCKETS,
-                &["operation_type"],
             ),
             client_renewals: counter(
                 registry,
@@ -62,21 +45,9 @@ impl Node {
         self.evictions.with_label_values(&[signal]).inc();
     }
 
-    /// A pod is ended for a critical one.
-    pub fn preempted(&self, resource: &str) {
-        self.preemptions.with_label_values(&[resource]).inc();
-    }
-
     /// So many images were removed because of this: `age` or `space`.
     pub fn images_removed(&self, reason: &str, count: u64) {
         self.images.with_label_values(&[reason]).inc_by(count);
-    }
-
-    /// Control groups were made or changed (`update`), or removed (`destroy`).
-    pub fn groups(&self, operation: &str, took: Duration) {
-        self.groups
-            .with_label_values(&[operation])
-            .observe(took.as_secs_f64());
     }
 
     /// The client certificate could not be renewed.
