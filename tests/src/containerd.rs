@@ -114,6 +114,8 @@ impl Containerd {
             let full = full_name(name);
             if full != name {
                 self.ctr(host, &["tag", "--force", name, &full]);
+                // CRI doesn't know this name, which would keep the layers of an image that it removes.
+                self.ctr(host, &["rm", name]);
             }
             host.block_on(async || self.known(&full).await);
         }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use knode_cri::{
-    Image, ImageFsInfoRequest, ImageSpec, ListContainersRequest, ListImagesRequest, RemoveImageRequest,
+    Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListContainersRequest, ListImagesRequest,
+    RemoveImageRequest, StatusRequest,
 };
 use knode_linux::filewatch;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::ImageGcPolicy;
 use super::census::{Candidate, Census, Listed, to_free};
@@ -21,6 +22,7 @@ pub(crate) struct ImageGc {
     deps: NodeDeps,
     census: Mutex<Census>,
     path: Mutex<Option<PathBuf>>,
+    sandbox_image: OnceCell<Option<String>>,
 }
 
 impl ImageGc {
@@ -31,6 +33,7 @@ impl ImageGc {
             deps,
             census: Mutex::default(),
             path: Mutex::default(),
+            sandbox_image: OnceCell::new(),
         }
     }
 
@@ -135,6 +138,7 @@ impl ImageGc {
             in_use.extend(container.image.map(|image| image.image));
             in_use.extend([container.image_ref, container.image_id]);
         }
+        in_use.extend(self.sandbox_image().await?);
         in_use.remove("");
         let images: Vec<Listed> = images.into_iter().map(listed).collect();
         let present = images.iter().map(|image| image.id.clone()).collect();
@@ -144,6 +148,30 @@ impl ImageGc {
             .await
             .take(&images, &in_use, self.deps.clock.now());
         Ok(())
+    }
+
+    /// The id of the image that the runtime makes sandboxes from, where it has one. Older containerds do not
+    /// pin it, and without it no pod starts any more where no registry is in reach.
+    async fn sandbox_image(&self) -> Result<Option<String>> {
+        let failed = |call| move |source| Error::Runtime { call, source };
+        let name = self.sandbox_image.get_or_try_init(async || -> Result<_> {
+            let status = self.deps.runtime.status(StatusRequest { verbose: true });
+            let info = status.await.map_err(failed("Status"))?.info;
+            Ok(info.get("config").and_then(|config| sandbox_image(config)))
+        });
+        let Some(name) = name.await? else {
+            return Ok(None);
+        };
+        let image = ImageSpec {
+            image: name.clone(),
+            ..Default::default()
+        };
+        let request = ImageStatusRequest {
+            image: Some(image),
+            verbose: false,
+        };
+        let found = self.deps.images.image_status(request).await;
+        Ok(found.map_err(failed("ImageStatus"))?.image.map(|image| image.id))
     }
 
     /// Removes images until `wanted` bytes are free or none is left that may go; the bytes freed.
@@ -207,4 +235,28 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The image of sandboxes that a runtime's configuration names, as containerd and CRI-O tell it by `Status`.
+fn sandbox_image(config: &str) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let name = config["sandboxImage"].as_str()?;
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sandbox_image;
+
+    #[test]
+    fn the_image_of_sandboxes_is_read_where_it_is_told() {
+        let told = |config| sandbox_image(config);
+        assert_eq!(
+            told(r#"{"sandboxImage": "pause:3.6"}"#).as_deref(),
+            Some("pause:3.6")
+        );
+        for none in [r#"{"sandboxImage": ""}"#, r#"{"root": "/x"}"#, "not JSON"] {
+            assert_eq!(told(none), None, "{none}");
+        }
+    }
 }
