@@ -40,6 +40,12 @@ state = "{state}"
     )
 }
 
+/// The same configuration, for control groups that systemd makes.
+pub fn by_systemd(config: &str) -> String {
+    let options = "runtimes.runc.options]\n";
+    config.replace(options, &format!("{options}    SystemdCgroup = true\n"))
+}
+
 /// Ends what outlives a containerd that kept everything below `directory`: shims, and the directories of their sockets.
 pub fn end_shims(directory: &Path) {
     // They would hold what they have mounted.

@@ -171,6 +171,20 @@ impl Systemd {
         words
     }
 
+    /// The slices that it knows, by name.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn slices(&self) -> Vec<String> {
+        let listed = self.run(
+            "systemctl",
+            &["list-units", "--all", "--type=slice", "--plain", "--no-legend"],
+        );
+        let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+        names.map(str::to_owned).collect()
+    }
+
     /// Runs a program inside to its end; what it prints.
     ///
     /// # Panics

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use knode_testkit::leaks::Traces;
-use knode_testkit::{Host, Lan, Scratch, image, wait_until};
+use knode_testkit::{Host, Lan, Scratch, Systemd, image, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -49,6 +49,7 @@ pub struct Cluster {
     before: Traces,
     down: bool,
     containerd: Option<Containerd>,
+    systemd: Option<Systemd>,
 }
 
 impl Cluster {
@@ -108,9 +109,34 @@ impl Cluster {
     #[must_use]
     pub fn in_containerd(mut self) -> Self {
         if self.containerd.is_none() {
-            self.containerd = Some(Containerd::start(&self.host, &self.scratch));
+            let systemd = self.systemd.as_ref();
+            self.containerd = Some(Containerd::start(&self.host, &self.scratch, systemd));
         }
         self
+    }
+
+    /// As [`Cluster::machine`], with a systemd among whose processes all are, which makes the control groups.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[track_caller]
+    pub fn machine_with_systemd(name: &str) -> Self {
+        let mut made = Self::on(name, |_, _, _| ());
+        assert!(made.containerd.is_none(), "{RUNTIME}: this test does both");
+        made.systemd = Some(Systemd::start());
+        made
+    }
+
+    /// The machine's systemd.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[track_caller]
+    pub fn systemd(&self) -> &Systemd {
+        let Some(systemd) = &self.systemd else {
+            panic!("this machine has no systemd");
+        };
+        systemd
     }
 
     #[track_caller]
@@ -121,7 +147,8 @@ impl Cluster {
         prepare(&lan, &host, &scratch);
         let before = Traces::of(&host, &scratch.path().display().to_string());
         Self {
-            containerd: over_containerd().then(|| Containerd::start(&host, &scratch)),
+            containerd: over_containerd().then(|| Containerd::start(&host, &scratch, None)),
+            systemd: None,
             host,
             scratch,
             _lan: lan,
@@ -197,6 +224,12 @@ impl Cluster {
     /// When there is none, or it stays.
     #[track_caller]
     pub fn kill(&self) {
+        if let Some(systemd) = &self.systemd {
+            // Its number counts there.
+            let gone = "kill -9 $1; while kill -0 $1 2>/dev/null; do sleep 0.02; done";
+            systemd.run("sh", &["-c", gone, "sh", &self.pid().to_string()]);
+            return;
+        }
         let pid = Pid::from_raw(self.pid());
         kill(pid, Signal::SIGKILL).unwrap_or_else(|e| panic!("kill {pid}: {e}"));
         wait_until("the daemon to be gone", BOUND, || kill(pid, None).is_err());
@@ -245,7 +278,15 @@ impl Cluster {
 
     /// A command of the binary inside the machine.
     pub fn knode(&self, arguments: &[&str]) -> Command {
-        let mut command = self.host.command(binary());
+        let mut command = match &self.systemd {
+            None => self.host.command(binary()),
+            Some(systemd) => {
+                let words = systemd.prefix();
+                let mut command = self.host.command(&words[0]);
+                command.args(&words[1..]).arg(binary());
+                command
+            }
+        };
         command.args(arguments);
         command
     }
@@ -344,10 +385,17 @@ impl Cluster {
     pub fn purge(&mut self) -> Vec<String> {
         self.down = true;
         let ended = Output::of(&mut self.knode(&["down", "--purge", "--data-dir", &self.data_dir()]));
+        let slices = self.systemd.as_ref().map(Systemd::slices).unwrap_or_default();
+        let slices = slices.into_iter().filter(|name| name.contains("kubepods"));
+        let slices = slices.map(|name| format!("slice left behind: {name}"));
+        let slices: Vec<String> = slices.collect();
         self.containerd = None;
+        // Ends what is left in it.
+        self.systemd = None;
         let after = Traces::of(&self.host, &self.scratch.path().display().to_string());
         let left = self.before.differences(&after);
         let mut left = traces::own(left, self.scratch.path(), &[self.data_dir().into()]);
+        left.extend(slices);
         if ended.code != 0 {
             left.push(ended.to_string());
         }

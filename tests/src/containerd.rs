@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use knode_cri::{ImageService, ImageSpec, ImageStatusRequest, RuntimeService, StatusRequest};
-use knode_testkit::{Host, Process, Scratch, containerd, image, wait_until_async};
+use knode_testkit::{Host, Process, Scratch, Systemd, containerd, image, wait_until_async};
 
 /// The image of pods' sandboxes.
 const PAUSE: &str = "localhost/test/pause:1";
@@ -15,26 +15,33 @@ const BOUND: Duration = Duration::from_secs(30);
 pub struct Containerd {
     directory: PathBuf,
     process: Option<Process>,
+    /// Words before those that start it.
+    prefix: Vec<String>,
 }
 
 impl Containerd {
-    /// Starts one on a machine; returns when it answers and has the image of sandboxes.
+    /// Starts one on a machine; returns when it answers and has the image of sandboxes. A systemd makes its control
+    /// groups, if there is one; it goes with that.
     ///
     /// # Panics
     /// With its output, when it doesn't come up.
     #[track_caller]
-    pub fn start(host: &Host, scratch: &Scratch) -> Self {
+    pub fn start(host: &Host, scratch: &Scratch, systemd: Option<&Systemd>) -> Self {
         let directory = scratch.join("containerd");
         let mut made = Self {
             directory,
             process: None,
+            prefix: systemd.map(Systemd::prefix).unwrap_or_default(),
         };
         for name in ["", "bin", "net.d"] {
             let path = made.directory.join(name);
             std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
         let file = made.directory.join("config.toml");
-        let text = containerd::config(&made.directory, PAUSE) + &made.crun(scratch);
+        let mut text = containerd::config(&made.directory, PAUSE) + &made.crun(scratch);
+        if systemd.is_some() {
+            text = containerd::by_systemd(&text);
+        }
         std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         made.run(host);
         let archive = made.directory.join("pause.tar");
@@ -61,7 +68,9 @@ impl Containerd {
     #[track_caller]
     pub fn run(&mut self, host: &Host) {
         let file = self.directory.join("config.toml").display().to_string();
-        self.process = Some(host.spawn("containerd", "containerd", &["-c", &file]));
+        let words: Vec<&str> = self.prefix.iter().map(String::as_str).collect();
+        let words = [&words, &["containerd", "-c", &file][..]].concat();
+        self.process = Some(host.spawn("containerd", words[0], &words[1..]));
         host.block_on(async || {
             let answers = || async {
                 let cri = knode_cri::client::connect(self.socket()).await;

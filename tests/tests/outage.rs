@@ -86,7 +86,7 @@ impl Bed {
             fs::create_dir_all(site.path(directory)).unwrap();
         }
         let mut options = vec![format!("--pod-manifest-path={}", site.path("manifests"))];
-        let containerd = over_containerd.then(|| Containerd::start(&site.hosts[0], &site.scratch));
+        let containerd = over_containerd.then(|| Containerd::start(&site.hosts[0], &site.scratch, None));
         if let Some(containerd) = &containerd {
             options.push(format!("--container-runtime-endpoint={}", containerd.endpoint()));
             let archive = site.scratch.join("busybox.tar");

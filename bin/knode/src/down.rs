@@ -166,17 +166,16 @@ fn end_network(layout: &Layout) -> Vec<String> {
 }
 
 fn end_cgroups(layout: &Layout) -> Option<String> {
-    let cgroups = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).ok()?;
+    let all = Cgroups::detect(Path::new(cgroup::DEFAULT_ROOT)).ok()?;
     let root = layout.cgroup_root();
-    let mut groups = vec![Path::new(&root).join("kubepods")];
+    let mut groups = vec![node::pods_cgroup(&root)];
     if root != "/" {
-        groups.push(root.into());
+        groups.push(root);
     }
-    groups.iter().find_map(|g| {
-        cgroups
-            .remove(g)
-            .err()
-            .map(|e| format!("remove control group {}: {e}", g.display()))
+    groups.iter().find_map(|group| {
+        let removed = node::remove_cgroup(&all, group);
+        let error = removed.err()?;
+        Some(format!("remove control group {group}: {error}"))
     })
 }
 

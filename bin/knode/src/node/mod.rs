@@ -23,6 +23,7 @@ mod services;
 mod start;
 mod view;
 
+pub use cgroups::{places as cgroup_places, remove as remove_cgroup};
 pub use choice::{CniDirs, Networks, follow as follow_networks};
 pub use commands::Images as ImageCommands;
 pub use conflist::{collect as collect_conflists, detach_all};
@@ -31,6 +32,7 @@ pub use network::BuiltIn;
 pub use options::{KubeletOptions, KubeletSettings, OptionError};
 pub use policy::{PolicyOptions, teardown as remove_policies};
 pub use remote::teardown as end_remote;
+pub use resources::pods_cgroup;
 pub use runtime::RuntimeOptions;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -10,6 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
 use knode_client::Clock;
+use knode_dbus::systemd;
+use knode_engine::CgroupDriver;
 use knode_kubelet::{
     CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError, PullVerification,
     VerificationError,
@@ -143,6 +145,8 @@ pub enum OptionError {
     Endpoint(#[from] EndpointError),
     #[error("{0}")]
     Resources(String),
+    #[error("cgroupDriver: systemd: no systemd runs here ({} is missing)", .0.display())]
+    NoSystemd(PathBuf),
     #[error(transparent)]
     Verification(#[from] VerificationError),
     #[error("containerLogMaxSize {0:?} is not a size such as 10Mi")]
@@ -380,6 +384,18 @@ impl KubeletSettings {
                 &self.all.image_service_endpoint,
             )?,
         })
+    }
+
+    /// Who makes the control groups; systemd only where one listens at `socket`.
+    ///
+    /// # Errors
+    /// [`OptionError::NoSystemd`].
+    pub fn cgroup_driver(&self, socket: &Path) -> Result<CgroupDriver, OptionError> {
+        match self.all.cgroup_driver.as_str() {
+            "systemd" if systemd::listens(socket) => Ok(CgroupDriver::Systemd),
+            "systemd" => Err(OptionError::NoSystemd(socket.to_owned())),
+            _ => Ok(CgroupDriver::Cgroupfs),
+        }
     }
 
     /// Taints to register with.

@@ -2,7 +2,7 @@
 //! everybody to it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use knode_kubelet_resources::machine;
 use knode_kubelet_resources::memory::{MemoryPolicy, Reservation};
 use knode_kubelet_resources::topology::{Policy, Scope, TopologyOptions};
 use knode_kubelet_resources::{CpuSet, ManagerSettings, Managers};
-use knode_linux::cgroup::{Cgroups, Version};
+use knode_linux::cgroup::Version;
 use tokio::task::JoinSet;
 
-use super::cgroups::Kernel;
+use super::cgroups::Groups;
 
 /// How long until a control group that could not be limited is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -61,10 +61,9 @@ impl Reservations {
         })
     }
 
-    /// The group of all pods, where what is set aside is kept from them.
-    pub fn pods_cgroup(&self, cgroup_root: &str) -> Option<PathBuf> {
-        let path = || Path::new(cgroup_root).join("kubepods");
-        self.enforce.pods.then(path)
+    /// The group of all pods, as the kubelet names it, where what is set aside is kept from them.
+    pub fn pods_cgroup(&self, cgroup_root: &str) -> Option<String> {
+        self.enforce.pods.then(|| pods_cgroup(cgroup_root))
     }
 
     /// Both together, as the node's status counts them.
@@ -76,6 +75,11 @@ impl Reservations {
             storage: both.storage,
         }
     }
+}
+
+/// The group of all pods, as the kubelet names it.
+pub fn pods_cgroup(cgroup_root: &str) -> String {
+    format!("{}/kubepods", cgroup_root.trim_end_matches('/'))
 }
 
 /// The machine's resources under one kubelet.
@@ -124,7 +128,7 @@ impl Resources {
     /// Limits the control groups, and says so in Events of the node.
     pub fn enforce(
         &self,
-        cgroups: Cgroups,
+        cgroups: Groups,
         node: &str,
         recorder: EventRecorder,
         clock: Arc<dyn Clock>,
@@ -153,11 +157,7 @@ impl Resources {
     }
 }
 
-fn limit(cgroups: &Cgroups, group: &Group) -> io::Result<()> {
-    let path = Path::new(&group.name);
-    if group.existing && !cgroups.exists(path)? {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "cgroup does not exist"));
-    }
+fn limit(cgroups: &Groups, group: &Group) -> io::Result<()> {
     let number = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
     let page = |(size, bytes): (&u64, &u64)| HugepageLimit {
         page_size: knode_kubelet::page_size(*size),
@@ -172,7 +172,10 @@ fn limit(cgroups: &Cgroups, group: &Group) -> io::Result<()> {
     if let Some(pids) = group.pids {
         limits.unified.insert("pids.max".to_owned(), pids.to_string());
     }
-    Kernel(cgroups.clone()).apply(&group.name, &limits)
+    match group.existing {
+        true => cgroups.limit_existing(&group.name, &limits),
+        false => cgroups.apply(&group.name, &limits),
+    }
 }
 
 fn capacity(info: &MachineInfo) -> Amounts {

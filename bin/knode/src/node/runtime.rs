@@ -9,9 +9,11 @@ use clap::Args;
 use knode_cni::Loaded;
 use knode_cri::client::{RemoteRuntime, connect};
 use knode_cri::{
-    CgroupDriver, Code, CriError, ImageService, ListImagesRequest, Observed, RuntimeConfigRequest,
-    RuntimeService, VersionRequest,
+    Code, CriError, ImageService, ListImagesRequest, Observed, RuntimeConfigRequest, RuntimeService,
+    VersionRequest,
 };
+use knode_dbus::systemd;
+use knode_engine::CgroupDriver;
 use knode_kubelet_metrics::Metrics;
 use tokio::sync::watch;
 
@@ -89,6 +91,8 @@ pub struct Runtime {
     pub images: Arc<dyn ImageService>,
     /// Tells when its network configurations change, where it uses them itself in this process.
     pub networks: Option<watch::Receiver<Arc<Loaded>>>,
+    /// Who makes the control groups.
+    pub cgroup_driver: CgroupDriver,
 }
 
 impl Runtime {
@@ -98,6 +102,7 @@ impl Runtime {
             service: Arc::new(Observed::new(self.service, metrics.clone())),
             images: Arc::new(Observed::new(self.images, metrics.clone())),
             networks: self.networks,
+            cgroup_driver: self.cgroup_driver,
         }
     }
 }
@@ -114,17 +119,22 @@ pub enum RuntimeError {
     #[error("runtime api version is not supported: {0:?} at {1}")]
     Version(String, String),
     #[error(
-        "unsupported: the runtime at {0} uses the cgroup driver systemd; set it to cgroupfs (containerd: SystemdCgroup = false)"
+        "the runtime at {endpoint} has its control groups made by systemd, and none runs here ({socket} is missing)"
     )]
-    SystemdCgroups(String),
+    NoSystemd { endpoint: String, socket: &'static str },
 }
 
 impl RuntimeOptions {
-    /// Connects with the runtime that is named; none if that is the engine of this process.
+    /// Connects with the runtime that is named; none if that is the engine of this process. `driver` counts where the
+    /// runtime does not say its own.
     ///
     /// # Errors
     /// [`RuntimeError`]; a runtime that does not answer is one only after a minute.
-    pub async fn connect(&self, progress: &Progress) -> Result<Option<Runtime>, RuntimeError> {
+    pub async fn connect(
+        &self,
+        driver: CgroupDriver,
+        progress: &Progress,
+    ) -> Result<Option<Runtime>, RuntimeError> {
         let Some(endpoint) = &self.container_runtime_endpoint else {
             return Ok(None);
         };
@@ -143,7 +153,13 @@ impl RuntimeOptions {
             cri.list_images(ListImagesRequest::default()).await
         });
         let (images, _) = images.await?;
-        refuse_systemd(&service, endpoint).await?;
+        let cgroup_driver = driver_of(&service, driver).await;
+        if cgroup_driver == CgroupDriver::Systemd && !systemd::listens(Path::new(systemd::PRIVATE)) {
+            return Err(RuntimeError::NoSystemd {
+                endpoint: endpoint.to_string(),
+                socket: systemd::PRIVATE,
+            });
+        }
         progress.done(format!(
             "the container runtime {} {} answers",
             version.runtime_name, version.runtime_version
@@ -152,6 +168,7 @@ impl RuntimeOptions {
             service: Arc::new(service),
             images: Arc::new(images),
             networks: None,
+            cgroup_driver,
         }))
     }
 }
@@ -192,20 +209,20 @@ fn is_starting(error: &CriError) -> bool {
     error.code == Code::Unavailable || error.message.contains("not initialized yet")
 }
 
-/// Pods' control groups are made as directories; a runtime that leaves them to systemd names them otherwise. A runtime
-/// that is too old to say (containerd before 2.0) is taken to use directories too, which is upstream's default.
-async fn refuse_systemd(cri: &RemoteRuntime, endpoint: &Endpoint) -> Result<(), RuntimeError> {
-    let asked = cri.runtime_config(RuntimeConfigRequest::default()).await;
-    let driver = match asked {
+/// Who makes the control groups of this runtime's containers, and so those of pods, too: the runtime's word goes before
+/// the kubelet's configuration, which holds for one that is too old to say (containerd before 2.0).
+async fn driver_of(cri: &RemoteRuntime, configured: CgroupDriver) -> CgroupDriver {
+    let told = match cri.runtime_config(RuntimeConfigRequest::default()).await {
         Ok(answer) => answer.linux.map(|linux| linux.cgroup_driver()),
         Err(error) => {
-            tracing::info!(%error, "the runtime does not tell its cgroup driver: cgroupfs is assumed");
+            tracing::info!(%error, driver = ?configured, "the runtime does not tell its cgroup driver: the kubelet's is taken");
             None
         }
     };
-    match driver {
-        Some(CgroupDriver::Systemd) => Err(RuntimeError::SystemdCgroups(endpoint.to_string())),
-        _ => Ok(()),
+    match told {
+        None => configured,
+        Some(knode_cri::CgroupDriver::Cgroupfs) => CgroupDriver::Cgroupfs,
+        Some(knode_cri::CgroupDriver::Systemd) => CgroupDriver::Systemd,
     }
 }
 

@@ -284,7 +284,8 @@ fn of_pod(pod: &core::Pod, cgroups: Option<&Cgroups>, root: &str) -> Pod {
     let groups = knode_kubelet::spec::resources::cgroup_candidates(root, uid);
     let usage = groups
         .iter()
-        .find_map(|group| cgroups?.usage(Path::new(group)).ok());
+        .flat_map(|group| crate::node::cgroup_places(group))
+        .find_map(|group| cgroups?.usage(&group).ok());
     Pod {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: pod.metadata.name.clone().unwrap_or_default(),

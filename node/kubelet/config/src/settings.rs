@@ -60,6 +60,8 @@ pub struct Settings {
     /// Empty for the root.
     #[serde(default)]
     pub cgroup_root: String,
+    /// `cgroupfs` or `systemd`; a runtime that says its own goes before.
+    pub cgroup_driver: String,
     pub max_pods: u32,
     /// Pods for each of the machine's processors, within `max_pods`; 0 for no limit of that kind.
     #[serde(default)]

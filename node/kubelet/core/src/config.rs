@@ -58,6 +58,10 @@ pub trait PodCgroups: Send + Sync + 'static {
     /// # Errors
     /// The kernel's answer.
     fn remove(&self, parent: &str) -> std::io::Result<()>;
+    /// The name by which the kernel and the runtime know `parent`: another one where systemd makes the groups.
+    fn path(&self, parent: &str) -> String {
+        parent.to_owned()
+    }
 }
 
 /// No cgroups: for runtimes that make the pod's cgroup themselves, and for tests.

@@ -15,6 +15,7 @@ use knode_podnet::Subnet;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::super::cgroups::Groups;
 use super::super::devices::Plugins;
 use super::super::resources::Resources;
 use super::super::runtime::Runtime;
@@ -28,7 +29,7 @@ struct Parts {
     drivers: Arc<Csi>,
     view: Arc<view::Late>,
     plugins: Plugins,
-    cgroups: Cgroups,
+    cgroups: Groups,
     cgroup_root: String,
     resources: Resources,
     metrics: Arc<Metrics>,
@@ -43,8 +44,10 @@ impl Plan<'_> {
     }
 
     /// What the node's side of the kubelet is told.
-    pub(super) fn node_config(&self, settings: &KubeletSettings) -> NodeConfig {
+    pub(super) fn node_config(&self, settings: &KubeletSettings, runtime: &Runtime) -> NodeConfig {
         let layout = self.layout;
+        let pods_cgroup = settings.reservations.pods_cgroup(&self.cgroup_root(settings));
+        let place = |group: String| cgroups::path(runtime.cgroup_driver, &group).into();
         NodeConfig {
             node_name: self.name.clone(),
             node_ips: self.ips.iter().collect(),
@@ -65,7 +68,7 @@ impl Plan<'_> {
             listen: settings.listen(|port| self.any(port)),
             healthz: settings.healthz(),
             pod_logs_dir: settings.pod_logs_dir().unwrap_or_else(|| layout.pod_logs_dir()),
-            pods_cgroup: settings.reservations.pods_cgroup(&self.cgroup_root(settings)),
+            pods_cgroup: pods_cgroup.map(place),
             eviction: settings.eviction.clone(),
             image_gc: settings.image_gc,
             shutdown: settings.shutdown.clone(),
@@ -85,7 +88,7 @@ impl Plan<'_> {
         subnet: watch::Receiver<Option<Subnet>>,
         settings: &KubeletSettings,
     ) -> anyhow::Result<Node> {
-        let parts = self.kubelet_parts(&connected, clock, settings)?;
+        let parts = self.kubelet_parts(&connected, clock, settings, runtime)?;
         let runtime = &runtime.clone().counted(&parts.metrics);
         connected.observe(Arc::new(counted::Requests(parts.metrics.clone())));
         let pods_side = KubeletConfig {
@@ -132,6 +135,7 @@ impl Plan<'_> {
         connected: &Connected,
         clock: Arc<SystemClock>,
         settings: &KubeletSettings,
+        runtime: &Runtime,
     ) -> anyhow::Result<Parts> {
         let layout = self.layout;
         let client = connected.client.clone();
@@ -161,6 +165,7 @@ impl Plan<'_> {
         );
         let resources = resources.context("share out the machine's resources")?;
         resources.managers.add_provider(plugins.provider());
+        let cgroups = Groups::new(runtime.cgroup_driver, cgroups);
         Ok(Parts {
             api,
             recorder,
@@ -196,7 +201,7 @@ impl Plan<'_> {
             cluster_domain: settings.cluster_domain(),
             resolv_conf: settings.all.resolv_conf.clone().into(),
             cgroup_root: parts.cgroup_root.clone(),
-            cgroups: Arc::new(cgroups::Kernel(parts.cgroups.clone())),
+            cgroups: Arc::new(parts.cgroups.clone()),
             rules: parts.resources.rules.clone(),
             image_pulls: settings.all.image_pulls(),
             pull_verification: settings.pull_verification.clone(),

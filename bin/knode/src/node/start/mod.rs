@@ -4,10 +4,12 @@ mod kubelet;
 mod network;
 mod runtime;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use knode_client::SystemClock;
+use knode_dbus::systemd;
 use knode_kubelet_node::ensure_client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,12 +29,13 @@ impl Plan<'_> {
             tracing::warn!("{warning}");
         }
         let options = settings.runtime(&self.runtime)?;
+        let driver = settings.cgroup_driver(Path::new(systemd::PRIVATE))?;
         let (runtime, announcements) = self
-            .start_runtime(&options, subnet_seen, &mut tasks, progress, shutdown)
+            .start_runtime(&options, driver, subnet_seen, &mut tasks, progress, shutdown)
             .await?;
         let watched = runtime.service.clone();
         tasks.spawn(async move { match lean::keep(watched).await {} });
-        let config = self.node_config(&settings);
+        let config = self.node_config(&settings, &runtime);
         let clock = Arc::new(SystemClock::default());
         progress.waiting("the node's certificate");
         let connected = ensure_client(&config, clock.clone())

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use knode_engine::CgroupDriver;
 use knode_engine::net::PodNetwork;
 use knode_podnet::Subnet;
 use knode_policy::Announcements;
@@ -17,27 +18,30 @@ use crate::shutdown::Shutdown;
 use crate::verify::web_image;
 
 impl Plan<'_> {
-    /// Connects with the runtime that the options name, or starts the engine. The second of what it gives tells of
+    /// Connects with the runtime that the options name, or starts the engine, which has its control groups made by this
+    /// driver. The second of what it gives tells of
     /// pods' addresses.
     pub(super) async fn start_runtime(
         &self,
         options: &RuntimeOptions,
+        driver: CgroupDriver,
         subnet: watch::Receiver<Option<Subnet>>,
         tasks: &mut JoinSet<String>,
         progress: &Progress,
         shutdown: &Shutdown,
     ) -> anyhow::Result<(Runtime, Announcements)> {
-        if let Some(remote) = options.connect(progress).await? {
+        if let Some(remote) = options.connect(driver, progress).await? {
             let announcements = self.start_remote(options, remote.clone(), subnet, tasks)?;
             return Ok((remote, announcements));
         }
-        let started = self.start_engine(subnet, tasks, shutdown).await?;
+        let started = self.start_engine(driver, subnet, tasks, shutdown).await?;
         progress.done("the container engine runs");
         Ok(started)
     }
 
     async fn start_engine(
         &self,
+        driver: CgroupDriver,
         subnet: watch::Receiver<Option<Subnet>>,
         tasks: &mut JoinSet<String>,
         shutdown: &Shutdown,
@@ -55,7 +59,7 @@ impl Plan<'_> {
             cni,
             cni_conf: self.cni.conf.clone(),
             runtimes: engine::runtimes(None, layout)?,
-            cgroup_driver: Default::default(),
+            cgroup_driver: driver,
             subnet,
         };
         let announce = |network: Arc<Networks>| {
@@ -67,6 +71,7 @@ impl Plan<'_> {
             service: engine.clone(),
             images: engine,
             networks: Some(networks),
+            cgroup_driver: driver,
         };
         Ok((runtime, announcements))
     }

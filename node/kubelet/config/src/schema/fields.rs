@@ -151,12 +151,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "each class of pods has its own group",
     )
     .zero_counts(),
-    no_effect(
-        "cgroupDriver",
-        Choice(&["cgroupfs", "systemd"]),
-        "",
-        "the container runtime says which driver it is",
-    ),
+    honoured("cgroupDriver", Choice(&["cgroupfs", "systemd"]), "\"cgroupfs\""),
     honoured("cpuManagerPolicy", Choice(&["none", "static"]), "\"none\""),
     only(
         "singleProcessOOMKill",

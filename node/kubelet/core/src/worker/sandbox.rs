@@ -108,6 +108,8 @@ pub(super) fn sandbox_config(
         seen: &seen,
     };
     let mut made = config(pod, attempt, &node)?;
+    let linux = made.linux.get_or_insert_default();
+    linux.cgroup_parent = context.config.cgroups.path(&linux.cgroup_parent);
     if let Some(users) = context.users_of(pod)? {
         let linux = made.linux.get_or_insert_default();
         let security = linux.security_context.get_or_insert_default();

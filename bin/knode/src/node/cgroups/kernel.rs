@@ -1,4 +1,4 @@
-//! Pod cgroups for the kubelet, made through `sys/linux`.
+//! Groups as directories, made through `sys/linux`.
 
 use std::io;
 use std::path::Path;
@@ -8,7 +8,21 @@ use knode_kubelet::PodCgroups;
 use knode_linux::cgroup::{Cgroups, Version, cpu_weight};
 
 /// Makes the groups in the machine's hierarchy.
+#[derive(Clone, Debug)]
 pub struct Kernel(pub Cgroups);
+
+impl Kernel {
+    /// Looks whether a group is there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] if it is not.
+    pub fn check(&self, group: &Path) -> io::Result<()> {
+        match self.0.exists(group)? {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::NotFound, "cgroup does not exist")),
+        }
+    }
+}
 
 /// One file to write: controller, file, value.
 type Setting = (&'static str, String, String);
@@ -19,7 +33,7 @@ fn settings(version: Version, limits: &LinuxContainerResources) -> Vec<Setting> 
     let period = if limits.cpu_period > 0 {
         limits.cpu_period
     } else {
-        100_000
+        PERIOD.cast_signed()
     };
     match version {
         Version::V1 => {
@@ -79,7 +93,10 @@ fn others(version: Version, limits: &LinuxContainerResources) -> impl Iterator<I
 
 /// A controller that not every kernel has.
 const HUGE_PAGES: &str = "hugetlb";
-const PIDS: &str = "pids.max";
+/// The file, and the name in `unified`, of how many processes there may be.
+pub const PIDS: &str = "pids.max";
+/// Microseconds in which a quota of the processors is had, where nothing else is said.
+pub const PERIOD: u64 = 100_000;
 
 impl PodCgroups for Kernel {
     fn apply(&self, parent: &str, limits: &LinuxContainerResources) -> io::Result<()> {
