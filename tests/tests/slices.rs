@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use knode_e2e::{BOUND, Cluster};
-use knode_testkit::wait_until;
+use knode_testkit::{machine, wait_until};
 
 /// One pod of each class.
 const PODS: &str = r"
@@ -42,12 +43,12 @@ spec:
   - {name: c, image: 'busybox:test', imagePullPolicy: Never, command: [sleep, '3600']}
 ";
 
-/// A pod, the end of its slice's name before its own part, and what its files hold.
-type Expected = (
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str, &'static str)],
-);
+/// A controller, a file, and what it holds.
+type Held = (&'static str, &'static str, &'static str);
+
+/// A pod, the end of its slice's name before its own part, and what its files hold in version 1 and in version 2 of
+/// control groups.
+type Expected = (&'static str, &'static str, &'static [Held], &'static [Held]);
 
 const EXPECTED: &[Expected] = &[
     (
@@ -59,6 +60,12 @@ const EXPECTED: &[Expected] = &[
             ("memory", "memory.limit_in_bytes", "67108864"),
             ("pids", "pids.max", "200"),
         ],
+        &[
+            ("", "cpu.weight", "12"),
+            ("", "cpu.max", "30000 100000"),
+            ("", "memory.max", "67108864"),
+            ("", "pids.max", "200"),
+        ],
     ),
     (
         "some",
@@ -69,13 +76,25 @@ const EXPECTED: &[Expected] = &[
             ("memory", "memory.limit_in_bytes", "33554432"),
             ("pids", "pids.max", "200"),
         ],
+        &[
+            ("", "cpu.weight", "4"),
+            ("", "cpu.max", "15000 100000"),
+            ("", "memory.max", "33554432"),
+            ("", "pids.max", "200"),
+        ],
     ),
     (
         "none",
         "kubepods-besteffort-pod",
         &[("cpu", "cpu.shares", "2"), ("pids", "pids.max", "200")],
+        &[("", "cpu.weight", "1"), ("", "pids.max", "200")],
     ),
 ];
+
+/// Whether this machine has version 2 of control groups.
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
 
 fn settings(cluster: &Cluster) -> String {
     let text = "apiVersion: kubelet.config.k8s.io/v1beta1
@@ -110,32 +129,44 @@ fn slice_of(cluster: &Cluster, pod: &str, front: &str) -> (String, PathBuf) {
 }
 
 fn pods_have_their_limits(cluster: &Cluster) {
-    for (pod, front, files) in EXPECTED {
+    for (pod, front, version_1, version_2) in EXPECTED {
         let (slice, group) = slice_of(cluster, pod, front);
+        let files = if unified() { version_2 } else { version_1 };
         for (controller, file, expected) in *files {
             let path = cluster.systemd().group(controller, &group).join(file);
             let held = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             assert_eq!(held.trim(), *expected, "{}", path.display());
         }
-        // Its container is in it, in each hierarchy.
-        let inside = cluster
-            .kubectl(&format!("exec {pod} -- cat /proc/self/cgroup"))
-            .ok();
-        for controller in ["memory", "pids", "cpuset", "name=systemd"] {
-            let line = inside.lines().find(|line| {
-                let mut names = line
-                    .split(':')
-                    .nth(1)
-                    .into_iter()
-                    .flat_map(|names| names.split(','));
-                names.any(|name| name == controller)
-            });
-            let line = line.unwrap_or_else(|| panic!("{controller}: {inside}"));
-            assert!(
-                line.contains(&slice) && line.contains(".scope"),
-                "{pod}: {inside}"
-            );
-        }
+        its_container_is_in_it(cluster, pod, &slice);
+    }
+}
+
+/// In each hierarchy; in version 2 it sees no more than its own group.
+fn its_container_is_in_it(cluster: &Cluster, pod: &str, slice: &str) {
+    if unified() {
+        let told = cluster
+            .systemd()
+            .run("systemd-cgls", &["--unit", slice, "--no-pager"]);
+        assert!(
+            told.contains(".scope") && told.contains("sleep 3600"),
+            "{pod}: {told}"
+        );
+        return;
+    }
+    let inside = cluster
+        .kubectl(&format!("exec {pod} -- cat /proc/self/cgroup"))
+        .ok();
+    for controller in ["memory", "pids", "cpuset", "name=systemd"] {
+        let line = inside.lines().find(|line| {
+            let mut names = line
+                .split(':')
+                .nth(1)
+                .into_iter()
+                .flat_map(|names| names.split(','));
+            names.any(|name| name == controller)
+        });
+        let line = line.unwrap_or_else(|| panic!("{controller}: {inside}"));
+        assert!(line.contains(slice) && line.contains(".scope"), "{pod}: {inside}");
     }
 }
 
@@ -157,16 +188,21 @@ fn the_node_keeps_its_part(cluster: &Cluster) {
     };
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
     let total: u64 = meminfo.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let (memory, share, shared) = if unified() {
+        ("MemoryMax", "CPUWeight", 4)
+    } else {
+        ("MemoryLimit", "CPUShares", 102)
+    };
     wait_until("all pods' memory to be limited", BOUND, || {
-        let limit = shown(all, "MemoryLimit");
+        let limit = shown(all, memory);
         (limit == total * 1024 - (164 << 20))
             .then_some(())
             .ok_or(format!("{limit} of {total} KiB"))
     });
     wait_until("the other slice to be limited", BOUND, || {
-        let limit = shown("runtime.slice", "MemoryLimit");
-        let shares = shown("runtime.slice", "CPUShares");
-        ((limit, shares) == (64 << 20, 102))
+        let limit = shown("runtime.slice", memory);
+        let shares = shown("runtime.slice", share);
+        ((limit, shares) == (64 << 20, shared))
             .then_some(())
             .ok_or(format!("{limit} bytes, {shares} shares\n{}", cluster.log()))
     });
@@ -219,4 +255,17 @@ fn pods_are_slices_that_hold_their_limits_and_go() {
 #[test]
 fn the_same_over_containerd() {
     pods_are_slices(Cluster::machine_with_systemd("slicesc").in_containerd());
+}
+
+#[test]
+fn the_same_with_version_2_control_groups() {
+    let binary = fs::canonicalize(knode_e2e::binary()).unwrap();
+    let ended = machine::again(
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+        "--exact pods_are_slices_that_hold_their_limits_and_go",
+        &[("KNODE_BIN", &binary)],
+        Duration::from_secs(500),
+    );
+    let console = ended.ok();
+    assert!(console.contains("1 passed"), "{console}");
 }

@@ -106,8 +106,9 @@ fn wait(shim: u32, told: OwnedFd) -> i32 {
 fn join(scope: &Scope) -> io::Result<()> {
     let cgroups = Cgroups::detect(DEFAULT_ROOT.as_ref())?;
     if cgroups.version() == Version::V2 {
-        // What joins the one group there is joins this one.
-        return Ok(());
+        // What joins the one group there is joins this one. systemd hands down no controllers that it does not know, such
+        // as that of huge pages, and libcontainer none to a group that is there.
+        return cgroups.create(&scope.group);
     }
     for hierarchy in FOLLOWED {
         match cgroups.write(hierarchy, &scope.group, "cgroup.procs", "0") {
