@@ -42,6 +42,15 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// An AppArmor profile could not be loaded.
+    #[error("loading the AppArmor profile {profile}")]
+    Profile {
+        /// Its name.
+        profile: &'static str,
+        /// What the program that loads it said.
+        #[source]
+        source: io::Error,
+    },
     /// A scope of systemd's could not be handled.
     #[error("{operation} scope {unit}")]
     Scope {

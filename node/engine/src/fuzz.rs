@@ -52,7 +52,6 @@ pub fn container(config: &ContainerConfig, sandbox: &PodSandboxConfig) {
             cgroup_v2,
             huge_pages: true,
             user_namespaces: true,
-            ..Default::default()
         };
         build(config, sandbox, &user, &machine, users);
     }
@@ -81,6 +80,7 @@ fn build(
         devices: &[],
         available_capabilities: u64::MAX,
         machine,
+        modules: &spec::SecurityModules::default(),
         cdi: &[],
         users,
     });

@@ -10,7 +10,7 @@ use knode_images::{Image, Reference};
 use knode_linux::openat::RootDir;
 use rustix::fs::{Mode, OFlags};
 
-use super::{Container, cdi, host, rootfs, scope};
+use super::{Container, cdi, host, lsm, rootfs, scope};
 use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, FileContext, Result, chain};
@@ -204,6 +204,7 @@ impl Core {
         let edits = cdi::edits(&record.config).map_err(of)?;
         let mut devices = host::devices(&record.config)?;
         host::add_nodes(&edits, &mut devices)?;
+        let modules = lsm::modules();
         let spec = spec::build(&Input {
             config: &record.config,
             sandbox: &sandbox.config,
@@ -218,11 +219,13 @@ impl Core {
             devices: &devices,
             available_capabilities: self.capabilities,
             machine: &self.machine,
+            modules: &modules,
             cdi: &edits,
             users: sandbox.users(),
         })
         .map_err(of)?;
         if let Some(process) = spec.process() {
+            lsm::ensure_profile(process.apparmor_profile().as_deref(), &modules)?;
             let directory = process.cwd().display().to_string();
             rootfs::make_directory(&inside, &directory).file("making working directory", process.cwd())?;
         }

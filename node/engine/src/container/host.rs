@@ -10,7 +10,7 @@ use knode_linux::cgroup::{Cgroups, Version};
 
 use crate::error::{FileContext, Result};
 use crate::spec::cdi::ContainerEdits;
-use crate::spec::{DeviceKind, HostDevice, Machine, SecurityModules, paths, security_context};
+use crate::spec::{DeviceKind, HostDevice, Machine, paths, security_context};
 
 /// Capabilities that this process can hand on, a bit each.
 pub(crate) fn own_capabilities() -> u64 {
@@ -23,12 +23,6 @@ pub(crate) fn own_capabilities() -> u64 {
 /// What the machine can do.
 pub(crate) fn machine(cgroups: &Cgroups) -> Machine {
     let group = Path::new("/");
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    let apparmor = enabled.is_ok_and(|text| text.trim() == "Y").then(|| {
-        let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-        let name = |line: &str| line.rsplit_once(" (").map(|(name, _)| name.to_string());
-        loaded.lines().filter_map(name).collect()
-    });
     let controllers = fs::read_to_string(cgroups.directory("", group).join("cgroup.controllers"));
     Machine {
         cgroup_v2: cgroups.version() == Version::V2,
@@ -39,10 +33,6 @@ pub(crate) fn machine(cgroups: &Cgroups) -> Machine {
             }
         },
         user_namespaces: Path::new("/proc/self/ns/user").exists() && maps_memory(&release()),
-        modules: SecurityModules {
-            apparmor,
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-        },
     }
 }
 

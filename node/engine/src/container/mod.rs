@@ -6,6 +6,7 @@ mod ended;
 mod exec;
 pub(crate) mod groups;
 mod host;
+pub(crate) mod lsm;
 pub(crate) mod metrics;
 mod pressure;
 pub(crate) mod rate;

@@ -5,44 +5,103 @@ use knode_cri::security_profile::ProfileType;
 
 use super::SpecError;
 
-/// Which security modules the running kernel enforces.
+/// The profile of containers that ask for the runtime's own, and of those that ask for none in particular.
+pub const DEFAULT_PROFILE: &str = "knode-default";
+
+/// What the running kernel enforces, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecurityModules {
-    /// Names of the loaded AppArmor profiles, `None` without AppArmor.
-    pub apparmor: Option<Vec<String>>,
+    /// AppArmor, `None` without it.
+    pub apparmor: Option<AppArmor>,
     /// SELinux is enabled.
     pub selinux: bool,
 }
 
-/// The AppArmor profile of a container, `None` for none. The newer field wins over the older one.
+/// A kernel's AppArmor.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppArmor {
+    /// Names of the loaded profiles.
+    pub profiles: Vec<String>,
+    /// There is the program that loads others.
+    pub loads: bool,
+}
+
+/// What a container asks for.
+enum Asked<'a> {
+    Unconfined,
+    /// The runtime's own, in so many words or not.
+    Default {
+        named: bool,
+    },
+    /// A profile of the node's.
+    Node(&'a str),
+}
+
+/// The AppArmor profile of a container, `None` for none, by the rules of containerd: the runtime's own is not for
+/// privileged containers, and without AppArmor it is an error only where it was asked for. [`DEFAULT_PROFILE`] may have
+/// to be loaded first.
 ///
 /// # Errors
-/// A profile of the node's where the kernel has no AppArmor, or that is not loaded.
+/// A profile where the kernel has no AppArmor, one of the node's that is not loaded, or the runtime's own where it cannot
+/// be loaded.
 pub(super) fn apparmor(
     context: &LinuxContainerSecurityContext,
     modules: &SecurityModules,
 ) -> Result<Option<String>, SpecError> {
-    #[allow(deprecated, reason = "kubelets before 1.30 send only this")]
-    let older = context.apparmor_profile.strip_prefix("localhost/");
-    let named = match &context.apparmor {
-        Some(profile) if profile.profile_type() == ProfileType::Localhost => {
-            Some(profile.localhost_ref.trim_start_matches("localhost/"))
-        }
-        Some(_) => None,
-        None => older,
+    let refuse = |profile: &str, problem| {
+        Err(SpecError::AppArmor {
+            profile: profile.into(),
+            problem,
+        })
     };
-    let Some(name) = named else { return Ok(None) };
-    match &modules.apparmor {
-        None => Err(SpecError::AppArmor {
-            profile: name.into(),
-            problem: "AppArmor is not supported by this kernel",
-        }),
-        Some(_) if context.privileged => Ok(None),
-        Some(loaded) if loaded.iter().any(|other| other == name) => Ok(Some(name.into())),
-        Some(_) => Err(SpecError::AppArmor {
-            profile: name.into(),
-            problem: "it is not loaded",
-        }),
+    match (asked(context)?, &modules.apparmor) {
+        (Asked::Unconfined, _) | (Asked::Default { named: false }, None) => Ok(None),
+        (Asked::Default { named: true }, None) => {
+            refuse("RuntimeDefault", "AppArmor is not supported by this kernel")
+        }
+        (Asked::Node(name), None) => refuse(name, "AppArmor is not supported by this kernel"),
+        (Asked::Default { .. }, _) if context.privileged => Ok(None),
+        (Asked::Default { named }, Some(apparmor)) => {
+            let known = apparmor.profiles.iter().any(|other| other == DEFAULT_PROFILE);
+            match (known || apparmor.loads, named) {
+                (true, _) => Ok(Some(DEFAULT_PROFILE.into())),
+                // containerd confines nobody there either.
+                (false, false) => Ok(None),
+                (false, true) => refuse(
+                    "RuntimeDefault",
+                    "apparmor_parser, which loads it, is not installed",
+                ),
+            }
+        }
+        (Asked::Node(name), Some(apparmor)) => match apparmor.profiles.iter().any(|other| other == name) {
+            true => Ok(Some(name.into())),
+            false => refuse(name, "it is not loaded"),
+        },
+    }
+}
+
+/// The newer field wins over the older one.
+fn asked(context: &LinuxContainerSecurityContext) -> Result<Asked<'_>, SpecError> {
+    if let Some(profile) = &context.apparmor {
+        return Ok(match profile.profile_type() {
+            ProfileType::Unconfined => Asked::Unconfined,
+            ProfileType::RuntimeDefault => Asked::Default { named: true },
+            ProfileType::Localhost => Asked::Node(profile.localhost_ref.trim_start_matches("localhost/")),
+        });
+    }
+    #[allow(deprecated, reason = "kubelets before 1.30 send only this")]
+    let older = context.apparmor_profile.as_str();
+    match older {
+        "" => Ok(Asked::Default { named: false }),
+        "runtime/default" => Ok(Asked::Default { named: true }),
+        "unconfined" => Ok(Asked::Unconfined),
+        _ => older
+            .strip_prefix("localhost/")
+            .map(Asked::Node)
+            .ok_or_else(|| SpecError::AppArmor {
+                profile: older.into(),
+                problem: "neither runtime/default, unconfined nor localhost/<name>",
+            }),
     }
 }
 
@@ -84,20 +143,39 @@ mod tests {
         }
     }
 
-    fn with_apparmor() -> SecurityModules {
+    fn with_apparmor(loads: bool) -> SecurityModules {
         SecurityModules {
-            apparmor: Some(vec!["web".into()]),
+            apparmor: Some(AppArmor {
+                profiles: vec!["web".into()],
+                loads,
+            }),
             selinux: false,
+        }
+    }
+
+    fn of_type(kind: ProfileType) -> LinuxContainerSecurityContext {
+        LinuxContainerSecurityContext {
+            apparmor: Some(SecurityProfile {
+                profile_type: kind as i32,
+                ..Default::default()
+            }),
+            ..Default::default()
         }
     }
 
     #[test]
     fn a_profile_must_be_there() {
+        let modules = with_apparmor(true);
         assert_eq!(
-            apparmor(&localhost("web"), &with_apparmor()).unwrap().as_deref(),
+            apparmor(&localhost("web"), &modules).unwrap().as_deref(),
             Some("web")
         );
-        assert!(apparmor(&localhost("other"), &with_apparmor()).is_err());
+        let privileged = LinuxContainerSecurityContext {
+            privileged: true,
+            ..localhost("web")
+        };
+        assert_eq!(apparmor(&privileged, &modules).unwrap().as_deref(), Some("web"));
+        assert!(apparmor(&localhost("other"), &modules).is_err());
         let error = apparmor(&localhost("web"), &SecurityModules::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -106,15 +184,46 @@ mod tests {
     }
 
     #[test]
+    fn the_runtimes_own_is_for_all_who_ask_for_nothing_else() {
+        let none = SecurityModules::default();
+        let unsaid = LinuxContainerSecurityContext::default();
+        let asked = of_type(ProfileType::RuntimeDefault);
+        for context in [&unsaid, &asked] {
+            let privileged = LinuxContainerSecurityContext {
+                privileged: true,
+                ..context.clone()
+            };
+            let own = apparmor(context, &with_apparmor(true)).unwrap();
+            assert_eq!(own.as_deref(), Some(DEFAULT_PROFILE));
+            assert_eq!(apparmor(&privileged, &with_apparmor(true)).unwrap(), None);
+        }
+        assert_eq!(apparmor(&unsaid, &none).unwrap(), None);
+        assert_eq!(apparmor(&unsaid, &with_apparmor(false)).unwrap(), None);
+        assert!(apparmor(&asked, &none).is_err());
+        let error = apparmor(&asked, &with_apparmor(false)).unwrap_err().to_string();
+        assert!(error.contains("apparmor_parser"), "{error}");
+        let unconfined = of_type(ProfileType::Unconfined);
+        assert_eq!(apparmor(&unconfined, &with_apparmor(true)).unwrap(), None);
+        assert_eq!(apparmor(&unconfined, &none).unwrap(), None);
+    }
+
+    #[test]
     fn the_older_field_counts_when_the_newer_is_missing() {
         #[allow(deprecated, reason = "this is about it")]
-        let mut context = LinuxContainerSecurityContext {
-            apparmor_profile: "localhost/web".into(),
+        let older = |profile: &str| LinuxContainerSecurityContext {
+            apparmor_profile: profile.into(),
             ..Default::default()
         };
-        assert!(apparmor(&context, &with_apparmor()).unwrap().is_some());
-        context.apparmor = Some(SecurityProfile::default());
-        assert_eq!(apparmor(&context, &with_apparmor()).unwrap(), None);
+        let of = |profile| apparmor(&older(profile), &with_apparmor(true));
+        assert_eq!(of("localhost/web").unwrap().as_deref(), Some("web"));
+        assert_eq!(of("runtime/default").unwrap().as_deref(), Some(DEFAULT_PROFILE));
+        assert_eq!(of("unconfined").unwrap(), None);
+        assert!(of("web").is_err());
+        let both = LinuxContainerSecurityContext {
+            apparmor: of_type(ProfileType::Unconfined).apparmor,
+            ..older("localhost/web")
+        };
+        assert_eq!(apparmor(&both, &with_apparmor(true)).unwrap(), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use oci_spec::runtime::{
 
 pub use devices::{DeviceKind, HostDevice};
 pub use error::SpecError;
-pub use lsm::SecurityModules;
+pub use lsm::{AppArmor, DEFAULT_PROFILE, SecurityModules};
 pub use process::{arguments, environment, exec_process};
 pub use resources::{CgroupValue, SWAP_LIMIT, SWAP_MAX, cgroup_values, linux_resources};
 
@@ -126,8 +126,10 @@ pub struct Input<'a> {
     pub devices: &'a [HostDevice],
     /// Capabilities that this process may hand on, a bit each.
     pub available_capabilities: u64,
-    /// What control groups and security modules the machine has.
+    /// What the machine can do.
     pub machine: &'a Machine,
+    /// What the kernel enforces.
+    pub modules: &'a SecurityModules,
     /// Changes that CDI devices stand for.
     pub cdi: &'a [cdi::ContainerEdits],
     /// Users of the pod's own, `None` for the host's.
@@ -143,8 +145,6 @@ pub struct Machine {
     pub huge_pages: bool,
     /// The kernel makes user namespaces.
     pub user_namespaces: bool,
-    /// Security modules.
-    pub modules: SecurityModules,
 }
 
 /// Makes the specification.
@@ -155,7 +155,7 @@ pub fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     let context = security_context(input.config);
     paths::check_texts(input.config)?;
     let relabel = input.config.mounts.iter().any(|mount| mount.selinux_relabel);
-    lsm::selinux(&context, relabel, &input.machine.modules)?;
+    lsm::selinux(&context, relabel, input.modules)?;
     let mounts = mounts::mounts(input)?;
     let root = RootBuilder::default()
         .path(input.rootfs)
@@ -216,7 +216,7 @@ fn container_process(
 ) -> Result<Process, SpecError> {
     let capabilities = capabilities::capabilities(context, input.available_capabilities)?;
     let mut process = process::process(input, context, capabilities)?;
-    process.set_apparmor_profile(lsm::apparmor(context, &input.machine.modules)?);
+    process.set_apparmor_profile(lsm::apparmor(context, input.modules)?);
     Ok(process)
 }
 

@@ -55,6 +55,7 @@ impl Fixture {
             devices: &[],
             available_capabilities: u64::MAX,
             machine: &Machine::default(),
+            modules: &SecurityModules::default(),
             cdi: &[],
             users: None,
         })
