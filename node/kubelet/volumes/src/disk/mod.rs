@@ -20,6 +20,9 @@ const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Bytes at either end of a disk that must be readable before anything is written.
 const ENDS: usize = 64 * 1024;
 
+/// How often a file system is made until that is given up.
+const ATTEMPTS: u32 = 3;
+
 /// Why a disk could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
@@ -85,7 +88,7 @@ pub(crate) async fn mount(disk: &Path, target: &Path, wanted: &Wanted<'_>) -> Re
     let read_only = wanted.read_only || flags.contains(nix::mount::MsFlags::MS_RDONLY);
     let step = plan::step(found.clone(), wanted.kind, read_only)?;
     match &step {
-        Step::Format(kind) => format(disk, kind).await?,
+        Step::Format(kind) => format_blank(disk, kind).await?,
         Step::Check(_) => check(disk).await?,
         Step::Mount(_) => {}
     }
@@ -130,6 +133,22 @@ async fn probe(disk: &Path) -> Result<Found, DiskError> {
         looked.await.map_err(|_| DiskError::Lost)??;
     }
     Ok(found)
+}
+
+/// Makes a file system on a disk with nothing on it. A program that another thread is about to execute has, for a moment,
+/// all that this process has open: the disk that was just probed counts as in use then, and is tried again while there is
+/// nothing on it.
+async fn format_blank(disk: &Path, kind: &str) -> Result<(), DiskError> {
+    for _ in 1..ATTEMPTS {
+        let Err(error) = format(disk, kind).await else {
+            return Ok(());
+        };
+        tracing::info!(disk = %disk.display(), %error, "making a file system is tried again");
+        if probe(disk).await? != Found::Nothing {
+            return Err(error);
+        }
+    }
+    format(disk, kind).await
 }
 
 /// Reads both ends of a disk that nobody else uses.
