@@ -209,6 +209,24 @@ fn is_measured(cluster: &Cluster) {
     assert!(used > 0, "{web}");
     let volumes = web["volume"].to_string();
     assert!(volumes.contains("\"scratch\""), "{volumes}");
+    for (part, what) in [
+        (&web["containers"][0], "logs"),
+        (&web["containers"][0], "rootfs"),
+        (web, "ephemeral-storage"),
+        (&summary["node"]["runtime"], "imageFs"),
+        (&summary["node"]["runtime"], "containerFs"),
+    ] {
+        let found = &part[what];
+        let (used, capacity) = (found["usedBytes"].as_u64(), found["capacityBytes"].as_u64());
+        assert!(used > Some(0) && capacity > used, "{what}: {found}");
+    }
+    assert!(
+        web["startTime"].is_string() && web["containers"][0]["startTime"].is_string(),
+        "{web}"
+    );
+    let all = &summary["node"]["systemContainers"][0];
+    assert_eq!(all["name"], "pods");
+    assert!(all["memory"]["workingSetBytes"].as_u64() >= Some(used), "{all}");
     let metrics = raw("metrics/cadvisor");
     assert!(
         metrics.contains("container_cpu_usage_seconds_total{container=\"c\""),

@@ -326,6 +326,7 @@ fn a_driver_stages_once_and_publishes_for_each_pod(cluster: &Cluster, own: &CsiD
     );
     assert!(staged[0].target.ends_with("globalmount") && published[0].target.ends_with("shared/mount"));
 
+    its_driver_says_how_full_it_is(cluster);
     grows(cluster, own);
     ephemeral(cluster, own);
 
@@ -339,6 +340,31 @@ fn a_driver_stages_once_and_publishes_for_each_pod(cluster: &Cluster, own: &CsiD
     assert_eq!(mounts(&kubelet(cluster)), Vec::<PathBuf>::new());
     let names = std::fs::read_to_string(own.volume("vol-shared").join("names")).unwrap();
     assert_eq!(names.lines().count(), 2, "{names}");
+}
+
+/// Under the pod's name of it, and its claim's.
+fn its_driver_says_how_full_it_is(cluster: &Cluster) {
+    let raw = |path: &str| {
+        let path = format!("get --raw /api/v1/nodes/node1/proxy/{path}");
+        cluster.kubectl(&path).ok()
+    };
+    let summary: serde_json::Value = serde_json::from_str(&raw("stats/summary")).unwrap();
+    let mut pods = summary["pods"].as_array().unwrap().iter();
+    let pod = pods.find(|pod| pod["podRef"]["name"] == "one").unwrap();
+    let claim = serde_json::json!({"name": "shared", "namespace": "default"});
+    let mut volumes = pod["volume"].as_array().unwrap().iter();
+    let volume = volumes.find(|volume| volume["pvcRef"] == claim);
+    let volume = volume.unwrap_or_else(|| panic!("{pod}"));
+    assert_eq!(
+        (&volume["name"], &volume["capacityBytes"], &volume["inodesUsed"]),
+        (&"data".into(), &(1 << 30).into(), &10.into()),
+        "{volume}"
+    );
+    assert!(!pod["volume"].to_string().contains("\"shared\",\"time"), "{pod}");
+    let metrics = raw("metrics");
+    let line =
+        "kubelet_volume_stats_used_bytes{namespace=\"default\",persistentvolumeclaim=\"shared\"} 1048576";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 /// A volume that was made larger is made so on the node, and its claim says so.

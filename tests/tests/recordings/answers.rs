@@ -343,7 +343,7 @@ const IN_KUBELET: Known = &[
     ("/proxy/configz", "what can be set is what is shown"),
     (
         "/proxy/stats/summary",
-        "no pressure stall, file system and network figures yet; nothing is invented",
+        "no pressure stall figures without version 2 control groups; nothing is invented",
     ),
     ("/containerLogs/st/p/c?tailLines=2", ONLY_TEXT),
     ("/containerLogs/st/p/none", ONLY_TEXT),

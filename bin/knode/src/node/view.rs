@@ -1,7 +1,7 @@
 //! What the kubelet's two halves see of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -10,7 +10,10 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::model::{Cause, Eviction, ProbeKind};
 use knode_kubelet::{Kubelet, NodeCredentials, NodeView, ProbeCounts};
-use knode_kubelet_node::{EvictionCause, NodeAgent, PodEviction, PodSource, ProbeCount};
+use knode_kubelet_node::{
+    ClaimedVolume, EvictionCause, NodeAgent, PodEviction, PodSource, ProbeCount, VolumeUsage,
+};
+use knode_linux::filewatch::FileSystemUsage;
 use knode_volumes::Drivers;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -120,8 +123,36 @@ impl PodSource for Pods {
         all.flat_map(of_pod).collect()
     }
 
-    fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
-        self.0.claimed_volumes()
+    fn claimed_volumes(&self) -> Vec<ClaimedVolume> {
+        let all = self.0.claimed_volumes().into_iter();
+        let named = all.map(|one| ClaimedVolume {
+            uid: one.uid,
+            volume: one.volume,
+            namespace: one.namespace,
+            claim: one.claim,
+            path: one.path,
+        });
+        named.collect()
+    }
+
+    async fn volume_usage(&self, path: &Path) -> Option<VolumeUsage> {
+        match self.0.volume_usage(path).await? {
+            Ok(told) => Some(VolumeUsage {
+                fs: FileSystemUsage {
+                    capacity: told.capacity,
+                    available: told.available,
+                    used: told.used,
+                    inodes: told.inodes,
+                    inodes_free: told.inodes_free,
+                },
+                inodes_used: told.inodes_used,
+                abnormal: told.abnormal,
+            }),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a volume's driver does not say how full it is");
+                None
+            }
+        }
     }
 
     async fn clear_ended(&self) {

@@ -34,7 +34,7 @@ pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
 pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, PodAccount, ProvidersError};
 pub use devices::{ContainerDevices, NoDevices, PodDevices};
 pub use error::{ConfigError, Error};
-pub use kubelet::{Kubelet, ProbeCounts};
+pub use kubelet::{ClaimedVolume, Kubelet, ProbeCounts};
 pub use logs::LogRotation;
 pub use pulls::{ImageList, PullVerification, RecordsError, VerificationError};
 pub use rules::{ResourceRules, Swap, page_size};

@@ -22,6 +22,8 @@ pub(crate) struct Abilities {
     pub expand: bool,
     pub many_writers: bool,
     pub mount_group: bool,
+    pub usage: bool,
+    pub condition: bool,
 }
 
 impl Abilities {
@@ -32,6 +34,8 @@ impl Abilities {
             expand: has(Capability::ExpandVolume),
             many_writers: has(Capability::SingleNodeMultiWriter),
             mount_group: has(Capability::VolumeMountGroup),
+            usage: has(Capability::GetVolumeStats),
+            condition: has(Capability::VolumeCondition),
         }
     }
 }

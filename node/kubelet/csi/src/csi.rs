@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
-use knode_volumes::{DriverMount, DriverVolume, Drivers, Objects, VolumeError};
+use knode_volumes::{DriverMount, DriverUsage, DriverVolume, Drivers, Objects, VolumeError};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::client::Driver;
@@ -188,5 +188,9 @@ impl Drivers for Csi {
 
     async fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
         self.release(pod_uid).await
+    }
+
+    async fn usage(&self, path: &Path) -> Option<Result<DriverUsage, VolumeError>> {
+        self.usage_of(path).await
     }
 }

@@ -12,6 +12,7 @@ mod mount;
 mod node;
 mod plan;
 mod release;
+mod usage;
 pub mod v1;
 
 pub use csi::{Csi, CsiConfig, RegisterError};

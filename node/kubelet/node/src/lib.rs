@@ -31,7 +31,7 @@ pub use garbage::ImageGcPolicy;
 pub use machine::MachineInfo;
 pub use manifests::ManifestUrl;
 pub use node::{RuntimeInfo, initial_node};
-pub use pods::{EvictionCause, PodEviction, PodSource, ProbeCount};
+pub use pods::{ClaimedVolume, EvictionCause, PodEviction, PodSource, ProbeCount, VolumeUsage};
 pub use server::{logs, subresources};
 pub use shutdown::{ShutdownConfig, ShutdownError, ShutdownGrace, ShutdownGraceError};
 pub use status::{Conditions, Pressure, PressureState, status_patch};

@@ -1,7 +1,7 @@
 //! What volumes need of CSI drivers, as a trait that whoever speaks with them implements.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
@@ -68,6 +68,25 @@ pub struct DriverMount {
     pub grown: bool,
 }
 
+/// How full a volume is, by its driver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DriverUsage {
+    /// Size in bytes.
+    pub capacity: u64,
+    /// Bytes that may still be written.
+    pub available: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Inodes, 0 where the driver says nothing of them.
+    pub inodes: u64,
+    /// Inodes that are free.
+    pub inodes_free: u64,
+    /// Inodes in use.
+    pub inodes_used: u64,
+    /// Whether something is wrong with it, where the driver tells.
+    pub abnormal: Option<bool>,
+}
+
 /// CSI drivers of this node.
 #[async_trait]
 pub trait Drivers: Send + Sync + 'static {
@@ -84,4 +103,11 @@ pub trait Drivers: Send + Sync + 'static {
     /// # Errors
     /// All that went wrong.
     async fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>>;
+
+    /// Asks the driver of what is mounted at `path` how full it is. None if no driver mounted it, or that one does not
+    /// tell.
+    ///
+    /// # Errors
+    /// The driver's words.
+    async fn usage(&self, path: &Path) -> Option<Result<DriverUsage, VolumeError>>;
 }

@@ -121,6 +121,8 @@ pub enum Phase {
     TearDown,
     /// Unstaging it.
     UnmountDevice,
+    /// Asking how full it is.
+    Usage,
 }
 
 impl Phase {
@@ -134,6 +136,7 @@ impl Phase {
             Self::Expand => "NodeExpandVolume.NodeExpandVolume",
             Self::TearDown => "UnmountVolume.TearDown",
             Self::UnmountDevice => "UnmountDevice",
+            Self::Usage => "NodeGetVolumeStats",
         }
     }
 }

@@ -19,7 +19,7 @@ mod subpath;
 mod token;
 mod volumes;
 
-pub use drivers::{DriverMount, DriverVolume, Drivers, SecretName, Size};
+pub use drivers::{DriverMount, DriverUsage, DriverVolume, Drivers, SecretName, Size};
 pub use error::{Phase, VolumeError};
 pub use fields::{FieldError, PodFields, format_map, resource_value};
 pub use nfs::Export;

@@ -9,13 +9,13 @@ mod relist;
 mod runtime_events;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use knode_cri as cri;
-use knode_volumes::{PodPaths, Volumes};
+use knode_volumes::{DriverUsage, PodPaths, VolumeError, Volumes};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -27,6 +27,21 @@ use crate::pod::PodExt;
 use crate::pulls::PullRecords;
 use crate::worker::{Context, Features, PodView, Signal};
 use crate::{logs, static_pods};
+
+/// A claim's file system in a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedVolume {
+    /// The pod.
+    pub uid: String,
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// The claim's namespace, which is the pod's.
+    pub namespace: String,
+    /// The claim.
+    pub claim: String,
+    /// Where it is mounted.
+    pub path: PathBuf,
+}
 
 /// The running pod side of the kubelet, and what can be asked of it.
 pub struct Kubelet {
@@ -128,15 +143,29 @@ impl Kubelet {
         named.min_by_key(|view| view.pod.is_deleted())
     }
 
-    /// Claims whose file systems are mounted here: namespace, name, and where.
-    pub fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
+    /// Claims whose file systems are mounted here.
+    pub fn claimed_volumes(&self) -> Vec<ClaimedVolume> {
         let all = self.shared.pods().into_iter();
         let of_pod = |pod: Arc<Pod>| {
             let claims = self.context.volumes.of_claims(&pod).into_iter();
-            let named = claims.map(|(claim, path)| (pod.ns().to_owned(), claim, path));
+            let named = claims.map(|(volume, claim, path)| ClaimedVolume {
+                uid: pod.uid().to_owned(),
+                volume,
+                namespace: pod.ns().to_owned(),
+                claim,
+                path,
+            });
             named.collect::<Vec<_>>()
         };
         all.flat_map(of_pod).collect()
+    }
+
+    /// How full its driver says that what is mounted at `path` is; none where no driver tells.
+    ///
+    /// # Errors
+    /// The driver's words.
+    pub async fn volume_usage(&self, path: &Path) -> Option<Result<DriverUsage, VolumeError>> {
+        self.context.volumes.usage(path).await
     }
 
     /// Forgets who may use images that are not among `present`, the ids of all that the runtime had at `asked` or later.

@@ -4,12 +4,13 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, Pod};
+use knode_linux::filewatch::FileSystemUsage;
 
 /// How the node ends a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +57,14 @@ pub trait PodSource: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Claims whose file systems are mounted here: namespace, name, and where.
-    fn claimed_volumes(&self) -> Vec<(String, String, PathBuf)> {
+    /// Claims whose file systems are mounted here.
+    fn claimed_volumes(&self) -> Vec<ClaimedVolume> {
         Vec::new()
+    }
+
+    /// How full the driver of what is mounted at `path` says that it is; none where no driver tells.
+    async fn volume_usage(&self, _path: &Path) -> Option<VolumeUsage> {
+        None
     }
 
     /// One pod, with the kubelet's own latest status.
@@ -68,6 +74,32 @@ pub trait PodSource: Send + Sync + 'static {
         };
         self.pods().into_iter().find(matches)
     }
+}
+
+/// A claim's file system in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimedVolume {
+    /// The pod.
+    pub uid: String,
+    /// The volume's name in the pod.
+    pub volume: String,
+    /// The claim's namespace, which is the pod's.
+    pub namespace: String,
+    /// The claim.
+    pub claim: String,
+    /// Where it is mounted.
+    pub path: PathBuf,
+}
+
+/// How full a volume is, by its driver: bytes and inodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeUsage {
+    /// As a file system's.
+    pub fs: FileSystemUsage,
+    /// Inodes in use.
+    pub inodes_used: u64,
+    /// Whether something is wrong with it, where the driver tells.
+    pub abnormal: Option<bool>,
 }
 
 /// Results of one probe of one container.

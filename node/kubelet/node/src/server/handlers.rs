@@ -36,7 +36,10 @@ pub(super) async fn handle(
         Route::Flagz => zpages::flagz(&kubelet, &parts.headers),
         Route::StatsSummary => stats::summary(&kubelet).await,
         Route::Metrics => {
-            let text = metrics::text(&kubelet).await + &claims::text(kubelet.pods.claimed_volumes()).await;
+            let claimed = kubelet
+                .claims
+                .of(kubelet.pods.as_ref(), kubelet.clock.monotonic());
+            let text = metrics::text(&kubelet).await + &claims::text(claimed.await);
             full(StatusCode::OK, METRICS, text)
         }
         Route::ResourceMetrics => stats::resource_metrics(&kubelet).await,

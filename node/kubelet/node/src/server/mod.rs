@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use knode_client::{Client, Clock};
-use knode_cri::RuntimeService;
+use knode_cri::{ImageService, RuntimeService};
 use knode_kubelet_metrics::Metrics;
 use serde_json::Value;
 
@@ -31,6 +31,7 @@ pub(crate) use auth::Auth;
 pub use auth::subresources;
 pub(crate) use listen::{bind, serve_healthz, serve_https, tls_config};
 
+use self::claims::Claims;
 pub(crate) use self::metrics::Certificates;
 use self::stats::Volumes;
 use crate::pods::PodSource;
@@ -40,10 +41,14 @@ pub(crate) struct Kubelet {
     pub(crate) node_name: String,
     pub(crate) pods: Arc<dyn PodSource>,
     pub(crate) runtime: Arc<dyn RuntimeService>,
+    pub(crate) images: Arc<dyn ImageService>,
     pub(crate) root_dir: std::path::PathBuf,
+    /// The control group of all pods, if the kubelet holds them to a limit.
+    pub(crate) pods_cgroup: Option<std::path::PathBuf>,
     pub(crate) pod_logs_dir: std::path::PathBuf,
     pub(crate) system_logs: bool,
     pub(crate) volumes: Volumes,
+    pub(crate) claims: Claims,
     pub(crate) configz: Value,
     pub(crate) version: String,
     pub(crate) flags: BTreeMap<String, String>,

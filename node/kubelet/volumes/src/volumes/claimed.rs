@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use super::{Volumes, host_path, uid};
-use crate::drivers::DriverVolume;
+use crate::drivers::{DriverUsage, DriverVolume};
 use crate::error::{Phase, VolumeError};
 use crate::mount;
 use crate::nfs::{self, Export};
@@ -43,9 +43,9 @@ impl Volumes {
         Some((placed.path, placed.read_only))
     }
 
-    /// The pod's mounted file systems that come from claims: the claim, and where it is mounted. Directories of the
-    /// host's are none.
-    pub fn of_claims(&self, pod: &Pod) -> Vec<(String, PathBuf)> {
+    /// The pod's mounted file systems that come from claims: the volume, its claim, and where it is mounted. Directories
+    /// of the host's are none.
+    pub fn of_claims(&self, pod: &Pod) -> Vec<(String, String, PathBuf)> {
         let below = self.paths.pods().join(uid(pod));
         let mut all = Vec::new();
         for (name, planned) in plan(pod) {
@@ -54,10 +54,18 @@ impl Volumes {
                 && let Some((path, _)) = self.placed(pod, &name)
                 && path.starts_with(&below)
             {
-                all.push((claim.name, path));
+                all.push((name, claim.name, path));
             }
         }
         all
+    }
+
+    /// How full its driver says that what is mounted at `path` is; none where no driver tells.
+    ///
+    /// # Errors
+    /// The driver's words.
+    pub async fn usage(&self, path: &Path) -> Option<Result<DriverUsage, VolumeError>> {
+        self.drivers.as_ref()?.usage(path).await
     }
 
     /// The device of a volume that the pod uses as one, and whether it is for reading alone; none if there is no such

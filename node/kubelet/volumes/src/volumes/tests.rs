@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::drivers::{DriverMount, DriverVolume};
+use crate::drivers::{DriverMount, DriverUsage, DriverVolume};
 use crate::error::Phase;
 use crate::objects::{ObjectError, Token, TokenQuery, TrustQuery};
 
@@ -418,6 +418,10 @@ impl Drivers for FakeDriver {
     async fn unmount(&self, pod_uid: &str) -> Result<(), Vec<VolumeError>> {
         self.asked.lock().unwrap().push(format!("unmount {pod_uid}"));
         Ok(())
+    }
+
+    async fn usage(&self, _: &Path) -> Option<Result<DriverUsage, VolumeError>> {
+        None
     }
 }
 

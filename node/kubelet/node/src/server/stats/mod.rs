@@ -4,20 +4,23 @@ mod cadvisor;
 mod collect;
 mod pods;
 mod resource;
+mod storage;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
+mod volumes;
 
 use http::StatusCode;
 
 use super::Kubelet;
 use super::body::{Answer, METRICS, full, json, runtime_error};
 
-pub(crate) use pods::Volumes;
+pub(super) use storage::Held;
+pub(crate) use volumes::Volumes;
 
 pub(super) async fn summary(kubelet: &Kubelet) -> Answer {
-    match collect::with_volumes(kubelet).await {
+    match collect::with_storage(kubelet).await {
         Ok(usage) => json(&summary::render(&usage)),
         Err(error) => runtime_error(&error),
     }

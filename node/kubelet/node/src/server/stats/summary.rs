@@ -1,10 +1,13 @@
 //! The summary's JSON (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`); pure. What is not measured is left out.
 
 use jiff::Timestamp;
+use knode_linux::filewatch::FileSystemUsage;
 use serde_json::{Map, Value, json};
 
-use super::collect::{Amount, Container, Swap, Usage};
-use super::pods::{Interface, Pod, Volume};
+use super::collect::{Amount, Container, Swap, Usage, Whole};
+use super::pods::{Interface, Pod};
+use super::storage::Held;
+use super::volumes::Volume;
 
 pub(super) fn render(usage: &Usage) -> Value {
     let mut node = Map::new();
@@ -18,16 +21,17 @@ pub(super) fn render(usage: &Usage) -> Value {
         node.insert("swap".to_owned(), swap);
     }
     if let Some(fs) = usage.fs {
+        node.insert("fs".to_owned(), storage(&Held::whole(fs), usage.now));
+    }
+    if let (Some(images), Some(containers)) = &usage.runtime_fs {
         let value = json!({
-            "time": seconds(usage.now),
-            "availableBytes": fs.available,
-            "capacityBytes": fs.capacity,
-            "usedBytes": fs.used,
-            "inodesFree": fs.inodes_free,
-            "inodes": fs.inodes,
-            "inodesUsed": fs.inodes.saturating_sub(fs.inodes_free),
+            "imageFs": storage(images, usage.now),
+            "containerFs": storage(containers, usage.now),
         });
-        node.insert("fs".to_owned(), value);
+        node.insert("runtime".to_owned(), value);
+    }
+    if let Some(whole) = &usage.whole {
+        node.insert("systemContainers".to_owned(), json!([pods_as_one(whole, usage)]));
     }
     if let Some(network) = network(&usage.interfaces, usage.now) {
         node.insert("network".to_owned(), network);
@@ -37,6 +41,25 @@ pub(super) fn render(usage: &Usage) -> Value {
         node.insert("rlimit".to_owned(), value);
     }
     json!({"node": node, "pods": pods(usage)})
+}
+
+/// All pods, which are one of upstream's system containers.
+fn pods_as_one(whole: &Whole, usage: &Usage) -> Value {
+    let mut memory = memory(&whole.amount, usage.now);
+    if let Some(available) = whole.memory_available {
+        memory["availableBytes"] = json!(available);
+    }
+    let swapped = Swap {
+        available: None,
+        used: Some(whole.swapped),
+    };
+    json!({
+        "name": "pods",
+        "startTime": seconds(usage.started),
+        "cpu": cpu(&whole.amount, usage.now),
+        "memory": memory,
+        "swap": swap(swapped, usage.now),
+    })
 }
 
 fn pods(usage: &Usage) -> Vec<Value> {
@@ -49,12 +72,12 @@ fn pods(usage: &Usage) -> Vec<Value> {
     }
     groups
         .iter()
-        .map(|group| pod(group, usage.pods.get(&group[0].uid), usage.now))
+        .map(|group| pod(group, usage.pods.get(&group[0].uid), usage))
         .collect()
 }
 
-fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value {
-    let first = containers[0];
+fn pod(containers: &[&Container], whole: Option<&Pod>, usage: &Usage) -> Value {
+    let (first, now) = (containers[0], usage.now);
     let sum = |field: fn(&Amount) -> Option<u64>| {
         containers
             .iter()
@@ -77,7 +100,7 @@ fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value 
     };
     let mut value = json!({
         "podRef": {"name": first.pod, "namespace": first.namespace, "uid": first.uid},
-        "containers": containers.iter().map(|container| container_stats(container)).collect::<Vec<_>>(),
+        "containers": containers.iter().map(|container| container_stats(container, usage)).collect::<Vec<_>>(),
         "cpu": cpu(&total, now),
         "memory": memory(&total, now),
     });
@@ -91,7 +114,13 @@ fn pod(containers: &[&Container], whole: Option<&Pod>, now: Timestamp) -> Value 
     if let Some(swap) = swap(swapped, now) {
         value["swap"] = swap;
     }
+    if let Some(held) = ephemeral(containers, whole, usage.fs) {
+        value["ephemeral-storage"] = storage(&held, now);
+    }
     let Some(whole) = whole else { return value };
+    if let Some(started) = whole.started {
+        value["startTime"] = json!(seconds(started));
+    }
     if let Some(network) = network(&whole.interfaces, now) {
         value["network"] = network;
     }
@@ -122,19 +151,55 @@ fn network(interfaces: &[Interface], at: Timestamp) -> Option<Value> {
 }
 
 fn volume(volume: &Volume) -> Value {
-    json!({
-        "name": volume.name,
-        "time": seconds(volume.at),
-        "availableBytes": volume.fs.available,
-        "capacityBytes": volume.fs.capacity,
-        "usedBytes": volume.used,
-        "inodesFree": volume.fs.inodes_free,
-        "inodes": volume.fs.inodes,
-        "inodesUsed": volume.inodes_used,
+    let mut value = storage(&volume.held, volume.at);
+    value["name"] = json!(volume.name);
+    if let Some((name, namespace)) = &volume.claim {
+        value["pvcRef"] = json!({"name": name, "namespace": namespace});
+    }
+    if let Some(abnormal) = volume.abnormal {
+        value["volumeHealthStats"] = json!({"abnormal": abnormal});
+    }
+    value
+}
+
+fn storage(held: &Held, at: Timestamp) -> Value {
+    let fields = [
+        ("availableBytes", held.fs.map(|fs| fs.available)),
+        ("capacityBytes", held.fs.map(|fs| fs.capacity)),
+        ("usedBytes", Some(held.bytes)),
+        ("inodesFree", held.fs.map(|fs| fs.inodes_free)),
+        ("inodes", held.fs.map(|fs| fs.inodes)),
+        ("inodesUsed", held.inodes),
+    ];
+    known(at, &fields)
+}
+
+/// What goes with the pod: its containers' layers and logs, and volumes on the node's own disk.
+fn ephemeral(containers: &[&Container], whole: Option<&Pod>, fs: Option<FileSystemUsage>) -> Option<Held> {
+    let layers = containers.iter().filter_map(|container| layer(container));
+    let logs = containers.iter().filter_map(|container| container.logs);
+    let volumes = whole.into_iter().flat_map(|pod| &pod.volumes);
+    let volumes = volumes.filter(|volume| volume.local).map(|volume| volume.held);
+    let sum = layers.chain(logs).chain(volumes).reduce(|sum, one| Held {
+        bytes: sum.bytes.saturating_add(one.bytes),
+        inodes: sum
+            .inodes
+            .zip(one.inodes)
+            .map(|(sum, one)| sum.saturating_add(one)),
+        fs: None,
+    });
+    Some(Held { fs, ..sum? })
+}
+
+fn layer(container: &Container) -> Option<Held> {
+    Some(Held {
+        bytes: container.layer_bytes?,
+        inodes: container.layer_inodes,
+        fs: None,
     })
 }
 
-fn container_stats(container: &Container) -> Value {
+fn container_stats(container: &Container, usage: &Usage) -> Value {
     let mut value = json!({
         "name": container.name,
         "cpu": cpu(&container.amount, container.at),
@@ -146,8 +211,15 @@ fn container_stats(container: &Container) -> Value {
     if let Some(swap) = swap(container.swap, container.at) {
         value["swap"] = swap;
     }
-    if let Some(used) = container.layer_bytes {
-        value["rootfs"] = json!({"time": seconds(container.at), "usedBytes": used});
+    if let Some(layer) = layer(container) {
+        let fs = usage.runtime_fs.1.and_then(|held| held.fs);
+        value["rootfs"] = storage(&Held { fs, ..layer }, container.at);
+    }
+    if let Some(logs) = &container.logs {
+        value["logs"] = storage(logs, container.at);
+    }
+    if let Some(started) = container.started {
+        value["startTime"] = json!(seconds(started));
     }
     value
 }

@@ -3,7 +3,12 @@ use knode_cri::{
     PodSandboxStats, ProcessUsage, UInt64Value,
 };
 
-use super::collect::{Amount, Container, Swap, Usage};
+use knode_linux::filewatch::FileSystemUsage;
+use serde_json::json;
+
+use super::collect::{Amount, Container, Swap, Usage, Whole};
+use super::storage::Held;
+use super::volumes::Volume;
 use super::{cadvisor, pods, resource, summary};
 
 fn usage() -> Usage {
@@ -23,6 +28,9 @@ fn usage() -> Usage {
         memory_available: None,
         swap: Swap::default(),
         layer_bytes: None,
+        layer_inodes: None,
+        logs: None,
+        started: None,
         at,
     };
     Usage {
@@ -37,6 +45,8 @@ fn usage() -> Usage {
         memory_available: 9,
         swap: Swap::default(),
         fs: None,
+        whole: None,
+        runtime_fs: (None, None),
         containers: vec![
             container("c", 45_355_825, 5_304_320),
             container("d", 1_000_000_000, 10),
@@ -189,4 +199,81 @@ fn cadvisors_names_are_kept() {
         !text.contains("container_memory_rss"),
         "what is not measured is left out"
     );
+}
+
+fn held(bytes: u64, inodes: u64) -> Held {
+    let fs = FileSystemUsage {
+        capacity: 1000,
+        available: 600,
+        used: 400,
+        inodes: 90,
+        inodes_free: 50,
+    };
+    Held {
+        bytes,
+        inodes: Some(inodes),
+        fs: Some(fs),
+    }
+}
+
+/// recordings: kubelet-api, /stats/summary
+#[test]
+fn file_systems_logs_and_volumes_are_told_and_summed() {
+    let mut usage = with_pod();
+    usage.fs = held(0, 0).fs;
+    usage.runtime_fs = (Some(held(70, 7)), Some(held(30, 3)));
+    usage.containers[0].layer_bytes = Some(100);
+    usage.containers[0].layer_inodes = Some(10);
+    usage.containers[0].logs = Some(held(20, 2));
+    let at = usage.now;
+    usage.containers[0].started = Some(at);
+    let pod = usage.pods.get_mut("u").unwrap();
+    pod.started = Some(at);
+    let volume = |name: &str, claim: Option<(String, String)>, local: bool| Volume {
+        name: name.to_owned(),
+        claim,
+        abnormal: None,
+        local,
+        at,
+        held: held(3, 1),
+    };
+    pod.volumes = vec![
+        volume("scratch", None, true),
+        volume("data", Some(("disk".into(), "st".into())), false),
+    ];
+    usage.whole = Some(Whole {
+        amount: usage.containers[0].amount,
+        memory_available: Some(8),
+        swapped: 4,
+    });
+    let value = summary::render(&usage);
+    let (node, pod) = (&value["node"], &value["pods"][0]);
+    let all = &node["systemContainers"][0];
+    assert_eq!(
+        (&all["name"], &all["memory"]["availableBytes"]),
+        (&json!("pods"), &json!(8))
+    );
+    assert_eq!(all["memory"]["workingSetBytes"], 5_304_320);
+    assert_eq!(all["swap"]["swapUsageBytes"], 4);
+    assert_eq!(node["fs"]["usedBytes"], 400);
+    assert_eq!(node["runtime"]["imageFs"]["usedBytes"], 70);
+    assert_eq!(node["runtime"]["containerFs"]["inodesUsed"], 3);
+    let first = &pod["containers"][0];
+    assert_eq!(first["rootfs"]["usedBytes"], 100);
+    assert_eq!(first["rootfs"]["capacityBytes"], 1000, "the layers' file system");
+    assert_eq!(first["logs"]["inodesUsed"], 2);
+    assert_eq!(first["startTime"], "2026-11-22T14:59:29Z");
+    assert_eq!(pod["startTime"], "2026-11-22T14:59:29Z");
+    assert_eq!(pod["ephemeral-storage"]["usedBytes"], 123, "without the claim's");
+    assert_eq!(pod["ephemeral-storage"]["inodesUsed"], 13);
+    assert_eq!(pod["ephemeral-storage"]["availableBytes"], 600);
+    assert!(pod["volume"][0].get("pvcRef").is_none());
+    assert_eq!(
+        pod["volume"][1]["pvcRef"],
+        json!({"name": "disk", "namespace": "st"})
+    );
+    let unknown = summary::render(&self::usage());
+    assert!(unknown["node"].get("runtime").is_none());
+    assert!(unknown["pods"][0].get("ephemeral-storage").is_none());
+    assert!(unknown["pods"][0]["containers"][0].get("logs").is_none());
 }
