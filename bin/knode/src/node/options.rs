@@ -10,7 +10,6 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
 use knode_client::Clock;
-use knode_dbus::systemd;
 use knode_engine::CgroupDriver;
 use knode_kubelet::{
     CredentialProviders, LogRotation, NodeCredentials, NodeFile, ProvidersError, PullVerification,
@@ -145,8 +144,6 @@ pub enum OptionError {
     Endpoint(#[from] EndpointError),
     #[error("{0}")]
     Resources(String),
-    #[error("cgroupDriver: systemd: no systemd runs here ({} is missing)", .0.display())]
-    NoSystemd(PathBuf),
     #[error(transparent)]
     Verification(#[from] VerificationError),
     #[error("containerLogMaxSize {0:?} is not a size such as 10Mi")]
@@ -386,15 +383,11 @@ impl KubeletSettings {
         })
     }
 
-    /// Who makes the control groups; systemd only where one listens at `socket`.
-    ///
-    /// # Errors
-    /// [`OptionError::NoSystemd`].
-    pub fn cgroup_driver(&self, socket: &Path) -> Result<CgroupDriver, OptionError> {
+    /// Who makes the control groups, where the runtime does not say.
+    pub fn cgroup_driver(&self) -> CgroupDriver {
         match self.all.cgroup_driver.as_str() {
-            "systemd" if systemd::listens(socket) => Ok(CgroupDriver::Systemd),
-            "systemd" => Err(OptionError::NoSystemd(socket.to_owned())),
-            _ => Ok(CgroupDriver::Cgroupfs),
+            "systemd" => CgroupDriver::Systemd,
+            _ => CgroupDriver::Cgroupfs,
         }
     }
 

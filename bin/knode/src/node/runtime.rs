@@ -24,6 +24,9 @@ const API_VERSION: &str = "0.1.0";
 /// How long a runtime that does not answer yet is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(200);
+/// How often a runtime is asked for its configuration, and the pause between.
+const CONFIG_ATTEMPTS: u32 = 3;
+const CONFIG_PACE: Duration = Duration::from_secs(2);
 
 /// A container runtime's unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +125,8 @@ pub enum RuntimeError {
         "the runtime at {endpoint} has its control groups made by systemd, and none runs here ({socket} is missing)"
     )]
     NoSystemd { endpoint: String, socket: &'static str },
+    #[error("ask the runtime at {endpoint} for its cgroup driver")]
+    Config { endpoint: String, source: CriError },
 }
 
 impl RuntimeOptions {
@@ -153,13 +158,7 @@ impl RuntimeOptions {
             cri.list_images(ListImagesRequest::default()).await
         });
         let (images, _) = images.await?;
-        let cgroup_driver = driver_of(&service, driver).await;
-        if cgroup_driver == CgroupDriver::Systemd && !systemd::listens(Path::new(systemd::PRIVATE)) {
-            return Err(RuntimeError::NoSystemd {
-                endpoint: endpoint.to_string(),
-                socket: systemd::PRIVATE,
-            });
-        }
+        let cgroup_driver = driver_of(&service, endpoint, driver).await?;
         progress.done(format!(
             "the container runtime {} {} answers",
             version.runtime_name, version.runtime_version
@@ -209,16 +208,51 @@ fn is_starting(error: &CriError) -> bool {
     error.code == Code::Unavailable || error.message.contains("not initialized yet")
 }
 
-/// Who makes the control groups of this runtime's containers, and so those of pods, too: the runtime's word goes before
-/// the kubelet's configuration, which holds for one that is too old to say (containerd before 2.0).
-async fn driver_of(cri: &RemoteRuntime, configured: CgroupDriver) -> CgroupDriver {
-    let told = match cri.runtime_config(RuntimeConfigRequest::default()).await {
+/// Who makes the control groups of this runtime's containers, and so those of pods, too. One that is too old to say
+/// (containerd before 2.0) leaves it to the configuration; what else goes wrong is tried again first, as upstream does.
+async fn driver_of(
+    cri: &RemoteRuntime,
+    endpoint: &Endpoint,
+    configured: CgroupDriver,
+) -> Result<CgroupDriver, RuntimeError> {
+    let mut asked = cri.runtime_config(RuntimeConfigRequest::default()).await;
+    for _ in 1..CONFIG_ATTEMPTS {
+        if !asked
+            .as_ref()
+            .is_err_and(|error| error.code != Code::Unimplemented)
+        {
+            break;
+        }
+        tokio::time::sleep(CONFIG_PACE).await;
+        asked = cri.runtime_config(RuntimeConfigRequest::default()).await;
+    }
+    let told = match asked {
         Ok(answer) => answer.linux.map(|linux| linux.cgroup_driver()),
-        Err(error) => {
-            tracing::info!(%error, driver = ?configured, "the runtime does not tell its cgroup driver: the kubelet's is taken");
+        Err(error) if error.code == Code::Unimplemented => {
+            tracing::info!(driver = ?configured, "the runtime does not tell its cgroup driver: the kubelet's is taken");
             None
         }
+        Err(source) => {
+            return Err(RuntimeError::Config {
+                endpoint: endpoint.to_string(),
+                source,
+            });
+        }
     };
+    let driver = decide(told, configured);
+    match driver {
+        CgroupDriver::Systemd if !systemd::listens(Path::new(systemd::PRIVATE)) => {
+            Err(RuntimeError::NoSystemd {
+                endpoint: endpoint.to_string(),
+                socket: systemd::PRIVATE,
+            })
+        }
+        driver => Ok(driver),
+    }
+}
+
+/// The runtime's word goes before the kubelet's configuration.
+fn decide(told: Option<knode_cri::CgroupDriver>, configured: CgroupDriver) -> CgroupDriver {
     match told {
         None => configured,
         Some(knode_cri::CgroupDriver::Cgroupfs) => CgroupDriver::Cgroupfs,
@@ -229,6 +263,19 @@ async fn driver_of(cri: &RemoteRuntime, configured: CgroupDriver) -> CgroupDrive
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_runtimes_word_goes_before_the_configuration() {
+        use CgroupDriver::{Cgroupfs, Systemd};
+        for (told, configured, expected) in [
+            (None, Systemd, Systemd),
+            (None, Cgroupfs, Cgroupfs),
+            (Some(knode_cri::CgroupDriver::Systemd), Cgroupfs, Systemd),
+            (Some(knode_cri::CgroupDriver::Cgroupfs), Systemd, Cgroupfs),
+        ] {
+            assert_eq!(decide(told, configured), expected, "{told:?} {configured:?}");
+        }
+    }
 
     #[test]
     fn endpoints_are_unix_sockets() {

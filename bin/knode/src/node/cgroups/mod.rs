@@ -60,8 +60,15 @@ impl PodCgroups for Groups {
 
     fn remove(&self, parent: &str) -> io::Result<()> {
         match self {
-            Self::Kernel(kernel) => kernel.remove(parent),
-            Self::Systemd(slices) => slices.remove(parent),
+            // What another driver made before this one was chosen goes, too.
+            Self::Kernel(kernel) => {
+                kernel.remove(parent)?;
+                kernel.remove(&path(CgroupDriver::Systemd, parent))
+            }
+            Self::Systemd(slices) => {
+                slices.remove(parent)?;
+                slices.kernel().remove(parent)
+            }
         }
     }
 

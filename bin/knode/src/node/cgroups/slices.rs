@@ -28,6 +28,11 @@ impl Slices {
         }
     }
 
+    /// What is set in the hierarchies themselves.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
     /// See [`super::Groups::limit_existing`].
     ///
     /// # Errors

@@ -4,12 +4,10 @@ mod kubelet;
 mod network;
 mod runtime;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use knode_client::SystemClock;
-use knode_dbus::systemd;
 use knode_kubelet_node::ensure_client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,7 +27,7 @@ impl Plan<'_> {
             tracing::warn!("{warning}");
         }
         let options = settings.runtime(&self.runtime)?;
-        let driver = settings.cgroup_driver(Path::new(systemd::PRIVATE))?;
+        let driver = settings.cgroup_driver();
         let (runtime, announcements) = self
             .start_runtime(&options, driver, subnet_seen, &mut tasks, progress, shutdown)
             .await?;

@@ -1,7 +1,10 @@
 //! The container runtime's part of a node's start.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::ensure;
+use knode_dbus::systemd;
 use knode_engine::CgroupDriver;
 use knode_engine::net::PodNetwork;
 use knode_podnet::Subnet;
@@ -47,6 +50,11 @@ impl Plan<'_> {
         shutdown: &Shutdown,
     ) -> anyhow::Result<(Runtime, Announcements)> {
         let layout = self.layout;
+        ensure!(
+            driver == CgroupDriver::Cgroupfs || systemd::listens(Path::new(systemd::PRIVATE)),
+            "cgroupDriver: systemd: no systemd runs here ({} is missing)",
+            systemd::PRIVATE
+        );
         let cni = self.cni.open(layout)?;
         let networks = cni.loaded();
         let images = engine::open_images(layout, engine::registries(None))?;
