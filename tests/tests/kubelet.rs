@@ -583,7 +583,7 @@ spec:
   - name: c
     image: busybox:test
     imagePullPolicy: Never
-    command: [sh, -c, 'cat /proc/self/uid_map; echo x > /scratch/f; ls -ln /scratch/f /settings; cat /settings/colour; echo; touch /below/f; echo end; exec sleep 3600']
+    command: [sh, -c, 'exec 2>&1; cat /proc/self/uid_map; echo x > /scratch/f; ls -ln /scratch/f /settings; cat /settings/colour; echo; touch /below/f; echo end; exec sleep 3600']
     volumeMounts:
     - {name: scratch, mountPath: /scratch}
     - {name: settings, mountPath: /settings}

@@ -192,52 +192,69 @@ fn streams(cluster: &Cluster) {
     });
 }
 
-fn is_measured(cluster: &Cluster) {
-    let raw = |path: &str| {
-        let path = format!("/api/v1/nodes/node1/proxy/{path}");
-        cluster
-            .kubectl_by(&kubectl::default(), &["get", "--raw", &path])
-            .ok()
-    };
-    let summary: Value = serde_json::from_str(&raw("stats/summary")).unwrap();
+fn raw(cluster: &Cluster, path: &str) -> String {
+    let path = format!("/api/v1/nodes/node1/proxy/{path}");
+    cluster
+        .kubectl_by(&kubectl::default(), &["get", "--raw", &path])
+        .ok()
+}
+
+/// What has no figures yet. containerd looks at its snapshots once in ten seconds and says nought
+/// until then.
+fn unmeasured(summary: &Value) -> Result<(), String> {
     let pods = summary["pods"].as_array().unwrap();
-    let web = pods
-        .iter()
+    let mut pods = pods.iter();
+    let pod = pods
         .find(|pod| pod["podRef"]["name"] == "everything")
-        .unwrap();
-    let used = web["memory"]["workingSetBytes"].as_u64().unwrap_or_default();
-    assert!(used > 0, "{web}");
-    let volumes = web["volume"].to_string();
-    assert!(volumes.contains("\"scratch\""), "{volumes}");
+        .ok_or("no pod")?;
+    let used = pod["memory"]["workingSetBytes"].as_u64();
+    if used <= Some(0) {
+        return Err(format!("memory: {pod}"));
+    }
+    let container = &pod["containers"][0];
+    let runtime = &summary["node"]["runtime"];
     for (part, what) in [
-        (&web["containers"][0], "logs"),
-        (&web["containers"][0], "rootfs"),
-        (web, "ephemeral-storage"),
-        (&summary["node"]["runtime"], "imageFs"),
-        (&summary["node"]["runtime"], "containerFs"),
+        (container, "logs"),
+        (container, "rootfs"),
+        (pod, "ephemeral-storage"),
+        (runtime, "imageFs"),
+        (runtime, "containerFs"),
     ] {
         let found = &part[what];
         let (used, capacity) = (found["usedBytes"].as_u64(), found["capacityBytes"].as_u64());
-        assert!(used > Some(0) && capacity > used, "{what}: {found}");
+        if used <= Some(0) || capacity <= used {
+            return Err(format!("{what}: {found}"));
+        }
     }
-    assert!(
-        web["startTime"].is_string() && web["containers"][0]["startTime"].is_string(),
-        "{web}"
-    );
     let all = &summary["node"]["systemContainers"][0];
-    assert_eq!(all["name"], "pods");
-    assert!(all["memory"]["workingSetBytes"].as_u64() >= Some(used), "{all}");
-    let metrics = raw("metrics/cadvisor");
+    if all["name"] != "pods" || all["memory"]["workingSetBytes"].as_u64() < used {
+        return Err(format!("less than a pod: {all}"));
+    }
+    if !pod["startTime"].is_string() || !container["startTime"].is_string() {
+        return Err(format!("no start: {pod}"));
+    }
+    let volumes = pod["volume"].to_string();
+    if !volumes.contains("\"scratch\"") {
+        return Err(volumes);
+    }
+    Ok(())
+}
+
+fn is_measured(cluster: &Cluster) {
+    wait_until("stats/summary", BOUND, || {
+        unmeasured(&serde_json::from_str(&raw(cluster, "stats/summary")).unwrap())
+    });
+    let metrics = raw(cluster, "metrics/cadvisor");
     assert!(
         metrics.contains("container_cpu_usage_seconds_total{container=\"c\""),
         "{metrics}"
     );
-    let probes = raw("metrics/probes");
+    let probes = raw(cluster, "metrics/probes");
     assert!(
         probes.contains("probe_type=\"Readiness\",result=\"successful\""),
         "{probes}"
     );
-    assert!(raw("logs/").contains("pods/"), "the directory of logs");
+    assert!(raw(cluster, "logs/").contains("pods/"), "the directory of logs");
 }
 
 fn restarts(pod: &Value) -> (String, u64) {
