@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A needs=(
   [build]="gcc libc6-dev libseccomp-dev make pkg-config"
   [run]=""
-  [test]="apparmor bind9-dnsutils busybox-static ca-certificates conntrack containerd containernetworking-plugins crun curl dbus-daemon dnsmasq-base docker-registry docker.io e2fsprogs etcd-client etcd-server ethtool iproute2 iptables libseccomp-dev mount nftables nginx-light openssl runc systemd tcpdump util-linux wrk"
+  [test]="apparmor bind9-dnsutils busybox-static ca-certificates conntrack containerd containernetworking-plugins crun curl dbus-daemon dnsmasq-base docker-registry docker.io e2fsprogs etcd-client etcd-server ethtool iproute2 iptables kmod libseccomp-dev mount nftables nginx-light openssl qemu-system-common qemu-system-x86 runc secilc systemd tcpdump util-linux wrk"
   [fuzz]="g++"
   [bench]="busybox-static containerd containernetworking-plugins crun curl dnsmasq-base docker-registry etcd-server iperf3 iproute2 iptables iputils-ping nftables runc wrk"
 )

@@ -40,6 +40,8 @@ pub struct EngineConfig {
     pub network: Arc<dyn PodNetwork>,
     /// OCI runtimes by runtime handler.
     pub runtimes: Runtimes,
+    /// Label processes and files of containers where the kernel has SELinux.
+    pub selinux: bool,
     /// Where the streaming server listens; port 0 takes a free one. It must be a loopback address.
     pub streaming: SocketAddr,
 }
@@ -62,6 +64,7 @@ impl EngineConfig {
             images,
             network,
             runtimes: Runtimes::default(),
+            selinux: false,
             streaming: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }

@@ -16,7 +16,9 @@ use crate::events::Events;
 use crate::link::ShimEvent;
 use crate::sandbox::Sandbox;
 use crate::secluded::SecludedMounts;
+use crate::selinux::Selinux;
 use crate::spec::Machine;
+use crate::spec::selinux::Labels;
 use crate::state::{Layout, boot_id};
 use crate::streaming::Streaming;
 
@@ -35,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) boot_id: String,
     pub(crate) capabilities: u64,
     pub(crate) machine: Machine,
+    /// `None` where nothing is labelled.
+    pub(crate) selinux: Option<Selinux>,
     pub(crate) events: Events,
     pub(crate) streaming: Streaming,
     pub(crate) shim_events: mpsc::UnboundedSender<ShimEvent>,
@@ -73,6 +77,7 @@ impl Engine {
             cgroups,
             boot_id: boot_id(),
             capabilities: crate::container::own_capabilities(),
+            selinux: Selinux::find(config.selinux),
             events: Events::default(),
             streaming,
             shim_events,
@@ -146,15 +151,20 @@ impl Core {
     }
 
     pub(crate) fn forget_sandbox(&self, id: &str) {
-        let mut objects = self.objects();
-        objects.sandboxes.remove(id);
-        objects.names.retain(|_, holder| holder != id);
+        self.objects().sandboxes.remove(id);
+        self.free_names(id);
     }
 
     pub(crate) fn forget_container(&self, id: &str) {
-        let mut objects = self.objects();
-        objects.containers.remove(id);
-        objects.names.retain(|_, holder| holder != id);
+        self.objects().containers.remove(id);
+        self.free_names(id);
+    }
+
+    /// Takes up the SELinux labels of what an earlier run has made.
+    pub(crate) fn hold_labels(&self, id: &str, labels: Option<&Labels>) {
+        if let Some(selinux) = &self.selinux {
+            selinux.hold(id, labels);
+        }
     }
 
     /// Reserves a name for `id`; freed with the object, or by [`Engine::free_names`].
@@ -172,9 +182,12 @@ impl Core {
         }
     }
 
-    /// Frees what `id` had reserved.
+    /// Frees what `id` had reserved: names, and its SELinux level.
     pub(crate) fn free_names(&self, id: &str) {
         self.objects().names.retain(|_, holder| holder != id);
+        if let Some(selinux) = &self.selinux {
+            selinux.free(id);
+        }
     }
 }
 

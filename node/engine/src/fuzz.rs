@@ -80,7 +80,9 @@ fn build(
         devices: &[],
         available_capabilities: u64::MAX,
         machine,
-        modules: &spec::SecurityModules::default(),
+        apparmor: None,
+        labels: None,
+        by_program: false,
         cdi: &[],
         users,
     });

@@ -21,6 +21,7 @@ mod runtime;
 mod sandbox;
 mod scope;
 mod secluded;
+mod selinux;
 mod service;
 pub mod shim;
 pub mod spec;

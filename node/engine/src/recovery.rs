@@ -119,6 +119,7 @@ async fn take_up(core: &Arc<Core>, mut record: SandboxRecord, containers: Vec<Co
     if let Some(metadata) = &record.config.metadata {
         reserve(core, &unique_name(metadata), &id);
     }
+    core.hold_labels(&id, record.labels.as_ref());
     let lost = link.is_none();
     core.insert_sandbox(Arc::new(Sandbox::new(record, link)));
     for container in containers {
@@ -185,6 +186,7 @@ fn take_up_container(
             &record.id,
         );
     }
+    core.hold_labels(&record.id, record.labels.as_ref());
     core.insert_container(Arc::new(Container::new(record)));
 }
 
@@ -211,6 +213,7 @@ fn lost_record(id: &str) -> SandboxRecord {
         ips: Vec::new(),
         ready: false,
         held: true,
+        labels: None,
         made: false,
         boot_id: String::new(),
     }
@@ -301,6 +304,7 @@ mod tests {
             stop_signal: 15,
             cgroup: Default::default(),
             image_mounts: vec![],
+            labels: None,
             made: true,
             filtered: false,
             program: None,

@@ -19,6 +19,8 @@ pub struct OverlayMount {
     pub lower: Vec<PathBuf>,
     /// The writable layer, and the work directory on the same file system; `None` mounts read-only.
     pub upper: Option<(PathBuf, PathBuf)>,
+    /// The SELinux context of everything in it, `None` for the files' own.
+    pub context: Option<String>,
     /// Where to mount, absolute.
     pub target: PathBuf,
 }
@@ -41,6 +43,10 @@ impl OverlayMount {
             options.extend_from_slice(plain(upper)?);
             options.extend_from_slice(b",workdir=");
             options.extend_from_slice(plain(work)?);
+        }
+        if let Some(context) = &self.context {
+            // Quoted, for there are commas in it.
+            options.extend_from_slice(format!(",context=\"{context}\"").as_bytes());
         }
         let limit = rustix::param::page_size() - 1;
         if options.len() > limit {
@@ -180,6 +186,7 @@ mod tests {
             base: "/base".into(),
             lower: lower.iter().map(PathBuf::from).collect(),
             upper: Some(("s/1/u".into(), "s/1/w".into())),
+            context: None,
             target: "/base/s/1/r".into(),
         }
     }
@@ -191,6 +198,17 @@ mod tests {
             options,
             b"index=off,lowerdir=l/2:l/1,upperdir=s/1/u,workdir=s/1/w"
         );
+    }
+
+    #[test]
+    fn a_context_is_quoted() {
+        let labelled = OverlayMount {
+            context: Some("u:o:t:s0:c1,c2".into()),
+            upper: None,
+            ..of(&["l/2", "l/1"])
+        };
+        let options = labelled.options().unwrap();
+        assert_eq!(options, b"index=off,lowerdir=l/2:l/1,context=\"u:o:t:s0:c1,c2\"");
     }
 
     #[test]

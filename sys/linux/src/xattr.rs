@@ -27,6 +27,15 @@ pub fn set_at(dir: impl AsFd, name: &Path, key: &OsStr, value: &[u8]) -> io::Res
     Ok(())
 }
 
+/// Sets one attribute of the file at `path`; a link is set itself.
+///
+/// # Errors
+/// As `lsetxattr(2)`.
+pub fn set(path: &Path, key: &OsStr, value: &[u8]) -> io::Result<()> {
+    lsetxattr(path, key, value, XattrFlags::empty())?;
+    Ok(())
+}
+
 /// One attribute of the file at `path`, `None` when it has none of that name.
 ///
 /// # Errors

@@ -57,6 +57,11 @@ impl Ended {
 /// When the kernel or the emulator are not installed, or the machine is not off within `bound`.
 #[track_caller]
 pub fn run(script: &str, bound: Duration) -> Ended {
+    run_by("", script, bound)
+}
+
+#[track_caller]
+fn run_by(words: &str, script: &str, bound: Duration) -> Ended {
     let scratch = Scratch::new("machine");
     let (socket, start) = (scratch.join("files.sock"), scratch.join("initrd"));
     let kernel = Kernel::find();
@@ -74,7 +79,7 @@ pub fn run(script: &str, bound: Duration) -> Ended {
     wait_until("the host's files to be served", Duration::from_secs(20), || {
         socket.exists().then_some(()).ok_or_else(|| files.output())
     });
-    let mut machine = Process::spawn("qemu", emulator(&kernel.image, &start, &socket));
+    let mut machine = Process::spawn("qemu", emulator(&kernel.image, words, &start, &socket));
     wait_until("the machine to be off", bound, || {
         machine.exited().map(drop).ok_or_else(|| machine.output())
     });
@@ -91,16 +96,31 @@ pub fn run(script: &str, bound: Duration) -> Ended {
 /// See [`run`].
 #[track_caller]
 pub fn again(directory: &Path, arguments: &str, environment: &[(&str, &Path)], bound: Duration) -> Ended {
+    again_by("", directory, arguments, environment, bound)
+}
+
+/// As [`again`], with `words` on the kernel's command line.
+///
+/// # Panics
+/// See [`run`].
+#[track_caller]
+pub fn again_by(
+    words: &str,
+    directory: &Path,
+    arguments: &str,
+    environment: &[(&str, &Path)],
+    bound: Duration,
+) -> Ended {
     let program = std::env::current_exe().expect("this program has a file");
     let mut script = format!("cd '{}'\n", directory.display());
     for (name, value) in environment {
         script.push_str(&format!("export {name}='{}'\n", value.display()));
     }
     script.push_str(&format!("'{}' --test-threads=2 {arguments}\n", program.display()));
-    run(&script, bound)
+    run_by(words, &script, bound)
 }
 
-fn emulator(kernel: &Path, start: &Path, socket: &Path) -> Command {
+fn emulator(kernel: &Path, words: &str, start: &Path, socket: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command
         .args([
@@ -130,7 +150,8 @@ fn emulator(kernel: &Path, start: &Path, socket: &Path) -> Command {
         .arg(kernel)
         .arg("-initrd")
         .arg(start)
-        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .arg("-append")
+        .arg(format!("console=ttyS0 quiet panic=-1 {words}"))
         .arg("-chardev")
         .arg(format!("socket,id=files,path={}", socket.display()))
         .args(["-device", "vhost-user-fs-pci,chardev=files,tag=host"]);

@@ -41,6 +41,11 @@ pub struct DaemonArgs {
     /// Who makes the control groups: this process by files, or systemd, for pods whose parent is a slice.
     #[arg(long, value_enum, default_value_t = CgroupDriver::Cgroupfs, value_name = "DRIVER")]
     pub cgroup_driver: CgroupDriver,
+    /// Label the processes and files of containers for SELinux, as containerd's `enable_selinux`. The policy must have
+    /// contexts for containers (`lxc_contexts`, as container-selinux has), and may let this program make them: label it
+    /// container_runtime_exec_t, and images in the data directory container_ro_file_t.
+    #[arg(long)]
+    pub selinux: bool,
     /// OCI runtimes by runtime handler, YAML [default: engine.yaml in /etc/knode, or in the data directory; none need be
     /// there].
     #[arg(long, value_name = "FILE")]

@@ -49,6 +49,7 @@ pub async fn run(args: DaemonArgs) -> anyhow::Result<ExitCode> {
         cni_conf: dirs.conf.clone(),
         runtimes,
         cgroup_driver,
+        selinux: args.selinux,
         subnet: seen.clone(),
     };
     let engine = start_engine(plan, told, file, &mut tasks, &end).await?;

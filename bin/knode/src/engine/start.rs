@@ -34,6 +34,8 @@ pub struct Plan<'a> {
     pub runtimes: Runtimes,
     /// Who makes control groups.
     pub cgroup_driver: CgroupDriver,
+    /// Label containers where the kernel has SELinux.
+    pub selinux: bool,
     /// The addresses of the built-in pod network, once they are known.
     pub subnet: watch::Receiver<Option<Subnet>>,
 }
@@ -64,6 +66,7 @@ impl Plan<'_> {
         );
         config.runtimes = self.runtimes;
         config.cgroup_driver = self.cgroup_driver;
+        config.selinux = self.selinux;
         let engine = Engine::open(config).await.context("open the container engine")?;
         forget_dead(&engine, &podnet, &self.cni).await?;
         let follow = follow_networks((*network).clone(), podnet.clone(), self.subnet, gate);

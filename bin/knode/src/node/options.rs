@@ -380,6 +380,7 @@ impl KubeletSettings {
                 &asked.image_service_endpoint,
                 &self.all.image_service_endpoint,
             )?,
+            selinux: asked.selinux,
         })
     }
 

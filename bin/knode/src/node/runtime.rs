@@ -85,6 +85,11 @@ pub struct RuntimeOptions {
     /// The socket that serves the runtime's images, where that is another one.
     #[arg(long, value_name = "unix://SOCKET", requires = "container_runtime_endpoint")]
     pub image_service_endpoint: Option<Endpoint>,
+    /// Have the built-in engine label the processes and files of containers for SELinux, as containerd's `enable_selinux`. The policy must have
+    /// contexts for containers (`lxc_contexts`, as container-selinux has), and may let this program make them: label it
+    /// container_runtime_exec_t, and images in the data directory container_ro_file_t.
+    #[arg(long, conflicts_with = "container_runtime_endpoint")]
+    pub selinux: bool,
 }
 
 /// The runtime as the kubelet uses it.

@@ -59,8 +59,8 @@ async fn end(directory: PathBuf) -> Outcome {
     }
 }
 
-/// An engine that has everything below `directory`, where `systemd` says that it asks systemd for control groups,
-/// `runtimes.json` may name OCI programs, `certs.d` tell how
+/// An engine that has everything below `directory`, where `systemd` says that it asks systemd for control groups, `selinux`
+/// that it labels containers, `runtimes.json` may name OCI programs, `certs.d` tell how
 /// registries are reached, and `network-refuses` why there is no network.
 fn config(directory: &Path) -> Result<EngineConfig, Box<dyn std::error::Error>> {
     let certs = directory.join("certs.d");
@@ -83,6 +83,7 @@ fn config(directory: &Path) -> Result<EngineConfig, Box<dyn std::error::Error>> 
     if directory.join("systemd").exists() {
         config.cgroup_driver = CgroupDriver::Systemd;
     }
+    config.selinux = directory.join("selinux").exists();
     if let Ok(text) = std::fs::read(directory.join("runtimes.json")) {
         let programs: BTreeMap<String, OciProgram> = serde_json::from_slice(&text)?;
         config.runtimes = Runtimes::new(programs, None)?;

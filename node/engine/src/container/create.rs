@@ -10,12 +10,13 @@ use knode_images::{Image, Reference};
 use knode_linux::openat::RootDir;
 use rustix::fs::{Mode, OFlags};
 
-use super::{Container, cdi, host, lsm, rootfs, scope};
+use super::{Container, apparmor, cdi, host, rootfs, scope};
 use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, FileContext, Result, chain};
 use crate::sandbox::{Sandbox, files_of, namespace_paths};
 use crate::shim::protocol::{Answer, Command};
+use crate::spec::selinux::{self, Labels};
 use crate::spec::{self, Input, Namespaces, PidNamespace};
 use crate::state::{ContainerRecord, SandboxRecord, remove_dir, write_atomic, write_record};
 
@@ -101,10 +102,11 @@ impl Core {
         let snapshots = self.config.images.snapshots();
         snapshots.prepare(image.id.as_str(), id)?;
         crash::point("create.prepared");
-        let root = snapshots.mount(id)?;
+        let root = snapshots.mount_labelled(id, record.file_label())?;
         crash::point("create.mounted");
         let image_sources = self.mount_images(&mut record)?;
         host::make_mount_sources(&record.config)?;
+        self.relabel(&record, sandbox)?;
         self.specify(&mut record, sandbox, &image, namespaces, root, &image_sources)?;
         if let (Some(users), Some(maps)) = (&namespaces.user, sandbox.users()) {
             if record.program.is_some() {
@@ -137,6 +139,12 @@ impl Core {
             container: id.to_string(),
             source,
         })?;
+        let labels = self
+            .labels_of(id, &config, sandbox)
+            .map_err(|source| EngineError::Spec {
+                container: id.to_string(),
+                source,
+            })?;
         let image_id = image.id.to_string();
         Ok(ContainerRecord {
             id: id.to_string(),
@@ -155,6 +163,7 @@ impl Core {
             stop_signal: 0,
             cgroup: sandbox.cgroup_of(id),
             image_mounts: Vec::new(),
+            labels,
             made: false,
             filtered: false,
             program: None,
@@ -165,9 +174,42 @@ impl Core {
         })
     }
 
+    fn labels_of(
+        &self,
+        id: &str,
+        config: &ContainerConfig,
+        sandbox: &SandboxRecord,
+    ) -> std::result::Result<Option<Labels>, spec::SpecError> {
+        let asked = || selinux::asked_by_container(config, sandbox.labels.as_ref());
+        let selinux = self.selinux.as_ref();
+        selinux.map(|selinux| selinux.label(id, &asked())).transpose()
+    }
+
+    /// Gives what the container is to use the label of its files: the sandbox's files, and mounts that ask for it.
+    fn relabel(&self, record: &ContainerRecord, sandbox: &SandboxRecord) -> Result<()> {
+        let Some(label) = record.file_label() else {
+            return Ok(());
+        };
+        let files = files_of(&self.layout, sandbox);
+        let own = [&files.resolv_conf, &files.hostname, &files.hosts, &files.shm];
+        let own = own
+            .into_iter()
+            .filter(|path| !sandbox.host_ipc() || *path != &files.shm);
+        let mounts = record.config.mounts.iter();
+        let mounts = mounts.filter(|mount| mount.selinux_relabel && mount.image.is_none());
+        for path in own
+            .map(PathBuf::as_path)
+            .chain(mounts.map(|mount| Path::new(&mount.host_path)))
+        {
+            crate::selinux::relabel(path, label)?;
+        }
+        Ok(())
+    }
+
     /// Mounts the images that are mounted as volumes.
     fn mount_images(&self, record: &mut ContainerRecord) -> Result<Vec<PathBuf>> {
         let snapshots = self.config.images.snapshots();
+        let label = record.file_label().map(str::to_owned);
         let mut sources = Vec::new();
         for (index, mount) in record.config.mounts.iter_mut().enumerate() {
             let Some(given) = &mut mount.image else { continue };
@@ -176,7 +218,7 @@ impl Core {
             given.image_ref = image.id.to_string();
             record.image_mounts.push(key.clone());
             snapshots.prepare_view(image.id.as_str(), &key)?;
-            let root = snapshots.mount(&key)?;
+            let root = snapshots.mount_labelled(&key, label.as_deref())?;
             sources.push(part_of(&root, &mount.image_sub_path)?);
         }
         Ok(sources)
@@ -204,7 +246,7 @@ impl Core {
         let edits = cdi::edits(&record.config).map_err(of)?;
         let mut devices = host::devices(&record.config)?;
         host::add_nodes(&edits, &mut devices)?;
-        let modules = lsm::modules();
+        let apparmor = apparmor::look();
         let spec = spec::build(&Input {
             config: &record.config,
             sandbox: &sandbox.config,
@@ -219,13 +261,15 @@ impl Core {
             devices: &devices,
             available_capabilities: self.capabilities,
             machine: &self.machine,
-            modules: &modules,
+            apparmor: apparmor.as_ref(),
+            labels: record.labels.as_ref(),
+            by_program: record.program.is_some(),
             cdi: &edits,
             users: sandbox.users(),
         })
         .map_err(of)?;
         if let Some(process) = spec.process() {
-            lsm::ensure_profile(process.apparmor_profile().as_deref(), &modules)?;
+            apparmor::ensure_profile(process.apparmor_profile().as_deref(), apparmor.as_ref())?;
             let directory = process.cwd().display().to_string();
             rootfs::make_directory(&inside, &directory).file("making working directory", process.cwd())?;
         }

@@ -1,12 +1,12 @@
 //! Containers.
 
+pub(crate) mod apparmor;
 mod cdi;
 mod create;
 mod ended;
 mod exec;
 pub(crate) mod groups;
 mod host;
-pub(crate) mod lsm;
 pub(crate) mod metrics;
 mod pressure;
 pub(crate) mod rate;

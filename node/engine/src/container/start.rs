@@ -112,6 +112,7 @@ impl Core {
             scope: self.scope_of(record, resources),
             secluded: self.secluded.of(record),
             joins: self.joins(record),
+            queues_label: queues_label(record),
         }
     }
 
@@ -170,4 +171,11 @@ impl Core {
         self.tell_container(container, ContainerEventType::ContainerStoppedEvent);
         Ok(())
     }
+}
+
+/// The host's own message queues keep their label.
+fn queues_label(record: &ContainerRecord) -> Option<String> {
+    let options = spec::security_context(&record.config).namespace_options;
+    let hosts = options.unwrap_or_default().ipc() == NamespaceMode::Node;
+    record.file_label().filter(|_| !hosts).map(str::to_owned)
 }

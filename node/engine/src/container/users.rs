@@ -21,7 +21,8 @@ impl Core {
         for key in std::iter::once(&record.id).chain(&record.image_mounts) {
             let missing = || EngineError::Invalid(format!("snapshot {key} is not mounted"));
             let snapshot = snapshots.get(key).ok_or_else(missing)?;
-            let overlay = overlay(&mounts, &snapshot.rootfs).ok_or_else(missing)?;
+            let mut overlay = overlay(&mounts, &snapshot.rootfs).ok_or_else(missing)?;
+            overlay.context = record.file_label().map(str::to_owned);
             snapshots.unmount(key)?;
             let upper = base.join(&overlay.upper);
             give(&upper, maps).file("giving to the pod's users", upper)?;
@@ -56,6 +57,7 @@ fn overlay(mountinfo: &str, path: &Path) -> Option<Overlay> {
         lower: option("lowerdir")?.split(':').map(PathBuf::from).collect(),
         upper: option("upperdir")?.into(),
         work: option("workdir")?.into(),
+        context: None,
     })
 }
 

@@ -8,11 +8,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use knode_linux::cgroup::{Cgroups, DEFAULT_ROOT, Version};
+use knode_linux::openat::RootDir;
 use knode_linux::seclude::{self, Keep};
+use knode_linux::xattr;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::Spec;
+use rustix::fs::{Mode, OFlags};
 
 use super::executor::ProgramExecutor;
 use super::report::Report;
@@ -23,6 +26,9 @@ use crate::guard;
 use crate::runtime::OciProgram;
 use crate::scope::Scope;
 use crate::shim::protocol::OwnMounts;
+
+/// What `fstatfs(2)` says of a file system of message queues.
+const MQUEUE_MAGIC: i64 = 0x1980_0202;
 
 /// What a creator makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub(crate) struct CreateArgs {
     pub(crate) secluded: Vec<OwnMounts>,
     /// The PID namespace that the container must come to.
     pub(crate) joined: Option<crate::shim::joined::NamespaceId>,
+    /// The SELinux label of the pod's message queues, `None` to leave them as they are.
+    pub(crate) queues_label: Option<String>,
 }
 
 impl CreateArgs {
@@ -170,6 +178,23 @@ fn guard_devices(bundle: &Path) -> Result<(), LibcontainerError> {
     guard::guard(&cgroups.directory("", group), rules.unwrap_or_default()).map_err(|error| other(&error))
 }
 
+/// Labels the pod's message queues as the container sees them: their file system is older than the container, so that
+/// it takes no label when it is mounted.
+fn label_queues(pid: i32, label: &str) -> io::Result<()> {
+    let root = RootDir::open(Path::new(&format!("/proc/{pid}/root")))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let queues = root.open_with(Path::new("dev/mqueue"), flags, Mode::empty())?;
+    if rustix::fs::fstatfs(&queues)?.f_type != MQUEUE_MAGIC {
+        return Ok(());
+    }
+    xattr::set_at(
+        &queues,
+        Path::new(""),
+        "security.selinux".as_ref(),
+        label.as_bytes(),
+    )
+}
+
 fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, LibcontainerError> {
     let executor = ProgramExecutor {
         report: report.clone(),
@@ -191,6 +216,9 @@ fn container(args: &CreateArgs, bundle: &Path, report: &Report) -> Result<i32, L
         .ok_or_else(|| LibcontainerError::Other("no process was made".into()))?;
     args.check_namespace(pid)
         .map_err(|error| LibcontainerError::Other(error.to_string()))?;
+    if let Some(label) = &args.queues_label {
+        label_queues(pid, label).map_err(LibcontainerError::OtherIO)?;
+    }
     container.start()?;
     stage::settle(bundle, &staged).map_err(LibcontainerError::OtherIO)?;
     crash::point("creator.started");

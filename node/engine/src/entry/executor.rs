@@ -1,7 +1,8 @@
 //! The last steps inside a new container: finding the program and executing it.
 
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,9 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::report::{Report, os_text};
 use crate::error::chain;
+
+/// Takes the label of the next program that this thread executes.
+const NEXT_LABEL: &str = "/proc/thread-self/attr/exec";
 
 /// Executes the process of a specification and says why when it cannot.
 #[derive(Clone)]
@@ -23,13 +27,11 @@ pub(super) struct ProgramExecutor {
 
 impl Executor for ProgramExecutor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        match find_program(spec) {
-            Ok(_) => Ok(()),
-            Err(message) => {
-                self.report.failed(&message);
-                Err(ExecutorValidationError::ArgValidationError(message))
-            }
-        }
+        let ready = find_program(spec).and_then(|_| label_next(spec));
+        ready.map_err(|message| {
+            self.report.failed(&message);
+            ExecutorValidationError::ArgValidationError(message)
+        })
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
@@ -61,6 +63,23 @@ impl Executor for ProgramExecutor {
             os_text(&io::Error::from(error))
         )))
     }
+}
+
+/// Has the program run with the SELinux label of the specification, if there is one.
+fn label_next(spec: &Spec) -> Result<(), String> {
+    let process = spec.process().as_ref();
+    let Some(label) = process.and_then(|process| process.selinux_label().as_deref()) else {
+        return Ok(());
+    };
+    let failed = |error: io::Error| format!("SELinux label {label:?}: {}", os_text(&error));
+    let mut file = File::options().write(true).open(NEXT_LABEL).map_err(failed)?;
+    let kind = rustix::fs::fstatfs(&file).map_err(|error| failed(error.into()))?;
+    if kind.f_type != libc::PROC_SUPER_MAGIC {
+        return Err(format!(
+            "SELinux label {label:?}: the container's /proc is not the kernel's"
+        ));
+    }
+    file.write_all(label.as_bytes()).map_err(failed)
 }
 
 fn arguments(spec: &Spec) -> &[String] {

@@ -55,6 +55,9 @@ pub(crate) struct Overlay {
     pub(crate) upper: PathBuf,
     /// Below the base.
     pub(crate) work: PathBuf,
+    /// The SELinux context of all files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) context: Option<String>,
 }
 
 /// Prepares everything, in a mount namespace of this process's own; gives the bundle to go on with. A bundle that
@@ -155,6 +158,7 @@ impl Stager {
                 base: base.clone(),
                 lower: overlay.lower.clone(),
                 upper: Some((plan.base.join(&overlay.upper), plan.base.join(&overlay.work))),
+                context: overlay.context.clone(),
                 target: target.clone(),
             };
             overlay_mount.mount()?;

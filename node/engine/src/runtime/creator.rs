@@ -255,6 +255,7 @@ mod tests {
             scope: None,
             secluded: Vec::new(),
             joined: None,
+            queues_label: None,
         };
         let error = make(&program, &args).unwrap_err();
         assert!(error.to_string().contains("/no/such/runtime"), "{error}");

@@ -10,6 +10,7 @@ use crate::crash;
 use crate::engine::{Core, new_id, now_nanos};
 use crate::error::{EngineError, Result, chain};
 use crate::link::{self, ShimLink};
+use crate::spec::selinux::asked_by_sandbox;
 use crate::state::{SandboxRecord, write_record};
 
 impl Core {
@@ -25,7 +26,14 @@ impl Core {
         let id = new_id();
         self.reserve_name(&unique_name(&metadata), &id)?;
         crash::point("run.begin");
-        let record = self.new_record(id, config, request.runtime_handler);
+        let mut record = self.new_record(id, config, request.runtime_handler);
+        if let Some(selinux) = &self.selinux {
+            let asked = asked_by_sandbox(&record.config);
+            record.labels = Some(selinux.label(&record.id, &asked).map_err(|source| {
+                self.free_names(&record.id);
+                EngineError::Invalid(source.to_string())
+            })?);
+        }
         match self.bring_up(record.clone()).await {
             Ok(sandbox) => {
                 self.insert_sandbox(sandbox.clone());
@@ -54,6 +62,7 @@ impl Core {
             ips: Vec::new(),
             ready: true,
             held: true,
+            labels: None,
             made: true,
             boot_id: self.boot_id.clone(),
         };

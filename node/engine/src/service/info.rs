@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::container::{Container, lsm};
+use crate::container::{Container, apparmor};
 use crate::engine::Core;
 use crate::sandbox::{Sandbox, namespace_paths};
 
@@ -41,13 +41,12 @@ pub(super) fn container(core: &Core, container: &Container) -> Value {
 
 /// Of the engine.
 pub(super) fn engine(core: &Core) -> Value {
-    let modules = lsm::modules();
     json!({
         "dataDir": core.config.data_dir,
         "runDir": core.config.run_dir,
         "cgroupVersion": if core.machine.cgroup_v2 { 2 } else { 1 },
         "userNamespaces": core.machine.user_namespaces,
-        "appArmor": modules.apparmor.is_some(),
-        "selinux": modules.selinux,
+        "appArmor": apparmor::look().is_some(),
+        "selinux": core.selinux.is_some(),
     })
 }

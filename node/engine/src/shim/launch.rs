@@ -366,6 +366,7 @@ fn start_args(start: &StartContainer, console: Option<&Console>, joined: Option<
         scope: start.scope.clone(),
         secluded: start.secluded.clone(),
         joined: joined.map(|joined| joined.id),
+        queues_label: start.queues_label.clone(),
     }
 }
 
@@ -381,6 +382,7 @@ fn exec_args(start: &StartExec, console: Option<&Console>) -> CreateArgs {
         scope: None,
         secluded: Vec::new(),
         joined: None,
+        queues_label: None,
     }
 }
 

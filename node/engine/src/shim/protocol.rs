@@ -48,6 +48,9 @@ pub struct StartContainer {
     /// Whose PID namespace it is made in, if its specification names one of this pod.
     #[serde(default)]
     pub joins: Option<Joins>,
+    /// The SELinux label of the pod's message queues, `None` to leave them as they are.
+    #[serde(default)]
+    pub queues_label: Option<String>,
 }
 
 /// Whose PID namespace a container joins.

@@ -82,6 +82,9 @@ pub enum SpecError {
         /// Why not.
         problem: &'static str,
     },
+    /// An SELinux level that is none.
+    #[error("SELinux level {0:?} is none: s<0-9>[-s<0-9>][:c<n>[.c<n>][,…]]")]
+    SelinuxLevel(String),
     /// User namespace options that cannot be.
     #[error("user namespace: {0}")]
     Users(&'static str),

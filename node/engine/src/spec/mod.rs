@@ -1,17 +1,18 @@
 //! OCI runtime specifications out of CRI configurations: pure functions, no file is touched here.
 
+mod apparmor;
 mod capabilities;
 pub mod cdi;
 pub mod cgroup;
 mod devices;
 mod error;
 pub mod idmap;
-mod lsm;
 mod mounts;
 pub mod paths;
 mod process;
 mod resources;
 mod seccomp;
+pub mod selinux;
 pub mod signal;
 pub mod user;
 
@@ -28,9 +29,10 @@ use oci_spec::runtime::{
     SpecBuilder,
 };
 
+pub use apparmor::{AppArmor, DEFAULT_PROFILE};
 pub use devices::{DeviceKind, HostDevice};
 pub use error::SpecError;
-pub use lsm::{AppArmor, DEFAULT_PROFILE, SecurityModules};
+
 pub use process::{arguments, environment, exec_process};
 pub use resources::{CgroupValue, SWAP_LIMIT, SWAP_MAX, cgroup_values, linux_resources};
 
@@ -128,8 +130,13 @@ pub struct Input<'a> {
     pub available_capabilities: u64,
     /// What the machine can do.
     pub machine: &'a Machine,
-    /// What the kernel enforces.
-    pub modules: &'a SecurityModules,
+    /// AppArmor, `None` without it.
+    pub apparmor: Option<&'a AppArmor>,
+    /// Its SELinux labels, `None` for none.
+    pub labels: Option<&'a selinux::Labels>,
+    /// A program makes it that labels all that it mounts. libcontainer would try so with file systems that are there
+    /// already.
+    pub by_program: bool,
     /// Changes that CDI devices stand for.
     pub cdi: &'a [cdi::ContainerEdits],
     /// Users of the pod's own, `None` for the host's.
@@ -154,8 +161,6 @@ pub struct Machine {
 pub fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     let context = security_context(input.config);
     paths::check_texts(input.config)?;
-    let relabel = input.config.mounts.iter().any(|mount| mount.selinux_relabel);
-    lsm::selinux(&context, relabel, input.modules)?;
     let mounts = mounts::mounts(input)?;
     let root = RootBuilder::default()
         .path(input.rootfs)
@@ -181,6 +186,8 @@ pub fn build(input: &Input<'_>) -> Result<Spec, SpecError> {
     if !context.privileged {
         linux.set_seccomp(seccomp::profile(&context)?);
     }
+    let labels = input.labels.filter(|_| input.by_program);
+    linux.set_mount_label(labels.map(|labels| labels.file.clone()));
     let mut spec = SpecBuilder::default()
         .version("1.0.2")
         .root(root)
@@ -216,7 +223,10 @@ fn container_process(
 ) -> Result<Process, SpecError> {
     let capabilities = capabilities::capabilities(context, input.available_capabilities)?;
     let mut process = process::process(input, context, capabilities)?;
-    process.set_apparmor_profile(lsm::apparmor(context, input.modules)?);
+    // What is privileged is no container to SELinux either; its files are.
+    let labels = input.labels.filter(|_| !context.privileged);
+    process.set_selinux_label(labels.map(|labels| labels.process.clone()));
+    process.set_apparmor_profile(apparmor::profile(context, input.apparmor)?);
     Ok(process)
 }
 

@@ -32,6 +32,9 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<Mounts, SpecError> {
             list.push(mount);
         }
     }
+    if let Some(labels) = input.labels.filter(|_| !input.by_program) {
+        list.iter_mut().for_each(|mount| label(mount, &labels.file));
+    }
     list.extend(configured(input)?);
     list.extend(cdi::mounts(input.cdi)?);
     let strongest = input
@@ -49,6 +52,15 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<Mounts, SpecError> {
         list,
         root_propagation,
     })
+}
+
+/// Has everything in a new file system labelled so.
+fn label(mount: &mut Mount, label: &str) {
+    if matches!(mount.typ().as_deref(), Some("tmpfs" | "devpts")) {
+        let mut options = mount.options().clone().unwrap_or_default();
+        options.push(format!("context={label}"));
+        mount.set_options(Some(options));
+    }
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount, SpecError> {

@@ -55,7 +55,9 @@ impl Fixture {
             devices: &[],
             available_capabilities: u64::MAX,
             machine: &Machine::default(),
-            modules: &SecurityModules::default(),
+            apparmor: None,
+            labels: None,
+            by_program: false,
             cdi: &[],
             users: None,
         })

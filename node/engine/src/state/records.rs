@@ -10,6 +10,7 @@ use crate::runtime::OciProgram;
 use crate::shim::protocol::Exit;
 use crate::spec::cgroup::{self, Parent};
 use crate::spec::idmap::{self, IdMaps};
+use crate::spec::selinux::Labels;
 use crate::spec::user::ResolvedUser;
 
 /// A sandbox.
@@ -31,6 +32,9 @@ pub struct SandboxRecord {
     pub ready: bool,
     /// Its resources have not all been given back.
     pub held: bool,
+    /// Its SELinux labels, `None` where nothing is labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
     /// It was made whole; a crash before that undoes it.
     #[serde(default = "whole")]
     pub made: bool,
@@ -168,6 +172,9 @@ pub struct ContainerRecord {
     pub cgroup: PathBuf,
     /// Snapshots of images that it mounts, besides its own root.
     pub image_mounts: Vec<String>,
+    /// Its SELinux labels, `None` where nothing is labelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
     /// It was made whole; a crash before that undoes it.
     #[serde(default = "whole")]
     pub made: bool,
@@ -182,6 +189,13 @@ pub struct ContainerRecord {
     pub ended: Option<Ended>,
     /// Boot in which it was made.
     pub boot_id: String,
+}
+
+impl ContainerRecord {
+    /// The SELinux label of its files.
+    pub fn file_label(&self) -> Option<&str> {
+        self.labels.as_ref().map(|labels| labels.file.as_str())
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +213,7 @@ mod tests {
             ips: vec![],
             ready: true,
             held: true,
+            labels: None,
             made: false,
             boot_id: String::new(),
         };

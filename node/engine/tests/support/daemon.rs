@@ -53,6 +53,20 @@ impl Daemon {
         daemon
     }
 
+    /// As [`Daemon::new`], labelling containers for SELinux, with runc under the handler `runc`.
+    pub async fn labelling(name: &str) -> Self {
+        let mut daemon = Self::prepared(name, &[]);
+        fs::write(daemon.scratch.join("selinux"), "").unwrap();
+        let runc = OciProgram {
+            path: "/usr/sbin/runc".into(),
+            options: vec![],
+        };
+        daemon.set_runtimes(&[("runc", runc)]);
+        daemon.prepare_to_serve().await;
+        daemon.start().await;
+        daemon
+    }
+
     async fn prepare_to_serve(&mut self) {
         let store = ImageStore::open(StoreConfig {
             root: self.scratch.join("images"),

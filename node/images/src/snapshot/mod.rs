@@ -111,6 +111,14 @@ impl Snapshots {
     /// # Errors
     /// [`Error::SnapshotNotFound`], [`Error::Io`] for what the kernel refuses.
     pub fn mount(&self, key: &str) -> Result<PathBuf> {
+        self.mount_labelled(key, None)
+    }
+
+    /// Mounts a snapshot, if it is not mounted yet, so that all its files have this SELinux context, and tells where.
+    ///
+    /// # Errors
+    /// As [`Snapshots::mount`].
+    pub fn mount_labelled(&self, key: &str, context: Option<&str>) -> Result<PathBuf> {
         let (record, lower) = {
             let state = self.inner.state();
             let record = state.snapshots.get(key).cloned();
@@ -122,7 +130,7 @@ impl Snapshots {
         if is_mounted(&snapshot.rootfs)? {
             return Ok(snapshot.rootfs);
         }
-        mount::mount(&self.inner.layout, &record, &lower)?;
+        mount::mount(&self.inner.layout, &record, &lower, context)?;
         Ok(snapshot.rootfs)
     }
 

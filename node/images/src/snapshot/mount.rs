@@ -15,23 +15,33 @@ use crate::store::{Layout, SnapshotRecord};
 /// Where, in a snapshot's directory, short names of its layers are.
 const SHORT: &str = "k";
 
-/// Mounts a snapshot over `lower`, the visible layers, the topmost first.
-pub(super) fn mount(layout: &Layout, record: &SnapshotRecord, lower: &[u32]) -> Result<()> {
+/// Mounts a snapshot over `lower`, the visible layers, the topmost first. All its files have the SELinux `context`.
+pub(super) fn mount(
+    layout: &Layout,
+    record: &SnapshotRecord,
+    lower: &[u32],
+    context: Option<&str>,
+) -> Result<()> {
     let dir = layout.snapshot_dir(&record.key);
     let target = dir.join(ROOTFS);
     let names = lower.iter().map(|number| PathBuf::from(format!("l/{number}")));
-    let plain = plan(
+    let mut plain = plan(
         layout.root(),
         &format!("s/{}", record.key),
         names.collect(),
         record.read_only,
         &target,
     );
+    plain.context = context.map(str::to_owned);
     let mount = match plain.options() {
         // More layers, with longer names, than the one page that the kernel takes.
         Err(error) if error.kind() == ErrorKind::InvalidInput => {
             let names = shorten(&dir, lower)?;
-            plan(&dir, ".", names, record.read_only, &target)
+            let short = plan(&dir, ".", names, record.read_only, &target);
+            OverlayMount {
+                context: plain.context,
+                ..short
+            }
         }
         _ => plain,
     };
@@ -54,6 +64,7 @@ fn plan(base: &Path, own: &str, mut lower: Vec<PathBuf>, read_only: bool, target
         base: base.to_owned(),
         lower,
         upper: (!read_only).then(|| (own(UPPER), own(WORK))),
+        context: None,
         target: target.to_owned(),
     }
 }

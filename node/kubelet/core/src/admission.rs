@@ -9,6 +9,7 @@ use knode_api::quantity::Quantity;
 use crate::model::Rejection;
 use crate::pod::{PodExt, RESTART_ALL};
 use crate::qos::{Amounts, Qos, add, class, pod_total};
+use crate::spec::security::unenforceable_apparmor;
 use crate::status::EVICTED;
 
 /// What admission looks at beside the pod.
@@ -24,6 +25,8 @@ pub struct AdmissionNode<'a> {
     pub pressures: &'a [String],
     /// The machine shuts down.
     pub shutting_down: bool,
+    /// The machine has AppArmor.
+    pub apparmor: bool,
 }
 
 /// Why the node does not take `pod` beside `others`, the pods that it has taken; `None` if it does.
@@ -32,6 +35,10 @@ pub fn reject<'a>(
     others: impl Iterator<Item = &'a Pod>,
     node: AdmissionNode<'_>,
 ) -> Option<Rejection> {
+    unfit(pod, others, node).or_else(|| unconfined(pod, node.apparmor))
+}
+
+fn unfit<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod>, node: AdmissionNode<'_>) -> Option<Rejection> {
     if node.shutting_down {
         return Some(Rejection {
             reason: "NodeShutdown".to_owned(),
@@ -59,6 +66,13 @@ pub fn reject<'a>(
         });
     }
     out_of_resource(pod, others, node.allocatable)
+}
+
+fn unconfined(pod: &Pod, apparmor: bool) -> Option<Rejection> {
+    unenforceable_apparmor(pod, apparmor).map(|message| Rejection {
+        reason: "AppArmor".to_owned(),
+        message,
+    })
 }
 
 /// Where memory is scarce no pod without requests begins, where anything else is none at all
@@ -232,8 +246,20 @@ mod tests {
             allocatable: &allocatable,
             pressures: &[],
             shutting_down: false,
+            apparmor: false,
         };
         reject(&pod(spec), others.iter(), node).map(|one| format!("{}: {}", one.reason, one.message))
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_apparmor_needs_it() {
+        let asking = json!({"containers": [{"name": "c"}],
+            "securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}});
+        let refused = verdict(asking, &[]).unwrap();
+        assert_eq!(
+            refused,
+            "AppArmor: Cannot enforce AppArmor: AppArmor is not enabled on the host"
+        );
     }
 
     #[test]
@@ -310,6 +336,7 @@ mod tests {
                 allocatable: &allocatable,
                 pressures: &pressures,
                 shutting_down: false,
+                apparmor: false,
             };
             let pod = pod(spec);
             reject(&pod, std::iter::empty(), node).map(|one| format!("{}: {}", one.reason, one.message))

@@ -125,6 +125,17 @@ pub struct KubeletConfig {
     pub fetched_pods: Option<FetchedPods>,
     /// Where is counted what happens.
     pub metrics: Arc<Metrics>,
+    /// What the kernel enforces.
+    pub modules: SecurityModules,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Security modules of the kernel that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux: volumes are relabelled for their pods where the runtime does so.
+    pub selinux: bool,
 }

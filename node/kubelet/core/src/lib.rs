@@ -30,7 +30,7 @@ mod users;
 mod worker;
 
 pub use api::{ClientApi, PodApi, PodApiError, PodChange};
-pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups};
+pub use config::{KubeletConfig, NoCgroups, NodeView, PodCgroups, SecurityModules};
 pub use credentials::{CredentialProviders, NodeCredentials, NodeFile, PodAccount, ProvidersError};
 pub use devices::{ContainerDevices, NoDevices, PodDevices};
 pub use error::{ConfigError, Error};

@@ -185,8 +185,8 @@ fn security(facts: &Facts) -> Vec<Finding> {
     match facts.security.selinux {
         Some(true) => all.push(Finding::warn(
             "SELinux",
-            "enforcing; knode gives containers no labels, so that mounts may be refused to them",
-            "setenforce 0 for a test; look for AVC lines in the audit log before turning it off",
+            "enforcing; without --selinux containers have no labels, so that mounts may be refused to them",
+            "start knode with --selinux (the policy of container-selinux is needed); look for AVC lines in the audit log",
         )),
         Some(false) => all.push(Finding::ok("SELinux", "permissive")),
         None => {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use knode_client::{Connected, EventRecorder, EventSource, SystemClock};
-use knode_kubelet::{ClientApi, Kubelet, KubeletConfig};
+use knode_kubelet::{ClientApi, Kubelet, KubeletConfig, SecurityModules};
 use knode_kubelet_csi::{Csi, CsiConfig};
 use knode_kubelet_metrics::Metrics;
 use knode_kubelet_node::{NodeAgent, NodeConfig, NodeDeps};
@@ -212,7 +212,18 @@ impl Plan<'_> {
             devices: Arc::new(parts.plugins.clone()),
             node: parts.view.clone(),
             metrics: parts.metrics.clone(),
+            modules: security_modules(),
             clock: parts.clock.clone(),
         }
+    }
+}
+
+/// What the kernel that runs enforces, as upstream looks for it.
+fn security_modules() -> SecurityModules {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    SecurityModules {
+        apparmor: Path::new("/sys/kernel/security/apparmor").exists()
+            && enabled.is_ok_and(|text| text.starts_with('Y')),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
     }
 }

@@ -37,13 +37,16 @@ impl Plan<'_> {
             let announcements = self.start_remote(options, remote.clone(), subnet, tasks)?;
             return Ok((remote, announcements));
         }
-        let started = self.start_engine(driver, subnet, tasks, shutdown).await?;
+        let started = self
+            .start_engine(options, driver, subnet, tasks, shutdown)
+            .await?;
         progress.done("the container engine runs");
         Ok(started)
     }
 
     async fn start_engine(
         &self,
+        options: &RuntimeOptions,
         driver: CgroupDriver,
         subnet: watch::Receiver<Option<Subnet>>,
         tasks: &mut JoinSet<String>,
@@ -68,6 +71,7 @@ impl Plan<'_> {
             cni_conf: self.cni.conf.clone(),
             runtimes: engine::runtimes(None, layout)?,
             cgroup_driver: driver,
+            selinux: options.selinux,
             subnet,
         };
         let announce = |network: Arc<Networks>| {

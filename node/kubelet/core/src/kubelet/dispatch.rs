@@ -217,6 +217,7 @@ impl Dispatcher {
             allocatable: &allocatable,
             pressures: &pressures,
             shutting_down: self.context.config.node.is_shutting_down(),
+            apparmor: self.context.config.modules.apparmor,
         };
         reject(pod, others, node).or_else(|| self.context.admit_resources(pod))
     }

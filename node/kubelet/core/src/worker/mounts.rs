@@ -23,6 +23,7 @@ pub(super) fn mounts(
     source: &FieldSource,
     environment: &Environment,
 ) -> Result<Vec<cri::Mount>, ConfigError> {
+    let labels = context.config.modules.selinux;
     let mut all = Vec::new();
     let mut own_hosts = false;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -42,7 +43,7 @@ pub(super) fn mounts(
             path: path.clone(),
             source,
         })?;
-        all.push(plain(HOSTS, &path));
+        all.push(plain(HOSTS, &path, labels));
     }
     let message_path = container
         .termination_message_path
@@ -54,7 +55,7 @@ pub(super) fn mounts(
             path: directory.clone(),
             source,
         })?;
-        all.push(plain(message_path, &path));
+        all.push(plain(message_path, &path, labels));
     }
     Ok(all)
 }
@@ -81,10 +82,11 @@ pub(super) fn devices(
     wanted.map(device).collect()
 }
 
-fn plain(container_path: &str, host_path: &Path) -> cri::Mount {
+fn plain(container_path: &str, host_path: &Path, selinux_relabel: bool) -> cri::Mount {
     cri::Mount {
         container_path: container_path.to_owned(),
         host_path: host_path.to_string_lossy().into_owned(),
+        selinux_relabel,
         ..cri::Mount::default()
     }
 }
@@ -134,6 +136,7 @@ fn volume(
         readonly: mount.read_only.unwrap_or(false) || always_read_only,
         propagation: propagation(container, mount)?,
         recursive_read_only: recursive_read_only(mount, context.features.recursive_read_only)?,
+        selinux_relabel: context.config.modules.selinux && context.volumes.is_pods_own(pod, &mount.name),
         ..cri::Mount::default()
     })
 }

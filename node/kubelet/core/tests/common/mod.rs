@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use knode_kubelet::{
     FetchedPods, Kubelet, KubeletConfig, LogRotation, NoCgroups, NodeView, PodCgroups, PullVerification,
-    ResourceRules,
+    ResourceRules, SecurityModules,
 };
 use knode_kubelet_metrics::Metrics;
 use serde_json::{Value, json};
@@ -52,6 +52,7 @@ pub struct Bench {
     pub image_pulls: usize,
     pub verification: PullVerification,
     pub fetched_pods: Option<FetchedPods>,
+    pub modules: SecurityModules,
     pub metrics: Arc<Metrics>,
     kubelet: Option<Kubelet>,
 }
@@ -80,6 +81,7 @@ impl Bench {
             verification: PullVerification::default(),
             fetched_pods: None,
             metrics: Arc::default(),
+            modules: SecurityModules::default(),
             kubelet: None,
         };
         bench.start_kubelet().await;
@@ -115,6 +117,7 @@ impl Bench {
             static_pods: Some(self.root.join("manifests")),
             fetched_pods: self.fetched_pods.clone(),
             metrics: self.metrics.clone(),
+            modules: self.modules,
             clock: self.clock.clone(),
         };
         self.kubelet = Some(Kubelet::start(config).await.unwrap());

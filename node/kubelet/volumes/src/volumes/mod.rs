@@ -135,6 +135,24 @@ impl Volumes {
         Some((self.directory(pod, &volume), volume.kind.always_read_only()))
     }
 
+    /// Whether a volume of the pod is its own to label: what the kubelet has made or mounted for it to write to or fill,
+    /// but neither the host's directories nor file systems that others mount too (upstream: `SELinuxRelabel`).
+    pub fn is_pods_own(&self, pod: &Pod, volume: &str) -> bool {
+        let planned = plan(pod).into_iter().find(|(name, _)| name == volume);
+        match planned
+            .and_then(|(_, planned)| planned.ok())
+            .map(|volume| volume.kind)
+        {
+            None | Some(VolumeKind::HostPath { .. } | VolumeKind::Nfs(_)) => false,
+            Some(VolumeKind::Claim(_) | VolumeKind::Driver(_)) => {
+                let below = self.paths.pods().join(uid(pod));
+                self.placed(pod, volume)
+                    .is_some_and(|(path, read_only)| !read_only && path.starts_with(below))
+            }
+            Some(_) => true,
+        }
+    }
+
     /// Binds a `subPath` of a volume to where a container can be given it.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What the kernel's security modules have, and the profile that AppArmor is given for containers.
+//! What the kernel's AppArmor has, and the profile that it is given for containers.
 
 use std::fs;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{EngineError, Result};
-use crate::spec::{AppArmor, DEFAULT_PROFILE, SecurityModules};
+use crate::spec::{AppArmor, DEFAULT_PROFILE};
 
 /// The one program that makes of a profile's text what the kernel takes; part of AppArmor itself.
 const PARSERS: [&str; 2] = ["/sbin/apparmor_parser", "/usr/sbin/apparmor_parser"];
@@ -15,17 +15,13 @@ const PARSERS: [&str; 2] = ["/sbin/apparmor_parser", "/usr/sbin/apparmor_parser"
 /// `/proc` and `/sys` is the machine's, mounting, and whatever concerns processes outside of containers.
 const RULES: &str = include_str!("apparmor.profile");
 
-/// What the kernel enforces now; profiles come and go.
-pub(crate) fn modules() -> SecurityModules {
+/// What the kernel has now, `None` without AppArmor; profiles come and go.
+pub(crate) fn look() -> Option<AppArmor> {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    let apparmor = enabled.is_ok_and(|text| text.trim() == "Y").then(|| AppArmor {
+    enabled.is_ok_and(|text| text.trim() == "Y").then(|| AppArmor {
         profiles: profiles(),
         loads: parser().is_some(),
-    });
-    SecurityModules {
-        apparmor,
-        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-    }
+    })
 }
 
 fn profiles() -> Vec<String> {
@@ -42,9 +38,8 @@ fn parser() -> Option<&'static str> {
 ///
 /// # Errors
 /// The words of the program that loads it.
-pub(crate) fn ensure_profile(wanted: Option<&str>, modules: &SecurityModules) -> Result<()> {
-    let loaded = modules.apparmor.as_ref().map(|apparmor| &apparmor.profiles);
-    let there = loaded.is_some_and(|all| all.iter().any(|name| name == DEFAULT_PROFILE));
+pub(crate) fn ensure_profile(wanted: Option<&str>, apparmor: Option<&AppArmor>) -> Result<()> {
+    let there = apparmor.is_some_and(|apparmor| apparmor.profiles.iter().any(|name| name == DEFAULT_PROFILE));
     if wanted != Some(DEFAULT_PROFILE) || there {
         return Ok(());
     }

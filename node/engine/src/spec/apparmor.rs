@@ -1,4 +1,4 @@
-//! AppArmor profiles and SELinux labels, where the kernel has them.
+//! AppArmor profiles, where the kernel has them.
 
 use knode_cri::LinuxContainerSecurityContext;
 use knode_cri::security_profile::ProfileType;
@@ -8,16 +8,7 @@ use super::SpecError;
 /// The profile of containers that ask for the runtime's own, and of those that ask for none in particular.
 pub const DEFAULT_PROFILE: &str = "knode-default";
 
-/// What the running kernel enforces, at this moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SecurityModules {
-    /// AppArmor, `None` without it.
-    pub apparmor: Option<AppArmor>,
-    /// SELinux is enabled.
-    pub selinux: bool,
-}
-
-/// A kernel's AppArmor.
+/// A kernel's AppArmor, at this moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppArmor {
     /// Names of the loaded profiles.
@@ -44,9 +35,9 @@ enum Asked<'a> {
 /// # Errors
 /// A profile where the kernel has no AppArmor, one of the node's that is not loaded, or the runtime's own where it cannot
 /// be loaded.
-pub(super) fn apparmor(
+pub(super) fn profile(
     context: &LinuxContainerSecurityContext,
-    modules: &SecurityModules,
+    apparmor: Option<&AppArmor>,
 ) -> Result<Option<String>, SpecError> {
     let refuse = |profile: &str, problem| {
         Err(SpecError::AppArmor {
@@ -54,7 +45,7 @@ pub(super) fn apparmor(
             problem,
         })
     };
-    match (asked(context)?, &modules.apparmor) {
+    match (asked(context)?, apparmor) {
         (Asked::Unconfined, _) | (Asked::Default { named: false }, None) => Ok(None),
         (Asked::Default { named: true }, None) => {
             refuse("RuntimeDefault", "AppArmor is not supported by this kernel")
@@ -105,33 +96,10 @@ fn asked(context: &LinuxContainerSecurityContext) -> Result<Asked<'_>, SpecError
     }
 }
 
-/// Without SELinux labels mean nothing, and are passed over as upstream does.
-///
-/// # Errors
-/// [`SpecError::Unsupported`] where the kernel would enforce what this engine does not set.
-pub(super) fn selinux(
-    context: &LinuxContainerSecurityContext,
-    relabel: bool,
-    modules: &SecurityModules,
-) -> Result<(), SpecError> {
-    if !modules.selinux {
-        return Ok(());
-    }
-    if relabel {
-        return Err(SpecError::Unsupported("relabelling a mount for SELinux".into()));
-    }
-    match &context.selinux_options {
-        Some(options) if *options != Default::default() => {
-            Err(SpecError::Unsupported("SELinux labels of a container".into()))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use knode_cri::{SeLinuxOption, SecurityProfile};
+    use knode_cri::SecurityProfile;
 
     fn localhost(name: &str) -> LinuxContainerSecurityContext {
         LinuxContainerSecurityContext {
@@ -143,13 +111,10 @@ mod tests {
         }
     }
 
-    fn with_apparmor(loads: bool) -> SecurityModules {
-        SecurityModules {
-            apparmor: Some(AppArmor {
-                profiles: vec!["web".into()],
-                loads,
-            }),
-            selinux: false,
+    fn with_apparmor(loads: bool) -> AppArmor {
+        AppArmor {
+            profiles: vec!["web".into()],
+            loads,
         }
     }
 
@@ -165,18 +130,23 @@ mod tests {
 
     #[test]
     fn a_profile_must_be_there() {
-        let modules = with_apparmor(true);
+        let there = with_apparmor(true);
         assert_eq!(
-            apparmor(&localhost("web"), &modules).unwrap().as_deref(),
+            super::profile(&localhost("web"), Some(&there))
+                .unwrap()
+                .as_deref(),
             Some("web")
         );
         let privileged = LinuxContainerSecurityContext {
             privileged: true,
             ..localhost("web")
         };
-        assert_eq!(apparmor(&privileged, &modules).unwrap().as_deref(), Some("web"));
-        assert!(apparmor(&localhost("other"), &modules).is_err());
-        let error = apparmor(&localhost("web"), &SecurityModules::default()).unwrap_err();
+        assert_eq!(
+            super::profile(&privileged, Some(&there)).unwrap().as_deref(),
+            Some("web")
+        );
+        assert!(super::profile(&localhost("other"), Some(&there)).is_err());
+        let error = super::profile(&localhost("web"), None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "AppArmor profile \"web\": AppArmor is not supported by this kernel"
@@ -185,7 +155,6 @@ mod tests {
 
     #[test]
     fn the_runtimes_own_is_for_all_who_ask_for_nothing_else() {
-        let none = SecurityModules::default();
         let unsaid = LinuxContainerSecurityContext::default();
         let asked = of_type(ProfileType::RuntimeDefault);
         for context in [&unsaid, &asked] {
@@ -193,18 +162,29 @@ mod tests {
                 privileged: true,
                 ..context.clone()
             };
-            let own = apparmor(context, &with_apparmor(true)).unwrap();
+            let own = super::profile(context, Some(&with_apparmor(true))).unwrap();
             assert_eq!(own.as_deref(), Some(DEFAULT_PROFILE));
-            assert_eq!(apparmor(&privileged, &with_apparmor(true)).unwrap(), None);
+            assert_eq!(
+                super::profile(&privileged, Some(&with_apparmor(true))).unwrap(),
+                None
+            );
         }
-        assert_eq!(apparmor(&unsaid, &none).unwrap(), None);
-        assert_eq!(apparmor(&unsaid, &with_apparmor(false)).unwrap(), None);
-        assert!(apparmor(&asked, &none).is_err());
-        let error = apparmor(&asked, &with_apparmor(false)).unwrap_err().to_string();
+        assert_eq!(super::profile(&unsaid, None).unwrap(), None);
+        assert_eq!(
+            super::profile(&unsaid, Some(&with_apparmor(false))).unwrap(),
+            None
+        );
+        assert!(super::profile(&asked, None).is_err());
+        let error = super::profile(&asked, Some(&with_apparmor(false)))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("apparmor_parser"), "{error}");
         let unconfined = of_type(ProfileType::Unconfined);
-        assert_eq!(apparmor(&unconfined, &with_apparmor(true)).unwrap(), None);
-        assert_eq!(apparmor(&unconfined, &none).unwrap(), None);
+        assert_eq!(
+            super::profile(&unconfined, Some(&with_apparmor(true))).unwrap(),
+            None
+        );
+        assert_eq!(super::profile(&unconfined, None).unwrap(), None);
     }
 
     #[test]
@@ -214,7 +194,7 @@ mod tests {
             apparmor_profile: profile.into(),
             ..Default::default()
         };
-        let of = |profile| apparmor(&older(profile), &with_apparmor(true));
+        let of = |profile| super::profile(&older(profile), Some(&with_apparmor(true)));
         assert_eq!(of("localhost/web").unwrap().as_deref(), Some("web"));
         assert_eq!(of("runtime/default").unwrap().as_deref(), Some(DEFAULT_PROFILE));
         assert_eq!(of("unconfined").unwrap(), None);
@@ -223,24 +203,6 @@ mod tests {
             apparmor: of_type(ProfileType::Unconfined).apparmor,
             ..older("localhost/web")
         };
-        assert_eq!(apparmor(&both, &with_apparmor(true)).unwrap(), None);
-    }
-
-    #[test]
-    fn labels_count_only_where_the_kernel_enforces_them() {
-        let context = LinuxContainerSecurityContext {
-            selinux_options: Some(SeLinuxOption {
-                level: "s0:c1,c2".into(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        assert!(selinux(&context, true, &SecurityModules::default()).is_ok());
-        let enforcing = SecurityModules {
-            apparmor: None,
-            selinux: true,
-        };
-        assert!(selinux(&context, false, &enforcing).is_err());
-        assert!(selinux(&Default::default(), false, &enforcing).is_ok());
+        assert_eq!(super::profile(&both, Some(&with_apparmor(true))).unwrap(), None);
     }
 }
