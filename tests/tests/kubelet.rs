@@ -583,13 +583,16 @@ spec:
   - name: c
     image: busybox:test
     imagePullPolicy: Never
-    command: [sh, -c, 'exec 2>&1; cat /proc/self/uid_map; echo x > /scratch/f; ls -ln /scratch/f /settings; cat /settings/colour; echo; touch /below/f; echo end; exec sleep 3600']
+    command: [sh, -c, 'exec 2>&1; cat /proc/self/uid_map; echo x > /scratch/f; ls -ln /scratch/f /settings; cat /settings/colour; echo; touch /below/f; ls /image/busybox /part; touch /image/x; echo end; exec sleep 3600']
     volumeMounts:
     - {name: scratch, mountPath: /scratch}
     - {name: settings, mountPath: /settings}
     - {name: scratch, mountPath: /below, readOnly: true, recursiveReadOnly: Enabled}
+    - {name: image, mountPath: /image, subPath: bin}
+    - {name: image, mountPath: /part}
   volumes:
   - {name: scratch, emptyDir: {}}
+  - {name: image, image: {reference: 'busybox:test', pullPolicy: Never}}
   - {name: settings, configMap: {name: settings}}
 ";
 
@@ -610,6 +613,14 @@ fn a_pod_has_users_of_its_own_and_its_volumes_are_theirs() {
     assert_eq!(map, ["0", "65536", "65536"], "{logs}");
     assert!(logs.contains("blue"), "{logs}");
     assert!(logs.contains("/below/f: Read-only file system"), "{logs}");
+    // An image as a volume, whole and in part.
+    for seen in [
+        "/image/busybox\n",
+        "/part:\nbin\n",
+        "/image/x: Read-only file system",
+    ] {
+        assert!(logs.contains(seen), "no {seen:?} in {logs}");
+    }
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     let directory = cluster.scratch.join(format!("data/kubelet/pods/{uid}"));
     let file = directory.join("volumes/kubernetes.io~empty-dir/scratch/f");

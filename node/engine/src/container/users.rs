@@ -24,8 +24,10 @@ impl Core {
             let mut overlay = overlay(&mounts, &snapshot.rootfs).ok_or_else(missing)?;
             overlay.context = record.file_label().map(str::to_owned);
             snapshots.unmount(key)?;
-            let upper = base.join(&overlay.upper);
-            give(&upper, maps).file("giving to the pod's users", upper)?;
+            if !overlay.upper.as_os_str().is_empty() {
+                let upper = base.join(&overlay.upper);
+                give(&upper, maps).file("giving to the pod's users", upper)?;
+            }
             overlays.push(overlay);
         }
         let stage = Stage {
@@ -55,8 +57,8 @@ fn overlay(mountinfo: &str, path: &Path) -> Option<Overlay> {
     Some(Overlay {
         path: path.to_path_buf(),
         lower: option("lowerdir")?.split(':').map(PathBuf::from).collect(),
-        upper: option("upperdir")?.into(),
-        work: option("workdir")?.into(),
+        upper: option("upperdir").unwrap_or_default().into(),
+        work: option("workdir").unwrap_or_default().into(),
         context: None,
     })
 }
@@ -88,5 +90,8 @@ mod tests {
         assert_eq!(found.lower, [PathBuf::from("l/2"), "l/1".into()]);
         assert_eq!((found.upper, found.work), ("s/c/fs".into(), "s/c/work".into()));
         assert_eq!(overlay(table, Path::new("/s/other")), None);
+        let image = "36 25 0:31 / /s/i/rootfs ro - overlay overlay ro,lowerdir=l/2:l/1,index=off\n";
+        let found = overlay(image, Path::new("/s/i/rootfs")).unwrap();
+        assert_eq!(found.upper, PathBuf::new(), "nothing is written to an image");
     }
 }

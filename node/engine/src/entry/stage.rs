@@ -51,13 +51,20 @@ pub(crate) struct Overlay {
     pub(crate) path: PathBuf,
     /// Below the base, the topmost first.
     pub(crate) lower: Vec<PathBuf>,
-    /// Below the base.
+    /// The writable layer below the base; empty for none.
     pub(crate) upper: PathBuf,
-    /// Below the base.
+    /// Below the base, with the writable layer.
     pub(crate) work: PathBuf,
     /// The SELinux context of all files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) context: Option<String>,
+}
+
+impl Overlay {
+    fn writable(&self, base: &Path) -> Option<(PathBuf, PathBuf)> {
+        let some = !self.upper.as_os_str().is_empty();
+        some.then(|| (base.join(&self.upper), base.join(&self.work)))
+    }
 }
 
 /// Prepares everything, in a mount namespace of this process's own; gives the bundle to go on with. A bundle that
@@ -157,7 +164,7 @@ impl Stager {
             let overlay_mount = OverlayMount {
                 base: base.clone(),
                 lower: overlay.lower.clone(),
-                upper: Some((plan.base.join(&overlay.upper), plan.base.join(&overlay.work))),
+                upper: overlay.writable(&plan.base),
                 context: overlay.context.clone(),
                 target: target.clone(),
             };

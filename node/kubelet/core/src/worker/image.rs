@@ -3,6 +3,8 @@
 mod account;
 mod credentials;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knode_client::EventKind;
 use knode_cri as cri;
@@ -10,7 +12,7 @@ use tokio::sync::{OnceCell, watch};
 
 use super::context::Context;
 use super::outcome::StartFailure;
-use crate::image::{PullPolicy, pull_policy, with_default_tag};
+use crate::image::{PullPolicy, image_volumes, pull_policy, with_default_tag};
 use crate::plan::PodEvent;
 use crate::pod::ContainerKind;
 use crate::pulls::{Look, Match, Source, compare};
@@ -24,12 +26,25 @@ pub(super) struct Present {
     pub user: Option<ImageUser>,
 }
 
+/// Images by the names of the volumes that they are.
+pub(super) type Mounted = BTreeMap<String, cri::ImageSpec>;
+
+/// What an image is wanted for.
+#[derive(Clone, Copy)]
+enum Use {
+    /// A container's root.
+    Root,
+    /// A volume: its events are the pod's.
+    Volume,
+}
+
 /// Which image is wanted.
 struct Wanted<'a> {
     /// As the container names it.
     image: &'a str,
     /// The same with a tag.
     name: &'a str,
+    used: Use,
     /// What the pod has for it, once that was asked for.
     found: OnceCell<Vec<Credential>>,
 }
@@ -59,18 +74,67 @@ impl Subject<'_> {
         }
     }
 
-    /// The image, pulled if the policy says so. A pull is given up when `cancel` turns true.
-    pub(super) async fn image(&self, mut cancel: watch::Receiver<bool>) -> Result<Present, StartFailure> {
+    /// The container's image, pulled if the policy says so. A pull is given up when `cancel` turns true.
+    pub(super) async fn image(&self, cancel: watch::Receiver<bool>) -> Result<Present, StartFailure> {
         let image = self.container.image.clone().unwrap_or_default();
-        let name = with_default_tag(&image).map_err(|error| {
-            self.event(EventKind::Warning, "InspectFailed", error.to_string());
-            self.failure("InvalidImageName", "InvalidImageName", error.to_string())
+        self.have(&image, pull_policy(self.container), Use::Root, cancel)
+            .await
+    }
+
+    /// The images that the container mounts, by the names of their volumes (upstream: `getImageVolumes`).
+    pub(super) async fn mounted_images(
+        &self,
+        cancel: &watch::Receiver<bool>,
+    ) -> Result<Mounted, StartFailure> {
+        let mut all = Mounted::new();
+        for wanted in image_volumes(self.pod, self.container) {
+            let present = self.have(wanted.reference, wanted.policy, Use::Volume, cancel.clone());
+            let spec = cri::ImageSpec {
+                image: present.await?.id,
+                user_specified_image: wanted.reference.to_owned(),
+                ..cri::ImageSpec::default()
+            };
+            all.insert(wanted.volume.to_owned(), spec);
+        }
+        Ok(all)
+    }
+
+    fn told(&self, used: Use, kind: EventKind, reason: &str, message: impl Into<String>) {
+        match used {
+            Use::Root => self.event(kind, reason, message),
+            Use::Volume => self
+                .context
+                .api
+                .event(self.pod, &PodEvent::pod(kind, reason, message)),
+        }
+    }
+
+    fn failed(&self, used: Use, reason: &'static str, message: String) -> StartFailure {
+        self.told(used, EventKind::Warning, "Failed", format!("Error: {reason}"));
+        StartFailure {
+            reason,
+            message,
+            image: None,
+            cancelled: false,
+        }
+    }
+
+    async fn have(
+        &self,
+        image: &str,
+        policy: PullPolicy,
+        used: Use,
+        mut cancel: watch::Receiver<bool>,
+    ) -> Result<Present, StartFailure> {
+        let name = with_default_tag(image).map_err(|error| {
+            self.told(used, EventKind::Warning, "InspectFailed", error.to_string());
+            self.failed(used, "InvalidImageName", error.to_string())
         })?;
-        let policy = pull_policy(self.container);
-        let present = self.find(&name).await?;
+        let present = self.find(&name, used).await?;
         let wanted = Wanted {
-            image: &image,
+            image,
             name: &name,
+            used,
             found: OnceCell::new(),
         };
         if let Some(present) = present.filter(|_| policy != PullPolicy::Always)
@@ -79,14 +143,14 @@ impl Subject<'_> {
             let message = format!(
                 "Container image \"{image}\" already present on machine and can be accessed by the pod"
             );
-            self.event(EventKind::Normal, "Pulled", message);
+            self.told(used, EventKind::Normal, "Pulled", message);
             return Ok(present);
         }
         // Whether an image is here is not told to those that may not use it.
         if policy == PullPolicy::Never {
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-            self.event(EventKind::Warning, "ErrImageNeverPull", message.clone());
-            return Err(self.failure("ErrImageNeverPull", "ErrImageNeverPull", message));
+            self.told(used, EventKind::Warning, "ErrImageNeverPull", message.clone());
+            return Err(self.failed(used, "ErrImageNeverPull", message));
         }
         tokio::select! {
             pulled = self.pull(&wanted) => pulled,
@@ -127,7 +191,7 @@ impl Subject<'_> {
         wanted.found.get_or_init(|| self.credentials(wanted.name)).await
     }
 
-    async fn find(&self, name: &str) -> Result<Option<Present>, StartFailure> {
+    async fn find(&self, name: &str, used: Use) -> Result<Option<Present>, StartFailure> {
         let spec = cri::ImageSpec {
             image: name.to_owned(),
             ..cri::ImageSpec::default()
@@ -144,8 +208,8 @@ impl Subject<'_> {
             .await
             .map_err(|error| {
                 let message = format!("Failed to inspect image \"{name}\": {}", error.rpc_text());
-                self.event(EventKind::Warning, "InspectFailed", message.clone());
-                self.failure("ImageInspectError", "ImageInspectError", message)
+                self.told(used, EventKind::Warning, "InspectFailed", message.clone());
+                self.failed(used, "ImageInspectError", message)
             })?;
         Ok(answer.image.map(|image| Present {
             user: user(&image),
@@ -155,7 +219,13 @@ impl Subject<'_> {
 
     async fn pull(&self, wanted: &Wanted<'_>) -> Result<Present, StartFailure> {
         let image = wanted.image;
-        self.event(EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""));
+        let used = wanted.used;
+        self.told(
+            used,
+            EventKind::Normal,
+            "Pulling",
+            format!("Pulling image \"{image}\""),
+        );
         let asked = self.context.now();
         // The semaphore is never closed.
         let _turn = self.context.pulls.acquire().await;
@@ -163,16 +233,16 @@ impl Subject<'_> {
         let id = self
             .pull_recorded(wanted)
             .await
-            .map_err(|error| self.pull_failure(image, &error))?;
+            .map_err(|error| self.pull_failure(image, used, &error))?;
         let (total, own) = (
             self.context.now().duration_since(asked),
             self.context.now().duration_since(begun),
         );
         let seconds = |duration: jiff::SignedDuration| format!("{:.3}s", duration.as_secs_f64());
-        let found = self.find(&id).await?;
+        let found = self.find(&id, used).await?;
         let Some(present) = found else {
             let missing = cri::CriError::not_found(format!("image \"{id}\" is missing after its pull"));
-            return Err(self.pull_failure(image, &missing));
+            return Err(self.pull_failure(image, used, &missing));
         };
         let size = self.size(&id).await;
         let took = std::time::Duration::try_from(total).unwrap_or_default();
@@ -182,7 +252,7 @@ impl Subject<'_> {
             seconds(own),
             seconds(total),
         );
-        self.event(EventKind::Normal, "Pulled", message);
+        self.told(used, EventKind::Normal, "Pulled", message);
         Ok(present)
     }
 
@@ -202,13 +272,14 @@ impl Subject<'_> {
             .map_or(0, |image| image.size)
     }
 
-    fn pull_failure(&self, image: &str, error: &cri::CriError) -> StartFailure {
-        self.event(
+    fn pull_failure(&self, image: &str, used: Use, error: &cri::CriError) -> StartFailure {
+        self.told(
+            used,
             EventKind::Warning,
             "Failed",
             format!("Failed to pull image \"{image}\": {error}"),
         );
-        let failure = self.failure("ErrImagePull", "ErrImagePull", error.to_string());
+        let failure = self.failed(used, "ErrImagePull", error.to_string());
         StartFailure {
             image: Some(image.to_owned()),
             ..failure

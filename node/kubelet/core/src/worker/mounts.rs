@@ -7,6 +7,7 @@ use knode_cri as cri;
 
 use super::context::{Context, FieldSource};
 use super::files;
+use super::image::Mounted;
 use crate::env::{Environment, expand};
 use crate::error::ConfigError;
 use crate::pod::PodExt;
@@ -22,13 +23,17 @@ pub(super) fn mounts(
     container: &Container,
     source: &FieldSource,
     environment: &Environment,
+    images: &Mounted,
 ) -> Result<Vec<cri::Mount>, ConfigError> {
     let labels = context.config.modules.selinux;
     let mut all = Vec::new();
     let mut own_hosts = false;
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         own_hosts |= mount.mount_path == HOSTS;
-        all.push(volume(context, pod, container, mount, index, environment)?);
+        all.push(match images.get(&mount.name) {
+            Some(image) => image_mount(mount, image, environment),
+            None => volume(context, pod, container, mount, index, environment)?,
+        });
     }
     let uid = pod.uid();
     let has_address = pod.host_network() || !source.pod_ips().is_empty();
@@ -91,6 +96,36 @@ fn plain(container_path: &str, host_path: &Path, selinux_relabel: bool) -> cri::
     }
 }
 
+/// The runtime mounts an image itself, always read-only.
+fn image_mount(mount: &VolumeMount, image: &cri::ImageSpec, environment: &Environment) -> cri::Mount {
+    cri::Mount {
+        container_path: absolute(&mount.mount_path),
+        image: Some(image.clone()),
+        image_sub_path: sub_path(mount, environment).unwrap_or_default(),
+        readonly: true,
+        ..cri::Mount::default()
+    }
+}
+
+/// The part of a volume that is mounted, `None` for all of it.
+fn sub_path(mount: &VolumeMount, environment: &Environment) -> Option<String> {
+    let expanded = mount
+        .sub_path_expr
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .map(|text| expand(text, environment));
+    expanded
+        .or_else(|| mount.sub_path.clone())
+        .filter(|path| !path.is_empty())
+}
+
+fn absolute(path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    }
+}
+
 fn volume(
     context: &Context,
     pod: &Pod,
@@ -104,16 +139,7 @@ fn volume(
         container: container.name.clone(),
     };
     let (directory, always_read_only) = context.volumes.host_path(pod, &mount.name).ok_or_else(missing)?;
-    let expanded = mount
-        .sub_path_expr
-        .as_deref()
-        .filter(|text| !text.is_empty())
-        .map(|text| expand(text, environment));
-    let sub_path = expanded
-        .as_deref()
-        .or(mount.sub_path.as_deref())
-        .filter(|path| !path.is_empty());
-    let host_path = match sub_path {
+    let host_path = match sub_path(mount, environment).as_deref() {
         None => directory,
         Some(sub_path) => {
             let bound = context
@@ -126,12 +152,8 @@ fn volume(
             })?
         }
     };
-    let container_path = match mount.mount_path.starts_with('/') {
-        true => mount.mount_path.clone(),
-        false => format!("/{}", mount.mount_path),
-    };
     Ok(cri::Mount {
-        container_path,
+        container_path: absolute(&mount.mount_path),
         host_path: host_path.to_string_lossy().into_owned(),
         readonly: mount.read_only.unwrap_or(false) || always_read_only,
         propagation: propagation(container, mount)?,

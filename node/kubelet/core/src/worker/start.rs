@@ -10,7 +10,7 @@ use knode_cri as cri;
 use tokio::sync::watch;
 
 use super::context::{Context, FieldSource};
-use super::image::{Present, Subject};
+use super::image::{Mounted, Present, Subject};
 use super::measure::{Spent, container_type};
 use super::outcome::StartFailure;
 use super::pins::cpus_of;
@@ -78,6 +78,11 @@ pub(super) async fn run(context: Arc<Context>, pod: Arc<Pod>, work: Start) -> Ou
 
 /// Image, configuration, creation; the container's id.
 async fn created(subject: &Subject<'_>, work: &Start) -> Result<String, StartFailure> {
+    let mounted = subject.mounted_images(&work.cancel);
+    let mounted = match &work.images {
+        Some(spent) => spent.on(mounted).await?,
+        None => mounted.await?,
+    };
     let image = subject.image(work.cancel.clone());
     let image = match &work.images {
         Some(spent) => spent.on(image).await?,
@@ -87,7 +92,9 @@ async fn created(subject: &Subject<'_>, work: &Start) -> Result<String, StartFai
         let text = chain(&error);
         subject.failure("CreateContainerConfigError", &text.clone(), text)
     };
-    let request = request(subject, work, image).await.map_err(config_failure)?;
+    let request = request(subject, work, image, &mounted)
+        .await
+        .map_err(config_failure)?;
     let pinned = cpus_of(&request);
     match subject.context.runtime().create_container(request).await {
         Ok(answer) => {
@@ -122,6 +129,7 @@ async fn request(
     subject: &Subject<'_>,
     work: &Start,
     image: Present,
+    mounted: &Mounted,
 ) -> Result<cri::CreateContainerRequest, ConfigError> {
     let (context, pod, container) = (subject.context, subject.pod, subject.container);
     let target_id = match &work.target {
@@ -133,7 +141,7 @@ async fn request(
     let devices = context.config.devices.of_container(pod, container).await;
     let devices = devices.map_err(ConfigError::Devices)?;
     let variables = variables.over(&devices.envs);
-    let mounts = mounts::mounts(context, pod, container, &work.source, &variables)?;
+    let mounts = mounts::mounts(context, pod, container, &work.source, &variables, mounted)?;
     let seccomp_root = context.config.root_dir.join("seccomp");
     let inputs = ContainerInputs {
         attempt: work.attempt,

@@ -462,7 +462,7 @@ impl RuntimeService for FakeRuntime {
             if !ready {
                 return Err(CriError::not_found("the sandbox is not ready"));
             }
-            for mount in &config.mounts {
+            for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
                 if !std::path::Path::new(&mount.host_path).exists() {
                     return Err(CriError::invalid(format!("{} does not exist", mount.host_path)));
                 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use knode_cri::{
-    Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListContainersRequest, ListImagesRequest,
-    RemoveImageRequest, StatusRequest,
+    ContainerStatusRequest, Image, ImageFsInfoRequest, ImageSpec, ImageStatusRequest, ListContainersRequest,
+    ListImagesRequest, RemoveImageRequest, StatusRequest,
 };
 use knode_linux::filewatch;
 use tokio::sync::{Mutex, OnceCell};
@@ -135,6 +135,7 @@ impl ImageGc {
         let images = images.await.map_err(failed("ListImages"))?.images;
         let mut in_use = BTreeSet::new();
         for container in containers {
+            in_use.extend(self.mounted_images(&container.id).await?);
             in_use.extend(container.image.map(|image| image.image));
             in_use.extend([container.image_ref, container.image_id]);
         }
@@ -148,6 +149,26 @@ impl ImageGc {
             .await
             .take(&images, &in_use, self.deps.clock.now());
         Ok(())
+    }
+
+    /// The images that a container mounts (upstream: `handleImageVolumes`).
+    async fn mounted_images(&self, container: &str) -> Result<Vec<String>> {
+        let request = ContainerStatusRequest {
+            container_id: container.to_owned(),
+            verbose: false,
+        };
+        let status = match self.deps.runtime.container_status(request).await {
+            Ok(answer) => answer.status.unwrap_or_default(),
+            // It has gone since it was listed.
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(source) => {
+                let call = "ContainerStatus";
+                return Err(Error::Runtime { call, source });
+            }
+        };
+        let mounts = status.mounts.into_iter();
+        let images = mounts.filter_map(|mount| mount.image);
+        Ok(images.flat_map(|image| [image.image, image.image_ref]).collect())
     }
 
     /// The id of the image that the runtime makes sandboxes from, where it has one. Older containerds do not

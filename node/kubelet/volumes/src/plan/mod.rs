@@ -59,6 +59,8 @@ pub enum VolumeKind {
     Driver(Box<DriverVolume>),
     /// What an NFS server exports.
     Nfs(Export),
+    /// The files of an image, which the runtime mounts.
+    Image,
 }
 
 /// A claim that a pod uses.
@@ -171,6 +173,7 @@ impl VolumeKind {
             Self::Claim(_) => "kubernetes.io/persistent-claim",
             Self::Driver(_) => "kubernetes.io/csi",
             Self::Nfs(_) => "kubernetes.io/nfs",
+            Self::Image => "kubernetes.io/image",
         }
     }
 
@@ -187,7 +190,7 @@ impl VolumeKind {
 
     /// Whether the content comes from the API and changes with it.
     pub fn has_content(&self) -> bool {
-        self.always_read_only()
+        self.always_read_only() && *self != Self::Image
     }
 }
 
@@ -245,6 +248,9 @@ fn kind(volume: &ApiVolume, pod: &Pod) -> Result<VolumeKind, VolumeError> {
             .map(|one| projected(one, source.default_mode))
             .collect::<Result<_, _>>()?;
         return Ok(VolumeKind::Projected { sources });
+    }
+    if volume.image.is_some() {
+        return Ok(VolumeKind::Image);
     }
     match whole(volume, pod) {
         Some(kind) => Ok(kind),

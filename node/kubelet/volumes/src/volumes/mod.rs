@@ -125,10 +125,13 @@ impl Volumes {
     }
 
     /// The host's path of a volume of the pod, whether it exists or not, and whether it is for reading alone; `None`
-    /// if the pod has no such volume, it cannot be planned, or it is to be mounted whole and is not.
+    /// if the pod has no such volume, it cannot be planned, it is an image, or it is to be mounted whole and is not.
     pub fn host_path(&self, pod: &Pod, volume: &str) -> Option<(PathBuf, bool)> {
         let (_, planned) = plan(pod).into_iter().find(|(name, _)| name == volume)?;
         let volume = planned.ok()?;
+        if volume.kind == VolumeKind::Image {
+            return None;
+        }
         if volume.kind.is_whole() {
             return self.placed(pod, &volume.name);
         }
@@ -143,7 +146,7 @@ impl Volumes {
             .and_then(|(_, planned)| planned.ok())
             .map(|volume| volume.kind)
         {
-            None | Some(VolumeKind::HostPath { .. } | VolumeKind::Nfs(_)) => false,
+            None | Some(VolumeKind::HostPath { .. } | VolumeKind::Nfs(_) | VolumeKind::Image) => false,
             Some(VolumeKind::Claim(_) | VolumeKind::Driver(_)) => {
                 let below = self.paths.pods().join(uid(pod));
                 self.placed(pod, volume)
@@ -234,6 +237,7 @@ impl Volumes {
                 let size = smaller(*size_limit, memory_limit(fields.pod));
                 empty_dir(&directory, memory.then_some(size), group).map(|()| false)
             }
+            VolumeKind::Image => Ok(false),
             kind => {
                 // Read before anything is made, so that a missing object leaves nothing behind.
                 let payload = self.content(kind, fields, now).await?;
