@@ -189,6 +189,7 @@ fn named(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
             errors.push(FieldError::invalid(path.child("activeDeadlineSeconds"), n, words));
         }
     }
+    other_hostname(errors, spec, path);
     one_of(
         errors,
         spec,
@@ -197,6 +198,31 @@ fn named(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
         &["Never", "PreemptLowerPriority"],
         false,
     );
+}
+
+/// A host name beside which others do not count.
+fn other_hostname(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+    const LONGEST: usize = 64;
+    let at = path.child("hostnameOverride");
+    let name = text(spec, "/hostnameOverride");
+    if name.is_empty() {
+        return;
+    }
+    name_rule(errors, &at, name, names::dns1123_subdomain);
+    if name.len() > LONGEST {
+        errors.push(FieldError::too_long(at, LONGEST));
+    }
+    for (field, words) in [
+        (
+            "setHostnameAsFQDN",
+            "may not be set when `setHostnameAsFQDN` is true",
+        ),
+        ("hostNetwork", "may not be set when `hostNetwork` is true"),
+    ] {
+        if spec.get(field).and_then(Value::as_bool) == Some(true) {
+            errors.push(FieldError::forbidden(at, words));
+        }
+    }
 }
 
 fn aliases(errors: &mut Errors, spec: &Value, path: &Path<'_>) {

@@ -153,6 +153,12 @@ fn tolerations_and_names() {
             .starts_with("spec.hostname: Invalid value: \"a.b\": must not contain dots")
     );
     assert!(
+        one(spec("hostnameOverride", json!("a_b")))
+            .starts_with("spec.hostnameOverride: Invalid value: \"a_b\"")
+    );
+    let long = "a.".repeat(32) + "a";
+    assert!(one(spec("hostnameOverride", json!(long))).starts_with("spec.hostnameOverride: Too long"));
+    assert!(
         one(spec("activeDeadlineSeconds", json!(0))).contains("must be between 1 and 2147483647, inclusive")
     );
     assert!(one(spec("dnsPolicy", json!("None"))).contains("must provide at least one DNS nameserver"));

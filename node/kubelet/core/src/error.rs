@@ -81,6 +81,9 @@ pub enum ConfigError {
     /// A field of the pod does not exist.
     #[error("{0}")]
     Field(#[source] FieldError),
+    /// The pod's full name is to be its host name.
+    #[error("failed to construct FQDN from pod hostname and cluster domain, FQDN {0} is too long (64 characters is the max, {n} characters requested)", n = .0.len())]
+    LongHostname(String),
     /// An ephemeral container is to see the processes of a container that is not there.
     #[error("unable to find target container {0}")]
     NoTarget(String),

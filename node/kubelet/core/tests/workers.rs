@@ -484,3 +484,22 @@ async fn an_unknown_volume_is_named_in_an_event_and_starts_nothing() {
     bench.until_gone("p").await;
     bench.until_clean().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn host_names_are_overridden_or_too_long() {
+    let bench = Bench::start("hostnames").await;
+    let other = json!({"hostname": "h", "subdomain": "s", "hostnameOverride": "web.example.com"});
+    bench.api.put(pod("other", json!({}), other));
+    bench.until_ready("other").await;
+    let config = bench.runtime.runs()[0].config.clone().unwrap();
+    assert_eq!(config.hostname, "web.example.com");
+    let long = json!({"subdomain": "s".repeat(40), "setHostnameAsFQDN": true});
+    bench.api.put(pod("long", json!({}), long));
+    bench.pass(5).await;
+    let events = bench.api.events("long");
+    let told = events
+        .iter()
+        .any(|event| event.contains("is too long (64 characters is the max"));
+    assert!(told, "{events:?}");
+    assert_eq!(bench.runtime.runs().len(), 1, "no sandbox is made");
+}

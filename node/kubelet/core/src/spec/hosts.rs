@@ -11,9 +11,13 @@ const HEADER_NODE: &str = "# Kubernetes-managed hosts file (host network).\n";
 const OWN: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
 fe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
-/// Host name and, with a subdomain, the full name of the pod.
+/// Host name and, with a subdomain, the full name of the pod. A name that overrides both stands alone.
 pub fn names(pod: &Pod, domain: &str) -> (String, Option<String>) {
     let spec = pod.spec();
+    let other = spec.and_then(|spec| spec.hostname_override.clone());
+    if let Some(name) = other.filter(|name| !name.is_empty()) {
+        return (name, None);
+    }
     let host = spec
         .and_then(|spec| spec.hostname.clone())
         .filter(|name| !name.is_empty());
@@ -86,6 +90,16 @@ mod tests {
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"));
         assert!(text.contains("\n10.0.0.5\th.s.n.svc.cluster.local\th\n"));
         assert!(text.ends_with("\n# Entries added by HostAliases.\n10.1.2.3\tfoo\tbar\n"));
+    }
+
+    #[test]
+    fn a_name_that_overrides_stands_alone() {
+        let pod = pod(
+            json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "web.example.com"}),
+        );
+        assert_eq!(names(&pod, "cluster.local"), ("web.example.com".to_owned(), None));
+        let text = file(&pod, &["10.0.0.5".to_owned()], "cluster.local", "");
+        assert!(text.ends_with("\n10.0.0.5\tweb.example.com\n"), "{text}");
     }
 
     #[test]

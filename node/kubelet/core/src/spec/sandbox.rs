@@ -37,7 +37,7 @@ pub fn log_directory(pod_logs_dir: &Path, pod: &Pod) -> std::path::PathBuf {
 pub fn config(pod: &Pod, attempt: u32, node: &SandboxNode<'_>) -> Result<cri::PodSandboxConfig, ConfigError> {
     let hostname = match pod.host_network() {
         true => String::new(),
-        false => sandbox_hostname(pod, &node.dns.domain),
+        false => sandbox_hostname(pod, &node.dns.domain)?,
     };
     let sysctls = pod
         .spec()
@@ -72,15 +72,19 @@ pub fn config(pod: &Pod, attempt: u32, node: &SandboxNode<'_>) -> Result<cri::Po
     })
 }
 
-fn sandbox_hostname(pod: &Pod, domain: &str) -> String {
+/// What the kernel takes as a host name, in characters.
+const LONGEST_HOSTNAME: usize = 64;
+
+fn sandbox_hostname(pod: &Pod, domain: &str) -> Result<String, ConfigError> {
     let (host, full) = hosts::names(pod, domain);
     let wants_full = pod
         .spec()
         .and_then(|spec| spec.set_hostname_as_fqdn)
         .unwrap_or(false);
     match (wants_full, full) {
-        (true, Some(full)) => full,
-        _ => host,
+        (true, Some(full)) if full.len() > LONGEST_HOSTNAME => Err(ConfigError::LongHostname(full)),
+        (true, Some(full)) => Ok(full),
+        _ => Ok(host),
     }
 }
 
