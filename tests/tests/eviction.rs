@@ -69,6 +69,23 @@ spec:
     resources: {limits: {ephemeral-storage: 9Mi}}
 ";
 
+/// Nobody runs its second image, and it uses it all the same.
+const MOUNTS: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: mounts}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: busybox:test
+    imagePullPolicy: Never
+    command: [sleep, '3600']
+    volumeMounts: [{name: image, mountPath: /image}]
+  volumes:
+  - {name: image, image: {reference: 'mounted:1', pullPolicy: Never}}
+";
+
 /// A pod that does nothing until it is told to, with more of its specification.
 fn idle(name: &str, container: &str, more: &str) -> String {
     format!(
@@ -299,16 +316,41 @@ fn start(cluster: &mut Cluster) {
     let unused = image::busybox().name("unused:1").layer(layer).build();
     unused.write_oci(&archive);
     cluster.import(&archive).ok();
+    // containerd 1.6 mounts no images.
+    let mounts = !cluster.is_over_containerd();
+    if mounts {
+        let layer = Layer::new().file("file", 0o644, "content");
+        let mounted = image::busybox().name("mounted:1").layer(layer).build();
+        mounted.write_oci(&archive);
+        cluster.import(&archive).ok();
+    }
     fs::remove_file(&archive).unwrap();
     // To the next kubelet it is an old one.
     cluster.kill();
     cluster.start(&[&hard, &settings]);
     cluster.apply(&pods()).ok();
+    if mounts {
+        cluster.apply(MOUNTS).ok();
+        cluster.wait_ready("pod mounts");
+    }
     for pod in [
         "keeper", "layers", "filler", "lesser", "hog", "files", "forks", "volume", "whole",
     ] {
         cluster.wait_ready(&format!("pod {pod}"));
     }
+}
+
+fn mounted_images_stay(cluster: &Cluster) {
+    let images = cluster.wait("node node1", |node| {
+        let images = node["status"]["images"].to_string();
+        if images.contains("unused:1") {
+            Err(images)
+        } else {
+            Ok(images)
+        }
+    });
+    assert!(images.contains("mounted:1"), "{images}");
+    exec(cluster, "mounts", "grep content /image/file");
 }
 
 /// Those who hold more than they may themselves go without anything being scarce, then who takes most of the pods'
@@ -340,6 +382,9 @@ fn limits_memory_and_images_come_first(cluster: &Cluster) {
             .then_some(())
             .ok_or(format!("{bytes} bytes are free\n{}", cluster.log()))
     });
+    if !cluster.is_over_containerd() {
+        mounted_images_stay(cluster);
+    }
     cluster.wait("events --field-selector reason=EvictionThresholdMet", |events| {
         let text = events.to_string();
         let all = ["memory", "ephemeral-storage"].map(|what| format!("Attempting to reclaim {what}"));
