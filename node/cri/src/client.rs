@@ -55,6 +55,26 @@ pub async fn channel(path: &Path) -> Result<Channel, tonic::transport::Error> {
     endpoint.connect_with_connector(connector).await
 }
 
+/// Between two tries to reach who does not serve yet.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// As [`channel`], for whoever may begin to serve within `bound` only, as a plugin that registers first.
+///
+/// # Errors
+/// The last try's, which may itself have taken longer than `bound`.
+pub async fn channel_within(path: &Path, bound: Duration) -> Result<Channel, tonic::transport::Error> {
+    let end = tokio::time::Instant::now() + bound;
+    loop {
+        match channel(path).await {
+            Err(error) if tokio::time::Instant::now() + AGAIN < end => {
+                tracing::debug!(path = %path.display(), error = crate::chain(&error), "trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 /// How long the runtime may take for a call (upstream: `--runtime-request-timeout`).
 const TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -15,6 +15,9 @@ use crate::v1::{NodeGetCapabilitiesRequest, NodeGetInfoRequest, NodeGetInfoRespo
 /// How long a call may take (upstream: `csiTimeout`).
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a driver that has registered may take until it serves.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// What a driver's node service can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Abilities {
@@ -65,7 +68,7 @@ pub(crate) fn answer<T>(answer: Result<Response<T>, Status>) -> Result<T, String
 impl Driver {
     /// Connects to the driver on `socket`, and asks what it can do and what the node is to it.
     pub(crate) async fn connect(name: &str, socket: &Path) -> Result<(Self, NodeGetInfoResponse), String> {
-        let channel = knode_cri::client::channel(socket)
+        let channel = knode_cri::client::channel_within(socket, CONNECT)
             .await
             .map_err(|error| knode_cri::chain(&error))?;
         let mut client = NodeClient::new(channel);

@@ -30,6 +30,24 @@ async fn counts(devices: &Arc<Devices>, wanted: Option<Count>) {
 }
 
 #[tokio::test]
+async fn a_plugin_may_register_before_it_serves() {
+    let bed = Bed::new("early");
+    let devices = bed.start().await;
+    let plugin = Plugin::new(&[("a", true, &[])]);
+    let registered = async {
+        bed.register("v1beta1", RESOURCE).await.unwrap();
+    };
+    let served = async {
+        // The kubelet has looked for it in vain by then.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        drop(plugin.serve(&bed.directory.join("p.sock")));
+    };
+    tokio::join!(registered, served);
+    counts(&devices, count(1, 1)).await;
+    bed.stop().await;
+}
+
+#[tokio::test]
 async fn devices_are_counted_given_and_remembered() {
     let bed = Bed::new("given");
     let devices = bed.start().await;

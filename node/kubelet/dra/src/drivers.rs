@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use knode_cri::CriError;
-use knode_cri::client::channel;
+use knode_cri::client::channel_within;
 use knode_kubelet_plugins::{DRA_PLUGIN, Handler, Plugin, Refusal};
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -82,7 +82,7 @@ impl Handler for ByDirectory {
     }
 
     async fn register(&self, plugin: &Plugin) -> Result<(), Refusal> {
-        let connected = timeout(CONNECT, channel(&plugin.endpoint)).await;
+        let connected = timeout(CONNECT, channel_within(&plugin.endpoint, CONNECT)).await;
         let connected = connected.map_err(|_| Refusal("the driver's endpoint does not answer".to_owned()))?;
         let channel = connected.map_err(|error| Refusal(format!("connecting to the driver: {error}")))?;
         self.0

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use knode_cri::client::channel;
+use knode_cri::client::channel_within;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tonic::Streaming;
@@ -43,7 +43,7 @@ impl Devices {
             socket: socket.to_owned(),
             source,
         };
-        let connected = timeout(CONNECT, channel(socket)).await;
+        let connected = timeout(CONNECT, channel_within(socket, CONNECT)).await;
         let channel = connected
             .map_err(|_| failed(None))?
             .map_err(|error| failed(Some(error)))?;
