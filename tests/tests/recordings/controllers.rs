@@ -280,7 +280,8 @@ fn joining(session: &Session<'_>, report: &mut Report) {
         json!({"labels": node["metadata"]["labels"], "capacity": keys("capacity"), "allocatable": keys("allocatable"),
             "conditions": pressure.collect::<Vec<_>>(), "daemonEndpoints": node["status"]["daemonEndpoints"],
             "nodeInfo": node["status"]["nodeInfo"].as_object().unwrap().keys().collect::<Vec<_>>(),
-            "addresses": node["status"]["addresses"]})
+            "addresses": node["status"]["addresses"], "features": node["status"]["features"],
+            "declaredFeatures": node["status"]["declaredFeatures"]})
     };
     report.compare("node", &shape(recorded), &shape(&node));
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node1";

@@ -73,7 +73,24 @@ pub(crate) fn status_of(
     status.images = (!runtime.images.is_empty()).then(|| runtime.images.clone());
     status.runtime_handlers = (!runtime.handlers.is_empty()).then(|| runtime.handlers.clone());
     status.features = runtime.features.clone();
+    status.declared_features = Some(declared(runtime));
     status
+}
+
+/// What this kubelet can do that not every one can, in order: schedulers send pods that need it only to nodes that declare
+/// it (upstream: `component-helpers/nodedeclaredfeatures`).
+fn declared(runtime: &RuntimeInfo) -> Vec<String> {
+    let mut all = vec![
+        "InPlacePodLevelResourcesVerticalScaling",
+        "InPlacePodVerticalScalingInitContainers",
+        "RestartAllContainersOnContainerExits",
+    ];
+    // Streams go to the runtime as they come. Of knode's engine it is known that it speaks WebSocket; for others the API
+    // server translates, as long as this is not declared.
+    if runtime.version.starts_with("knode://") {
+        all.insert(0, "ExtendWebSocketsToKubelet");
+    }
+    all.into_iter().map(str::to_owned).collect()
 }
 
 /// The merge patch that gives an existing node the labels and the annotation that it lacks, if it lacks any.

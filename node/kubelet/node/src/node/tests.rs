@@ -159,9 +159,37 @@ fn the_object_is_what_upstream_posts_on_the_same_machine() {
                 {"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}},
             ],
             "features": {"supplementalGroupsPolicy": true},
+            "declaredFeatures": [
+                "InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers",
+                "RestartAllContainersOnContainerExits",
+            ],
         },
     });
     assert_eq!(written, expected);
+}
+
+/// recordings: kubelet-bootstrap; there the kubelet translates WebSockets for every runtime.
+#[test]
+fn beside_its_own_engine_all_features_are_declared() {
+    let runtime = RuntimeInfo {
+        version: "knode://0.1.0".to_owned(),
+        ..runtime()
+    };
+    let conditions = Conditions {
+        pressure: Pressure::default(),
+        problems: Vec::new(),
+    };
+    let now = "2026-11-22T14:47:13Z".parse().unwrap();
+    let node = initial_node(&config(), &machine(), &runtime, &conditions, now);
+    assert_eq!(
+        node.status.unwrap().declared_features.unwrap(),
+        [
+            "ExtendWebSocketsToKubelet",
+            "InPlacePodLevelResourcesVerticalScaling",
+            "InPlacePodVerticalScalingInitContainers",
+            "RestartAllContainersOnContainerExits",
+        ]
+    );
 }
 
 #[test]
