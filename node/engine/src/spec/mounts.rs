@@ -204,6 +204,9 @@ fn check(given: &CriMount, users: Option<idmap::IdMaps>) -> Result<(), SpecError
     if given.image.is_none() && !given.host_path.starts_with('/') {
         return refuse("the path on the host is not absolute");
     }
+    if given.image.is_some() && !given.readonly {
+        return refuse("an image can only be mounted read-only");
+    }
     if !given.uid_mappings.is_empty() || !given.gid_mappings.is_empty() {
         let wanted = idmap::IdMaps {
             uids: idmap::range(&given.uid_mappings)?,

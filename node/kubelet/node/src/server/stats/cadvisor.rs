@@ -3,6 +3,7 @@
 
 use super::collect::{Container, Usage};
 use super::pods::{Interface, Pod};
+use super::pressure::{stalled, waiting};
 use super::text::{bytes, family, seconds};
 
 /// A metric of containers: name, kind, help, value.
@@ -15,7 +16,7 @@ type OfContainer = (
 /// A metric of interfaces.
 type OfInterface = (&'static str, &'static str, fn(&Interface) -> f64);
 
-const CONTAINERS: [OfContainer; 5] = [
+const CONTAINERS: [OfContainer; 11] = [
     (
         "container_cpu_usage_seconds_total",
         "counter",
@@ -42,6 +43,42 @@ const CONTAINERS: [OfContainer; 5] = [
         "gauge",
         "Number of bytes that are consumed by the container on this filesystem.",
         |one| one.layer_bytes.map(bytes),
+    ),
+    (
+        "container_pressure_cpu_stalled_seconds_total",
+        "counter",
+        "Seconds in which no task of the container went on for want of processors.",
+        |one| stalled(one.pressures.cpu),
+    ),
+    (
+        "container_pressure_cpu_waiting_seconds_total",
+        "counter",
+        "Seconds in which tasks of the container waited for processors.",
+        |one| waiting(one.pressures.cpu),
+    ),
+    (
+        "container_pressure_memory_stalled_seconds_total",
+        "counter",
+        "Seconds in which no task of the container went on for want of memory.",
+        |one| stalled(one.pressures.memory),
+    ),
+    (
+        "container_pressure_memory_waiting_seconds_total",
+        "counter",
+        "Seconds in which tasks of the container waited for memory.",
+        |one| waiting(one.pressures.memory),
+    ),
+    (
+        "container_pressure_io_stalled_seconds_total",
+        "counter",
+        "Seconds in which no task of the container went on for want of input and output.",
+        |one| stalled(one.pressures.io),
+    ),
+    (
+        "container_pressure_io_waiting_seconds_total",
+        "counter",
+        "Seconds in which tasks of the container waited for input and output.",
+        |one| waiting(one.pressures.io),
     ),
 ];
 

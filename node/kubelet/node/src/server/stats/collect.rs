@@ -14,6 +14,7 @@ use knode_linux::filewatch::{self, FileSystemUsage};
 
 use super::super::Kubelet;
 use super::pods::{self, Interface, Pod};
+use super::pressure::Pressures;
 use super::storage::{self, Held};
 use crate::machine;
 
@@ -78,6 +79,7 @@ pub(super) struct Container {
     pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) amount: Amount,
+    pub(super) pressures: Pressures,
     /// Bytes below the container's limit, where there is one.
     pub(super) memory_available: Option<u64>,
     pub(super) swap: Swap,
@@ -221,6 +223,7 @@ fn container(stats: ContainerStats, now: Timestamp) -> Container {
             page_faults: value(memory.page_faults),
             major_page_faults: value(memory.major_page_faults),
         },
+        pressures: Pressures::new(cpu.psi, memory.psi, stats.io),
         memory_available: value(memory.available_bytes),
         swap: Swap {
             available: value(swap.swap_available_bytes),

@@ -3,6 +3,7 @@
 mod cadvisor;
 mod collect;
 mod pods;
+mod pressure;
 mod resource;
 mod storage;
 mod summary;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use knode_cri::{NetworkInterfaceUsage, PodSandboxStats, UInt64Value};
 
 use super::collect::Amount;
+use super::pressure::Pressures;
 use super::volumes::Volume;
 
 /// One pod.
@@ -17,6 +18,7 @@ pub(in crate::server) struct Pod {
     /// When the node took it.
     pub(in crate::server) started: Option<Timestamp>,
     pub(in crate::server) amount: Amount,
+    pub(in crate::server) pressures: Pressures,
     pub(in crate::server) processes: Option<u64>,
     /// The pod's own interface first.
     pub(in crate::server) interfaces: Vec<Interface>,
@@ -58,6 +60,7 @@ pub(super) fn of_runtime(stats: Vec<PodSandboxStats>) -> BTreeMap<String, Pod> {
                 page_faults: number(memory.page_faults),
                 major_page_faults: number(memory.major_page_faults),
             },
+            pressures: Pressures::new(cpu.psi, memory.psi, linux.io),
             processes: linux.process.and_then(|process| number(process.process_count)),
             interfaces: default
                 .chain(network.interfaces.into_iter().map(interface))

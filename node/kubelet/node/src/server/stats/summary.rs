@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::collect::{Amount, Container, Swap, Usage, Whole};
 use super::pods::{Interface, Pod};
+use super::pressure::second as seconds;
 use super::storage::Held;
 use super::volumes::Volume;
 
@@ -118,6 +119,7 @@ fn pod(containers: &[&Container], whole: Option<&Pod>, usage: &Usage) -> Value {
         value["ephemeral-storage"] = storage(&held, now);
     }
     let Some(whole) = whole else { return value };
+    whole.pressures.put_into(&mut value, &seconds(now));
     if let Some(started) = whole.started {
         value["startTime"] = json!(seconds(started));
     }
@@ -208,6 +210,7 @@ fn container_stats(container: &Container, usage: &Usage) -> Value {
     if let Some(available) = container.memory_available {
         value["memory"]["availableBytes"] = json!(available);
     }
+    container.pressures.put_into(&mut value, &seconds(container.at));
     if let Some(swap) = swap(container.swap, container.at) {
         value["swap"] = swap;
     }
@@ -264,8 +267,4 @@ fn known(at: Timestamp, fields: &[(&str, Option<u64>)]) -> Value {
         }
     }
     value
-}
-
-fn seconds(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }

@@ -25,6 +25,7 @@ fn usage() -> Usage {
             working_set: Some(memory),
             ..Amount::default()
         },
+        pressures: Default::default(),
         memory_available: None,
         swap: Swap::default(),
         layer_bytes: None,
@@ -276,4 +277,31 @@ fn file_systems_logs_and_volumes_are_told_and_summed() {
     assert!(unknown["node"].get("runtime").is_none());
     assert!(unknown["pods"][0].get("ephemeral-storage").is_none());
     assert!(unknown["pods"][0]["containers"][0].get("logs").is_none());
+}
+
+#[test]
+fn pressure_is_told_of_containers_that_have_it() {
+    let mut usage = usage();
+    let data = |total| {
+        Some(knode_cri::PsiData {
+            total,
+            avg10: 2.5,
+            ..Default::default()
+        })
+    };
+    usage.containers[0].pressures.memory = Some(knode_cri::PsiStats {
+        full: data(500_000_000),
+        some: data(1_500_000_000),
+    });
+    let containers = &summary::render(&usage)["pods"][0]["containers"];
+    assert_eq!(containers[0]["memory"]["psi"]["some"]["avg10"], 2.5);
+    assert!(containers[1]["memory"].get("psi").is_none() && containers[0].get("io").is_none());
+    let text = cadvisor::render(&usage);
+    for wanted in [
+        "container_pressure_memory_stalled_seconds_total{container=\"c\"",
+        "container_pressure_memory_waiting_seconds_total{container=\"c\"",
+    ] {
+        assert!(text.contains(wanted), "{text}");
+    }
+    assert!(!text.contains("container_pressure_cpu"), "{text}");
 }
